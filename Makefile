@@ -1,0 +1,46 @@
+# `make` lists the commands. They need python3 (3.11 or newer), git and make, and bring everything else.
+
+PYTHON ?= python3
+PYTEST = .venv/bin/python -m pytest
+INSTALL = .venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL = help
+.PHONY: help demo test check constraints
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/demo ## render a server, run it, talk to it; ONCE=1 ends after the report
+	@ONCE=$(ONCE) .venv/bin/python scripts/demo.py
+
+test: .venv/dev ## run every test
+	$(PYTEST)
+
+check: .venv/dev ## the quick loop, under two minutes
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	$(PYTEST) -m "not slow" tests/questions tests/rendering tests/generated
+
+constraints: .venv/demo ## pin the newest versions of the tools in constraints.txt
+	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --group dev --output-file constraints.txt
+
+.venv/demo .venv/dev: .venv/%: pyproject.toml constraints.txt .venv/uv
+	@echo "Installing what make needs, into .venv"
+	@$(INSTALL) --group $* || { \
+		echo "make could not install its tools: check the network and the proxy, then run it again" >&2; exit 1; }
+	@touch $@
+
+.venv/uv:
+	@command -v git >/dev/null || { echo "This needs git: install it with your system's packages" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "This needs Python 3.11 or newer: run it with PYTHON=/path/to/python3.13" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear .venv || { \
+		echo "Python lacks its venv module: on Debian and Ubuntu, install python3-venv" >&2; exit 1; }
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+		--constraint constraints.txt uv || { \
+		echo "pip could not install uv: check the network and the proxy, then run it again" >&2; exit 1; }
+	@touch $@
