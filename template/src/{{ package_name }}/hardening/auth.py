@@ -1,0 +1,162 @@
+"""Nobody reaches the protocol without a credential, and no credential reaches a tool.
+
+A credential is an API key or a token of the configured issuer, in `Authorization: Bearer` only.
+It is taken out of the request before it is looked at; what goes on is a verified `Principal`.
+An issuer that cannot be reached makes the answer 503, never 401 and never 500.
+Sources: RFC 6750 (bearer tokens), 2026-07-28, Authorization.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import structlog
+
+from .api_keys import ApiKey, digest_of, match, parse_api_keys
+from .context import Exchange, Principal
+from .credentials import bind_session, take_credential
+from .errors import Answer
+from .jwks import Keys, KeysUnavailableError
+from .metadata import ProtectedResource, resource_of
+from .scopes import Scopes
+from .tokens import InvalidTokenError, TokenVerifier
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+
+    from .settings import HardeningSettings
+
+__all__ = ["ApiKey", "Authentication", "parse_api_keys"]
+
+METRICS_PATH = "/metrics"
+# What the monitor may ask: it looks, and never calls.
+PROBE_METHODS = frozenset(
+    {
+        "server/discover",
+        "initialize",
+        "notifications/initialized",
+        "ping",
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+    }
+)
+
+_JWT_DOTS = 2
+
+log = structlog.get_logger()
+
+
+class Authentication:
+    """The guard that decides who is calling (`__call__`), then what they may do (`authorize`).
+
+    Args:
+        settings: Modes, keys, issuer, audience, scopes, public URL.
+        tool_scopes: Scopes that a token needs to call a tool, by the tool's name.
+        implied_scopes: Further scopes that a scope stands for, e.g. `{"admin": ("read",)}`.
+        on_failure: Called after a bad credential; may answer in place of the 401.
+
+    Raises:
+        ValueError: The settings do not fit together; names the one to change.
+    """
+
+    def __init__(
+        self,
+        settings: HardeningSettings,
+        *,
+        tool_scopes: Mapping[str, Iterable[str]] | None = None,
+        implied_scopes: Mapping[str, Iterable[str]] | None = None,
+        on_failure: Callable[[Exchange], Awaitable[Answer | None]] | None = None,
+    ) -> None:
+        modes = set(settings.auth)
+        if not modes or (len(modes) > 1 and "none" in modes):
+            raise ValueError("MCP_AUTH must be api_key, jwt, both with a comma, or none alone")
+        self._anonymous = "none" in modes
+        self._keys = settings.keys if "api_key" in modes else ()
+        self._probe_key: ApiKey | None = None
+        if settings.probe_key is not None:
+            digest = digest_of(settings.probe_key.get_secret_value())
+            if digest in {key.digest for key in self._keys}:
+                raise ValueError("MCP_PROBE_KEY must differ from every key of MCP_API_KEYS")
+            self._probe_key = ApiKey("probe", digest)
+            self._keys = (*self._keys, self._probe_key)
+        issuer = settings.jwt_issuer if "jwt" in modes else ""
+        self._verifier: TokenVerifier | None = None
+        if "jwt" in modes:
+            keys = Keys(issuer, settings.jwt_jwks_url)
+            audience = settings.jwt_audience or resource_of(settings.public_url)
+            self._verifier = TokenVerifier(keys, issuer=issuer, audience=audience)
+        self._scopes = Scopes(settings.required_scopes, tool_scopes, implied_scopes)
+        self._resource = ProtectedResource(issuer, settings.public_url, self._scopes.required)
+        self._on_failure = on_failure
+
+    async def __call__(self, exchange: Exchange) -> Answer | None:
+        """Set `exchange.principal`, or answer 401; serve the metadata that says where to go."""
+        if (metadata := self._resource.answer(exchange)) is not None:
+            return metadata
+        try:
+            principal = await self._identify(take_credential(exchange))
+        except InvalidTokenError as error:
+            log.info("credential refused", error_code=error.reason)
+            instead = await self._on_failure(exchange) if self._on_failure else None
+            return instead or self._unauthenticated(exchange, presented=True)
+        except KeysUnavailableError as error:
+            message = "The token cannot be checked now. Try again."
+            return Answer(503, "auth_unavailable", message, retry_after=error.retry_after)
+        if principal is None:
+            return self._unauthenticated(exchange, presented=False)
+        if exchange.path == METRICS_PATH and principal.kind not in {"probe", "none"}:
+            return Answer(403, "forbidden", "Only the probe key opens the metrics.")
+        exchange.principal = principal
+        exchange.probe = exchange.probe or principal.kind == "probe"
+        bind_session(exchange, principal)
+        return None
+
+    async def authorize(self, exchange: Exchange) -> Answer | None:
+        """Refuse what this caller may not do; to be asked when the body has been read.
+
+        The tool's name in the body decides; the `Mcp-Name` header is only a copy of it.
+        """
+        principal = exchange.principal
+        if principal is None:
+            return self._unauthenticated(exchange, presented=False)
+        if principal.kind == "probe":
+            metrics = exchange.path == METRICS_PATH and exchange.method == "GET"
+            if metrics or exchange.rpc_method in PROBE_METHODS:
+                return None
+            return Answer(403, "forbidden", "The probe key may list and discover, and never call.")
+        needed = self._scopes.needed(exchange.tool_name)
+        if principal.kind != "jwt" or self._scopes.cover(principal.scopes, needed):
+            return None
+        message = "The token lacks a scope that this operation needs."
+        challenge = self._resource.challenge(exchange, "insufficient_scope", message, needed)
+        return Answer(403, "insufficient_scope", message, headers=(challenge,))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Keep the issuer's keys at hand while the server runs."""
+        async with self._verifier.keys.running() if self._verifier else contextlib.nullcontext():
+            yield
+
+    async def _identify(self, token: str | None) -> Principal | None:
+        key = match(self._keys, token) if token else None
+        if key is not None:
+            return Principal("probe" if key is self._probe_key else "api_key", key.name)
+        if self._anonymous:
+            return Principal("none", "anonymous")
+        if token is None:
+            return None
+        if self._verifier is None or token.count(".") != _JWT_DOTS:
+            raise InvalidTokenError("unknown_key")
+        return await self._verifier.verify(token)
+
+    def _unauthenticated(self, exchange: Exchange, *, presented: bool) -> Answer:
+        if presented:
+            message = "The credential is not valid here."
+            challenge = self._resource.challenge(exchange, "invalid_token", message)
+        else:
+            message = "Send a credential in the header Authorization: Bearer."
+            challenge = self._resource.challenge(exchange)
+        return Answer(401, "unauthenticated", message, headers=(challenge,))

@@ -1,0 +1,148 @@
+"""What a token issuer publishes is read over TLS, in bounded size, and never after a redirect.
+
+Sources: RFC 8414 and OpenID Connect Discovery 1.0 (where the keys are), RFC 7517 and RFC 7518
+(what they look like).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import httpx2
+    import jwt
+
+MAX_DOCUMENT_BYTES = 262_144
+MAX_KEYS = 100
+RSA_BITS = range(2048, 8193)
+
+# Asymmetric only, and bound to the type of key: a public key is then never taken for a secret.
+ALGORITHMS: dict[tuple[str, str | None], tuple[str, ...]] = {
+    ("RSA", None): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    ("EC", "P-256"): ("ES256",),
+    ("EC", "P-384"): ("ES384",),
+    ("EC", "P-521"): ("ES512",),
+    ("OKP", "Ed25519"): ("EdDSA",),
+}
+
+
+class FetchError(Exception):
+    """A document of the issuer cannot be used; `code` says why, in one constant word."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether a URL leads to this machine by its address or as `localhost`."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_safe(url: str, issuer: str) -> bool:
+    """Return whether keys may be read from a URL: TLS, or both issuer and URL on this machine."""
+    try:
+        parts = urlsplit(url)
+        local = is_loopback(url) and is_loopback(issuer)
+    except ValueError:
+        return False
+    return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and local))
+
+
+async def read_document(client: httpx2.AsyncClient, url: str) -> dict[str, Any]:
+    """Return a JSON object of the issuer.
+
+    The caller sets the deadline and switches redirects off.
+
+    Raises:
+        FetchError: It is not a JSON object of at most 256 KiB, answered with 200.
+    """
+    body = bytearray()
+    # Uncompressed, so that a few bytes on the wire cannot become gigabytes in memory.
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    async with client.stream("GET", url, headers=headers) as response:
+        if response.status_code != 200:  # noqa: PLR2004 - the one status that carries a document
+            raise FetchError("bad_status")
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > MAX_DOCUMENT_BYTES:
+                raise FetchError("document_too_large")
+    try:
+        document: object = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise FetchError("document_not_json") from error
+    if not isinstance(document, dict):
+        raise FetchError("document_not_json")
+    return cast("dict[str, Any]", document)
+
+
+async def find_key_set(client: httpx2.AsyncClient, issuer: str) -> str:
+    """Return the address of the issuer's key set, from its metadata.
+
+    Raises:
+        FetchError: No metadata is of this issuer, or they name no safe address.
+    """
+    parts = urlsplit(issuer)
+    origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    problem = FetchError("no_metadata")
+    # The order of the specification: 2026-07-28, Authorization Server Discovery.
+    for place in (
+        f"{origin}/.well-known/oauth-authorization-server{path}",
+        f"{origin}/.well-known/openid-configuration{path}",
+        f"{origin}{path}/.well-known/openid-configuration",
+    ):
+        try:
+            metadata = await read_document(client, place)
+        except FetchError as error:
+            problem = error
+            continue
+        url = metadata.get("jwks_uri")
+        # RFC 8414, section 3.3: metadata that name another issuer must not be used.
+        if metadata.get("issuer") != issuer:
+            problem = FetchError("issuer_mismatch")
+        elif isinstance(url, str) and is_safe(url, issuer):
+            return url
+        else:
+            problem = FetchError("unsafe_jwks_uri")
+    raise problem
+
+
+def usable_keys(document: dict[str, Any]) -> dict[tuple[str, str], jwt.PyJWK]:
+    """Return the keys that can verify a token, by id and algorithm; bad ones are left out.
+
+    Raises:
+        FetchError: None of the first 100 keys can.
+    """
+    listed = document.get("keys")
+    entries = cast("list[Any]", listed) if isinstance(listed, list) else []
+    keys: dict[tuple[str, str], jwt.PyJWK] = {}
+    for entry in entries[:MAX_KEYS]:
+        try:
+            for key in _read_key(entry):
+                keys.setdefault((entry["kid"], key.algorithm_name), key)
+        except Exception:  # noqa: BLE001, S112 - one broken key must not take the others away
+            continue
+    if not keys:
+        raise FetchError("no_usable_key")
+    return keys
+
+
+def _read_key(entry: dict[str, Any]) -> list[jwt.PyJWK]:
+    import jwt  # noqa: PLC0415 - needed where tokens are on only
+
+    kind = entry["kty"]
+    algorithms = ALGORITHMS[kind, None if kind == "RSA" else entry["crv"]]
+    for_signing = entry.get("use", "sig") == "sig" and "verify" in entry.get("key_ops", ["verify"])
+    # Whoever publishes the private part has lost the key.
+    if not for_signing or "d" in entry or not isinstance(entry["kid"], str):
+        return []
+    stated = entry.get("alg")
+    keys = [jwt.PyJWK(entry, name) for name in algorithms if stated in (None, name)]
+    return [key for key in keys if kind != "RSA" or key.key.key_size in RSA_BITS]
