@@ -93,6 +93,7 @@ class Exchange:
     probe: bool = False
     sensitive: set[str] = field(default_factory=set[str])
     on_end: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    response_headers: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
     status: int = 0
     refused_by: str | None = None
     notifications_sent: int = 0

@@ -40,6 +40,10 @@ class InvalidInput(ToolFailure):
     default_advice = "Correct the arguments and call again."
 
 
+class InvalidArguments(InvalidInput):
+    """The arguments break the schema. Raised for the author, who never sees such a call."""
+
+
 class NotFound(ToolFailure):
     """What the arguments name does not exist."""
 
@@ -100,6 +104,14 @@ class RateLimited(BudgetExhausted):
     default_advice = "Wait, then call again."
 
 
+class Internal(ToolFailure):
+    """Something unforeseen; the log line with the same reference says where. Not for authors to raise."""
+
+
+class PoolExhausted(Busy):
+    """Every database connection is in use."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A complete answer given without the protocol: a refusal, health, metadata.
@@ -112,6 +124,7 @@ class Answer:
         retry_after: Seconds after which a retry can help; also sent as `Retry-After` (RFC 9110).
         code: JSON-RPC code; the HTTP status where none is given, since codes of an application
             belong outside -32768..-32000 (2026-07-28, error codes).
+        data: Further members of the error's `data`.
         body: A body to send as it is, in place of the JSON-RPC error.
         content_type: Media type of `body`.
     """
@@ -122,6 +135,7 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     retry_after: float | None = None
     code: int | None = None
+    data: tuple[tuple[str, Any], ...] = ()
     body: bytes | None = None
     content_type: bytes = b"application/json"
 
@@ -130,7 +144,7 @@ class Answer:
         headers = [(b"x-request-id", request_id.encode()), *self.headers]
         body = self.body
         if body is None:
-            data: dict[str, Any] = {"kind": self.kind, "reference": request_id}
+            data: dict[str, Any] = {"kind": self.kind, "reference": request_id, **dict(self.data)}
             if self.retry_after is not None:
                 data["retryAfter"] = self.retry_seconds
             error = {"code": self.code or self.status, "message": self.message, "data": data}

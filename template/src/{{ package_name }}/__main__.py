@@ -1,0 +1,68 @@
+"""The command line: serve, dev, probe, schema, settings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Each imports only what it needs."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog=_name(), description="An MCP server, ready for production.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands.add_parser("serve", help="serve in production: strict settings, JSON logs")
+    commands.add_parser("dev", help="serve on this machine: database, key, client snippets, reload", add_help=False)
+    commands.add_parser("probe", help="check a running server from outside", add_help=False)
+    commands.add_parser("schema", help="write, check or diff the published contract", add_help=False)
+    commands.add_parser("settings", help="show the effective settings", add_help=False)
+    command = parser.parse_args(given[:1]).command
+    rest = given[1:]
+    if command == "serve":
+        return _serve()
+    if command == "dev":
+        from .hardening.dev import main as dev  # noqa: PLC0415
+
+        return dev(rest, _name())
+    if command == "probe":
+        from .hardening.probe import main as probe  # noqa: PLC0415
+
+        return probe(rest)
+    if command == "schema":
+        return _schema(rest)
+    return _settings(rest)
+
+
+def _name() -> str:
+    return __package__.replace("_", "-") if __package__ else "server"
+
+
+def _serve() -> int:
+    from .hardening.serve import serve  # noqa: PLC0415
+    from .server import build  # noqa: PLC0415
+    from .settings import Settings  # noqa: PLC0415
+
+    return serve(Settings, build)
+
+
+def _schema(arguments: Sequence[str]) -> int:
+    from .hardening.contract import main as schema  # noqa: PLC0415
+    from .server import build  # noqa: PLC0415
+    from .settings import Settings  # noqa: PLC0415
+
+    return schema(arguments, Settings, build)
+
+
+def _settings(arguments: Sequence[str]) -> int:
+    from .hardening import configuration  # noqa: PLC0415
+    from .settings import Settings  # noqa: PLC0415
+
+    return configuration.main(arguments, Settings)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

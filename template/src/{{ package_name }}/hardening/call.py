@@ -1,0 +1,69 @@
+"""What a tool is given: who is calling, how long is left, a way to report progress."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar
+
+from .context import Principal
+from .settings import HardeningSettings
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import Context as SdkContext
+
+    from .database import Database
+
+SettingsT = TypeVar("SettingsT", bound=HardeningSettings, default=HardeningSettings)
+
+# Faster progress than a person or a model can use only costs: one event in 50 ms, the last one always.
+PROGRESS_INTERVAL_SECONDS = 0.05
+
+
+@dataclass(slots=True)
+class Context(Generic[SettingsT]):
+    """One call of one tool. Take it as a parameter of any name, annotated `Context[Settings]`.
+
+    Attributes:
+        settings: Your settings.
+        principal: Who is calling; the credential itself never gets here.
+        request_id: The reference that log lines and error results of this call carry.
+        deadline: End of the call on `time.monotonic()`.
+        read_only: Whether the tool is declared so.
+        database: Where connections come from; use `connection(ctx)`.
+        sdk: The SDK's own context, for elicitation and notifications.
+    """
+
+    settings: SettingsT
+    principal: Principal
+    request_id: str
+    deadline: float
+    read_only: bool
+    database: Database | None
+    sdk: SdkContext[Any, Any]
+    connected: bool = False
+    _progress: float = field(default=float("-inf"), init=False)
+    _reported: float = field(default=float("-inf"), init=False)
+
+    def remaining_seconds(self) -> float:
+        """Return how long this call may still take; never negative."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell the caller how far the call is; dropped when it did not ask.
+
+        Values that do not increase are dropped (2026-07-28, Progress), and so are more than 20 a second.
+
+        Args:
+            progress: How far; must increase.
+            total: What `progress` will be at the end, if known.
+            message: One short sentence for a person.
+        """
+        now = time.monotonic()
+        last = total is not None and progress >= total
+        if progress <= self._progress or (now - self._reported < PROGRESS_INTERVAL_SECONDS and not last):
+            return
+        self._progress, self._reported = progress, now
+        await self.sdk.report_progress(progress, total, message)

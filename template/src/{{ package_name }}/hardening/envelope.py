@@ -1,0 +1,92 @@
+"""One well-formed JSON-RPC message, not too deep, in an era that is served.
+
+Answers what is malformed itself, since in the older protocols the SDK's own answer repeats the input.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mcp.types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic_core import from_json
+
+from .errors import Answer
+from .scrub import collect
+
+if TYPE_CHECKING:
+    from .context import Exchange
+    from .settings import HardeningSettings
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+INVALID_PARAMS = -32602
+UNSUPPORTED_VERSION = -32022
+
+# Methods whose parameters come from a model or a person, beyond what the protocol itself puts there.
+CARRIES_DATA = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
+
+
+class Envelope:
+    """Refuses with 400 and the codes of JSON-RPC 2.0; sets what later guards and log lines need."""
+
+    def __init__(self, settings: HardeningSettings) -> None:
+        self.depth = settings.max_json_depth
+        self.legacy = settings.legacy
+
+    async def __call__(self, exchange: Exchange) -> Answer | None:
+        """Check one body; see the class."""
+        if self.legacy == "refuse" and exchange.era == "legacy":
+            data = (("supported", list(MODERN_PROTOCOL_VERSIONS)), ("requested", exchange.protocol_version))
+            message = f"Speak protocol {' or '.join(MODERN_PROTOCOL_VERSIONS)}; older ones are not served here."
+            return Answer(400, "legacy_refused", message, code=UNSUPPORTED_VERSION, data=data)
+        if exchange.body is None:
+            return None
+        try:
+            message = from_json(exchange.body, allow_inf_nan=False)
+        except ValueError:
+            return Answer(400, "parse_error", "Parse error", code=PARSE_ERROR)
+        if too_deep(exchange.body, message, self.depth):
+            return Answer(400, "too_deep", "The message is nested too deep.", code=INVALID_REQUEST)
+        return self._read(exchange, message)
+
+    def _read(self, exchange: Exchange, message: Any) -> Answer | None:  # noqa: ANN401 - any JSON
+        invalid = Answer(400, "invalid_request", "Send one JSON-RPC 2.0 message.", code=INVALID_REQUEST)
+        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+            return invalid
+        rpc_id = message.get("id")
+        if "id" in message and (isinstance(rpc_id, bool) or not isinstance(rpc_id, int | str)):
+            return invalid
+        method = message.get("method")
+        if method is None and self.legacy == "stateful" and exchange.era == "legacy" and "id" in message:
+            # The client's answer to a request of ours; only sessions have these.
+            return None
+        params = message.get("params")
+        if not isinstance(method, str) or not isinstance(params, dict | None):
+            return invalid
+        exchange.rpc_id = rpc_id
+        exchange.rpc_method = method
+        exchange.params = params or {}
+        if not isinstance(exchange.params.get("_meta"), dict | None):
+            return Answer(400, "invalid_params", "Invalid request parameters", code=INVALID_PARAMS)
+        if method in CARRIES_DATA:
+            name = exchange.params.get("name")
+            if method == "tools/call" and isinstance(name, str):
+                exchange.tool_name = name
+            collect({key: value for key, value in exchange.params.items() if key != "_meta"}, exchange.sensitive)
+        return None
+
+
+def too_deep(body: bytes, message: Any, depth: int) -> bool:  # noqa: ANN401 - any JSON
+    """Return whether `message`, parsed from `body`, is nested deeper than `depth`."""
+    if body.count(b"[") + body.count(b"{") <= depth:
+        return False
+    level: list[Any] = [message] if isinstance(message, dict | list) else []
+    for _ in range(depth + 1):
+        inner: list[Any] = []
+        for node in level:
+            children = node.values() if isinstance(node, dict) else node
+            inner += [child for child in children if isinstance(child, dict | list)]
+        if not inner:
+            return False
+        level = inner
+    return True

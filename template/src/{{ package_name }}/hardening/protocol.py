@@ -1,0 +1,94 @@
+"""Every message of the protocol: no exception text out, no capability that is not there.
+
+Sits in the SDK's own chain, around each request of either era.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from mcp import MCPError
+from mcp.server.caching import CacheHint
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS
+from pydantic import ValidationError
+
+from . import errors
+from .context import current, printable, trace_id
+from .failures import failure_of, protocol_error
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mcp.server.context import ServerRequestContext
+    from mcp.server.mcpserver import MCPServer
+
+log = structlog.get_logger()
+
+# Definitions stay as they are while a process runs; clients may use them this long after a deploy.
+CACHE_HINTS: dict[Any, CacheHint] = dict.fromkeys(
+    ("server/discover", "tools/list", "prompts/list", "resources/list", "resources/templates/list"),
+    CacheHint(ttl_ms=60_000, scope="private"),
+)
+OPENINGS = {"initialize", "server/discover"}
+CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
+
+Next = "Callable[[ServerRequestContext[Any, Any]], Awaitable[Any]]"
+
+
+def observe(server: MCPServer[Any]) -> Callable[..., Awaitable[Any]]:
+    """Return the middleware of `server`."""
+
+    async def middleware(ctx: ServerRequestContext[Any, Any], call_next: Any) -> Any:  # noqa: ANN401 - wire form
+        started = time.monotonic()
+        _note_client(ctx.method, ctx.params or {})
+        code: int | None = None
+        try:
+            if (ctx.params or {}).get("cursor") is not None and ctx.method.endswith("/list"):
+                # Every listing is one page, so no cursor was ever given out.
+                raise MCPError(INVALID_PARAMS, "Unknown cursor")
+            result = await call_next(ctx)
+            if ctx.method in OPENINGS:
+                result = {**result, "capabilities": await _truthful(server, result.get("capabilities") or {})}
+        except MCPError as error:
+            code = error.error.code
+            raise
+        except ValidationError:
+            code = INVALID_PARAMS
+            raise MCPError(INVALID_PARAMS, "Invalid request parameters") from None
+        except Exception as error:
+            code = INTERNAL_ERROR
+            log.error("crashed", exc_info=error)
+            failure = failure_of(error) or errors.Internal()
+            raise protocol_error(failure, current.get(), INTERNAL_ERROR) from None
+        else:
+            return result
+        finally:
+            if ctx.method in OPENINGS:
+                duration_ms = round((time.monotonic() - started) * 1000, 1)
+                log.info("opened", rpc_method=ctx.method, duration_ms=duration_ms, error_code=code)
+
+    return middleware
+
+
+def _note_client(method: str, params: Any) -> None:  # noqa: ANN401 - wire form
+    """Keep what the client claims to be; for display only (2026-07-28, Overview)."""
+    exchange = current.get()
+    if exchange is None:
+        return
+    meta = params.get("_meta") or {}
+    claimed = params.get("clientInfo") if method == "initialize" else meta.get(CLIENT_INFO)
+    if isinstance(claimed, dict) and claimed.get("name"):
+        exchange.client_name = printable(claimed["name"])
+    exchange.trace_id = trace_id(meta.get("traceparent")) or exchange.trace_id
+
+
+async def _truthful(server: MCPServer[Any], capabilities: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what the SDK advertises whether it is used or not."""
+    unused: set[str] = set()
+    if not await server.list_prompts():
+        unused.add("prompts")
+    if not await server.list_resources() and not await server.list_resource_templates():
+        unused.add("resources")
+    return {name: value for name, value in capabilities.items() if name not in unused}

@@ -1,0 +1,16 @@
+"""Names the server and hardens it."""
+
+from __future__ import annotations
+
+from .hardening import harden
+from .hardening.server import HardenedServer
+from .settings import Settings
+from .tools import TOOLS
+
+# What a model should know before it uses the tools.
+INSTRUCTIONS = "Use the tools when the user asks for what they do. Each says how long it may take."
+
+
+def build(settings: Settings) -> HardenedServer:
+    """Return the server; prompts and resources of yours are added to it here."""
+    return harden(settings, tools=TOOLS, instructions=INSTRUCTIONS)
