@@ -1,0 +1,51 @@
+"""What every test of the template stands on: a machine of its own, and projects made on it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from harness import Template, tool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GIT_CONFIG = """\
+[user]
+    name = Ada Lovelace
+    email = ada@example.com
+[init]
+    defaultBranch = main
+[safe]
+    directory = *
+[advice]
+    detachedHead = false
+"""
+# Of the person who runs the tests; none of it may reach a project under test.
+PERSONAL = ("COPIER_", "GIT_", "MAKE", "MCP_", "MFLAGS", "OTEL_", "PYTHON")
+NAMES = {"DATABASE_URL", "HOST", "PORT", "PYTEST_ADDOPTS", "REDIS_URL", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give git and Copier a configuration of their own, and take the person's settings away."""
+    home = tmp_path_factory.mktemp("machine")
+    (home / "gitconfig").write_text(GIT_CONFIG, "utf-8")
+    (home / "copier.yml").write_text("{}\n", "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name in NAMES or name.startswith(PERSONAL):
+                patch.delenv(name)
+        patch.setenv("GIT_CONFIG_GLOBAL", str(home / "gitconfig"))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        patch.setenv("COPIER_SETTINGS_PATH", str(home / "copier.yml"))
+        patch.setenv("COPIER_CACHE_DIR", str(home / "cache"))
+        patch.setenv("PATH", str(tool("python").parent), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="session")
+def template(machine: None, tmp_path_factory: pytest.TempPathFactory) -> Template:  # noqa: ARG001 - order
+    """The working tree as a release."""
+    return Template(tmp_path_factory.mktemp("projects"))
