@@ -1,0 +1,108 @@
+"""The only fields a log line can have, with their types: what is not here is dropped and counted.
+
+No setting adds to this table, and no type in it holds a structure that a call could fill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+# Longer texts are cut; longer lists and mappings too.
+LONGEST_TEXT = 128
+MOST_ITEMS = 128
+
+NUMBER: tuple[type, ...] = (int, float)
+TEXT: tuple[type, ...] = (str,)
+FLAG: tuple[type, ...] = (bool,)
+EITHER: tuple[type, ...] = (int, str)
+TEXTS: tuple[type, ...] = (list, tuple)
+SETTINGS: tuple[type, ...] = (dict,)
+
+# name: (types, why it may be written). None is always accepted.
+FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
+    # One call.
+    "tool_name": (TEXT, "which tool; only names that this server declares"),
+    "duration_ms": (NUMBER, "how long it took, in milliseconds"),
+    "outcome": (TEXT, "ok, error or cancelled"),
+    "error_code": (EITHER, "kind of failure; null on success"),
+    "notifications_sent": (NUMBER, "progress and other events the caller was sent"),
+    # One refusal at the edge.
+    "layer": (TEXT, "which protection refused"),
+    "status": (EITHER, "HTTP status, or a state"),
+    "retry_after": (NUMBER, "seconds that the caller was told to wait"),
+    "suppressed": (NUMBER, "like lines that were left out since the last one"),
+    "method": (TEXT, "HTTP or protocol method; one of the known ones"),
+    "route": (TEXT, "which route of this server; never the path as it was sent"),
+    # The process.
+    "settings": (SETTINGS, "effective settings at start, secrets masked"),
+    "setting": (TEXT, "name of the setting to change"),
+    "version": (TEXT, "version of this server"),
+    "schema": (TEXT, "SHA-256 of the tool contract"),
+    "host": (TEXT, "address that is listened on"),
+    "port": (NUMBER, "port that is listened on"),
+    "pid": (NUMBER, "process id"),
+    "signal": (TEXT, "signal received"),
+    "exit_code": (NUMBER, "how the process ends"),
+    "in_flight": (NUMBER, "calls being answered"),
+    "streams": (NUMBER, "subscription streams open"),
+    "sessions": (NUMBER, "sessions open"),
+    "tools": (TEXTS, "names of tools of this server"),
+    "dropped": (NUMBER, "lines lost because standard error was slow or closed"),
+    "stream": (TEXT, "stdout, stderr or descriptor: where stray output was written"),
+    "logger": (TEXT, "name of a logger that is not ours"),
+    "where": (TEXT, "module, function and line that wrote this"),
+    # Upstream systems.
+    "backend": (TEXT, "what is talked to: postgres, redis, jwks"),
+    "key_id": (TEXT, "which signing key; a hash or a declared name"),
+    "pool_size": (NUMBER, "connections open"),
+    "pool_idle": (NUMBER, "connections free"),
+    "waiting": (NUMBER, "calls that wait for a connection"),
+    # For any line, the author's too.
+    "kind": (TEXT, "what sort, one word"),
+    "state": (TEXT, "state that something is in"),
+    "step": (TEXT, "how far a procedure is"),
+    "reason": (TEXT, "why, one word"),
+    "source": (TEXT, "where something comes from"),
+    "reference": (EITHER, "an id of yours that is no value of the call"),
+    "count": (NUMBER, "how many"),
+    "total": (NUMBER, "of how many"),
+    "size": (NUMBER, "how big"),
+    "bytes": (NUMBER, "how big, in bytes"),
+    "rows": (NUMBER, "rows read or written"),
+    "attempt": (NUMBER, "which attempt"),
+    "limit": (NUMBER, "bound that was reached"),
+    "remaining": (NUMBER, "what is left of it"),
+    "cost": (NUMBER, "units of budget"),
+    "seconds": (NUMBER, "how long, in seconds"),
+    "timeout_seconds": (NUMBER, "deadline, in seconds"),
+    "cached": (FLAG, "whether it came from a cache"),
+    "retryable": (FLAG, "whether a retry can help"),
+    "ok": (FLAG, "whether it worked"),
+}
+
+
+def admitted(name: str, value: object) -> bool:
+    """Return whether a field may be written with this value; bool is no number."""
+    row = FIELDS.get(name)
+    if row is None:
+        return False
+    types = row[0]
+    # Enumerations are strings and numbers too.
+    return value is None or type(value) in types or (isinstance(value, types) and not isinstance(value, bool))
+
+
+def cut(value: object) -> object:
+    """Bound a value: 128 characters, 128 items, no structure inside a structure."""
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST_TEXT else value[: LONGEST_TEXT - 1] + "…"
+    if isinstance(value, Mapping):
+        items = list(cast("Mapping[object, object]", value).items())[:MOST_ITEMS]
+        return {str(key): _plain(item) for key, item in items}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in cast("list[object]", value)[:MOST_ITEMS]]
+    return value
+
+
+def _plain(value: object) -> object:
+    return cut(value) if isinstance(value, str | int | float | None) else "…"

@@ -1,0 +1,94 @@
+"""Where a line comes from, and exceptions as types and places: no message, no local, no source line.
+
+Everything here is read from code objects and classes, which no caller of a tool can write to.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from inspect import currentframe
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType, FrameType
+
+# Enough to find the fault; an exception that recurses has thousands of frames.
+MOST_FRAMES = 20
+MOST_EXCEPTIONS = 6
+
+
+def caller(machinery: frozenset[str]) -> FrameType | None:
+    """Return the nearest frame outside `machinery`: names of modules, or of top-level packages."""
+    frame = currentframe()
+    while frame is not None:
+        name: str = frame.f_globals.get("__name__", "")
+        if name not in machinery and name.partition(".")[0] not in machinery and name != __name__:
+            break
+        frame = frame.f_back
+    return frame
+
+
+def literal(value: object, frame: FrameType | None) -> bool:
+    """Return whether `value` stands in the code that logs it, so that it cannot come from a call.
+
+    What is put together at run time (an f-string, `%`, an exception's text) is not a constant of
+    the calling function, and code that was itself made at run time has no file.
+    """
+    return frame is not None and _from_file(frame.f_code) and value in frame.f_code.co_consts
+
+
+def place(frame: FrameType, line: int | None = None) -> str:
+    """Return `module:function:line` of a frame."""
+    code = frame.f_code
+    if not _from_file(code):
+        return "generated code"
+    return f"{frame.f_globals.get('__name__', '?')}:{code.co_qualname}:{line or frame.f_lineno}"
+
+
+def _from_file(code: CodeType) -> bool:
+    return not code.co_filename.startswith("<") or code.co_filename.startswith("<frozen ")
+
+
+def described(error: BaseException) -> list[dict[str, object]]:
+    """Return the type and frames of `error`, then of what caused it; innermost frames last."""
+    return [{"type": type_name(one), "frames": _frames(one)} for one in _chain(error)]
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    pending = deque([error])
+    for _ in range(MOST_EXCEPTIONS):
+        if not pending:
+            return
+        one = pending.popleft()
+        yield one
+        if isinstance(one, BaseExceptionGroup):
+            pending.extend(one.exceptions[:MOST_EXCEPTIONS])
+        if one.__cause__ is not None:
+            pending.append(one.__cause__)
+        elif one.__context__ is not None and not one.__suppress_context__:
+            pending.append(one.__context__)
+
+
+def _frames(error: BaseException) -> list[str]:
+    kept: deque[str] = deque(maxlen=MOST_FRAMES)
+    trace = error.__traceback__
+    while trace is not None:
+        kept.append(place(trace.tb_frame, trace.tb_lineno))
+        trace = trace.tb_next
+    return list(kept)
+
+
+def type_name(error: BaseException) -> str:
+    """Return the name of the exception's class, or of its nearest base that a module defines.
+
+    A class made at run time could be named after a value.
+    """
+    for kind in type(error).__mro__:
+        module = sys.modules.get(kind.__module__)
+        if getattr(module, kind.__name__, None) is kind:
+            break
+    else:
+        kind = Exception
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")

@@ -1,0 +1,194 @@
+"""No string of a call gets into a log line, in any form it is likely to be written in.
+
+`collect` gathers the strings of a call, `leaks` says whether a value that is about to be written
+holds one of them: as it is, in another case, inside a longer text, cut off, escaped as JSON or by
+`repr`, percent-encoded, as HTML entities, in hexadecimal or in base64 of either alphabet at any
+alignment, and any two or three of these on top of each other.
+The value is decoded rather than the call's strings encoded: values in log lines are few and short.
+"""
+
+from __future__ import annotations
+
+import binascii
+import html
+import re
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import cast
+from urllib.parse import unquote, unquote_plus
+
+# Shorter strings are too common to be told from ordinary words.
+SHORTEST = 4
+# A longer value is not examined but withheld.
+LONGEST_VALUE = 4096
+# A call with more than this is not gathered but marked: nothing variable is written during it.
+MOST_VALUES = 4096
+EVERYTHING = ""
+# Larger numbers are not written by the log either.
+LARGEST_NUMBER = 2**63
+# A value that shares this many characters with a string of the call, and three more at most,
+# holds a part of it that was cut off.
+RUN = 8
+STRIDE = 4
+# Encodings on top of each other, and forms of one value, before it is withheld unread.
+LAYERS = 3
+MOST_READINGS = 96
+# Calls whose strings are remembered for lines that no call can be found for, and how much of each.
+RECENT_CALLS = 256
+RECENT_CHARACTERS = 65_536
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8})|([0-7]{1,3})|(.))", re.DOTALL)
+_CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "0": "\0"}
+_HEX = re.compile(r"[0-9a-fA-F]{8,}")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{6,}")
+_LEGIBLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd]{6}")
+_URL_SAFE = str.maketrans("-_", "+/")
+
+_recent: OrderedDict[int, set[str]] = OrderedDict()
+
+
+def collect(arguments: object, into: set[str]) -> None:
+    """Add every string of 4 characters or more to `into`: values, keys, and numbers as text.
+
+    Beyond 4,096 values `into` is marked instead, and `leaks` holds for every value.
+    Iterative, so that nesting cannot exhaust the stack.
+    """
+    pending: list[object] = [arguments]
+    left = MOST_VALUES
+    characters = 0
+    while pending:
+        value = pending.pop()
+        left -= 1
+        text = _text(value)
+        if len(text) >= SHORTEST:
+            into.add(text)
+            characters += len(text)
+        elif isinstance(value, Mapping):
+            mapping = cast("Mapping[object, object]", value)
+            pending += mapping.keys()
+            pending += mapping.values()
+        elif isinstance(value, list | tuple | set | frozenset):
+            pending += cast("Iterable[object]", value)
+        if len(pending) > left:
+            into.add(EVERYTHING)
+            break
+    _recent[id(into)] = into if characters <= RECENT_CHARACTERS else {EVERYTHING}
+    while len(_recent) > RECENT_CALLS:
+        _recent.popitem(last=False)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).decode("utf-8", "replace")
+    if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool)):
+        return repr(value) if abs(value) < LARGEST_NUMBER else ""
+    return ""
+
+
+def leaks(text: str, sensitive: Iterable[str]) -> bool:
+    """Return whether `text` holds a string of `sensitive`, or a part of one, in any known form."""
+    strings = tuple(sensitive)
+    if not strings:
+        return False
+    if len(text) > LONGEST_VALUE or EVERYTHING in strings:
+        return True
+    forms = readings(text)
+    if forms is None:
+        return True
+    said, runs = forms
+    for string in strings:
+        if len(string) < SHORTEST:
+            continue
+        lowered = string.lower()
+        if lowered in said:
+            return True
+        if len(lowered) > RUN and any(run in lowered for run in runs):
+            return True
+    return False
+
+
+def leaks_recent(text: str) -> bool:
+    """Return whether `text` holds a string of any of the last 256 calls."""
+    return any(leaks(text, strings) for strings in tuple(_recent.values()))
+
+
+@lru_cache(maxsize=1024)
+def readings(text: str) -> tuple[str, tuple[str, ...]] | None:
+    """Return every reading of `text`, in lower case, and the runs in it; None if there are too many."""
+    found = {text: None}
+    fresh = [text]
+    for _ in range(LAYERS):
+        decoded = [form for reading in fresh for decode in _DECODERS for form in decode(reading)]
+        fresh = []
+        for form in decoded:
+            if form and form not in found:
+                found[form] = None
+                if _LEGIBLE.search(form):
+                    fresh.append(form)
+        if len(found) > MOST_READINGS:
+            return None
+    lowered = [reading.lower() for reading in found]
+    runs = {form[i : i + RUN] for form in lowered for i in range(0, len(form) - RUN + 1, STRIDE)}
+    return "\0".join(lowered), tuple(runs)
+
+
+def _percent(text: str) -> Iterable[str]:
+    if "%" in text or "+" in text:
+        yield unquote(text)
+        yield unquote_plus(text)
+
+
+def _entities(text: str) -> Iterable[str]:
+    if "&" in text:
+        yield html.unescape(text)
+
+
+def _escapes(text: str) -> Iterable[str]:
+    if "\\" in text:
+        plain = _ESCAPE.sub(_unescaped, text)
+        # Characters beyond the basic plane come as two surrogates.
+        yield plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if max(plain) < "\u0100":
+            # The repr of bytes: each escape is one byte of UTF-8.
+            yield plain.encode("latin-1").decode("utf-8", "replace")
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    short, byte, long, octal, char = match.groups()
+    if octal:
+        return chr(int(octal, 8))
+    if char:
+        return _CONTROL.get(char, char)
+    code = int(short or byte or long, 16)
+    return chr(code) if code <= sys.maxunicode else ""
+
+
+def _hexadecimal(text: str) -> Iterable[str]:
+    runs: list[str] = _HEX.findall(text)
+    for skipped in (0, 1) if runs else ():
+        even = (run[skipped : len(run) - (len(run) - skipped) % 2] for run in runs)
+        yield "".join(bytes.fromhex(run).decode("utf-8", "replace") for run in even)
+
+
+def _base64(text: str) -> Iterable[str]:
+    runs = [run.translate(_URL_SAFE) for run in _BASE64.findall(text)]
+    for skipped in range(4) if runs else ():
+        yield "".join(_decoded(run[skipped:]) for run in runs)
+
+
+def _decoded(run: str) -> str:
+    whole = run if len(run) % 4 != 1 else run[:-1]
+    return binascii.a2b_base64(whole + "=" * (-len(whole) % 4)).decode("utf-8", "replace")
+
+
+_DECODERS: tuple[Callable[[str], Iterable[str]], ...] = (
+    _percent,
+    _entities,
+    _escapes,
+    _hexadecimal,
+    _base64,
+)
