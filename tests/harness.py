@@ -35,7 +35,7 @@ SHORTEST: Answers = {
 AWKWARD: Answers = {
     "project_name": "Zoë's Wetter & Söhne, 天気: #1 'beta'",
     "package_name": "w" + "_3" * 19 + "z",
-    "description": "L'été: 30 °C & <more> #1 — it's 100 % 'safe', $HOME `id` \N{SNOWMAN} | *all* [of] it! " + "y" * 18,
+    "description": "L'été: 30 °C & <more> #1 — it's 100 % 'safe', $HOME `id` \N{SNOWMAN} | *all* [of] it! " + "y" * 24,
     "repository_url": "https://git.example.com:8443/Group.Name/sub/weather.server_1",
     "author_name": "Żółć O'Brien-Łukasz (Ops & Co.) #1",
     "author_email": "zoe.obrien+mcp@mail.example.co.uk",
