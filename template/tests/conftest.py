@@ -1,45 +1,82 @@
-"""Lets tests say `hardening` for the hardening of this project, whatever the project is called.
-
-`hardening.logs` and `<package>.hardening.logs` are one and the same module, so a type or a setting
-that a test sees is the one that the server uses.
-"""
+"""What every test of this project can ask for."""
 
 from __future__ import annotations
 
-import sys
+import os
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import alias
+import pytest
+
+alias.install()
+
+from live import PROBE_KEY, Live, live
+from wire import Wire
+
+from hardening.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import ModuleType
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
 
-(HARDENING,) = Path(__file__).parent.parent.glob("src/*/hardening")
-
-
-class HardeningAlias(MetaPathFinder, Loader):
-    """Answers an import of `hardening…` with the module of the package."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Return a spec for `hardening` and what is inside it; everything else is not ours."""
-        del path, target
-        return ModuleSpec(name, self) if name.partition(".")[0] == "hardening" else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Import the real module and keep its own spec, which the import system is about to replace."""
-        module = import_module(f"{HARDENING.parent.name}.{spec.name}")
-        spec.loader_state = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Give the module, which has run already, its own spec back."""
-        if module.__spec__ is not None:
-            module.__spec__ = module.__spec__.loader_state
+    from mcp.types import CallToolResult
 
 
-sys.meta_path.insert(0, HardeningAlias())
+@pytest.fixture(scope="session")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL: the one of `TEST_DATABASE_URL`, or one started for these tests."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield given
+        return
+    from hardening.dev import EmbeddedPostgres
+
+    folder: Path = tmp_path_factory.mktemp("postgres")
+    with EmbeddedPostgres(folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Live]:
+    """The sample tools behind the whole stack, on a socket."""
+    with live() as running:
+        yield running
+
+
+@pytest.fixture
+async def wire(server: Live) -> AsyncIterator[Wire]:
+    """A raw client with a good key."""
+    from live import KEY
+
+    async with Wire(server.url, KEY) as client:
+        yield client
+
+
+@pytest.fixture
+async def probe(server: Live) -> AsyncIterator[Wire]:
+    """A raw client with the probe key."""
+    async with Wire(server.url, PROBE_KEY) as client:
+        yield client
+
+
+@pytest.fixture
+async def call_tool(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Awaitable[CallToolResult]]]:
+    """Return what calls the project's own tools; use it as in tests/tools.
+
+    A database is started for a project whose settings require one.
+    """
+    settings_type = import_module(f"{alias.PACKAGE}.settings").Settings
+    values: dict[str, Any] = {"auth": frozenset({"none"})}
+    if settings_type.model_fields["database_url"].is_required():
+        values["DATABASE_URL"] = request.getfixturevalue("database_url")
+    server = import_module(f"{alias.PACKAGE}.server").build(settings_type(**values))
+    if server.hardening.database_url is not None:
+        server.database = Database(server.hardening)
+        await server.database.open()
+
+    async def call(name: str, arguments: dict[str, Any]) -> CallToolResult:
+        return await server.call_tool(name, arguments)
+
+    yield call
+    if server.database is not None:
+        await server.database.close()

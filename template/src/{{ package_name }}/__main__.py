@@ -25,11 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "serve":
         return _serve()
     if command == "dev":
-        from .hardening.dev import main as dev  # noqa: PLC0415
+        from .hardening.dev import main as dev
 
         return dev(rest, _name())
     if command == "probe":
-        from .hardening.probe import main as probe  # noqa: PLC0415
+        from .hardening.probe import main as probe
 
         return probe(rest)
     if command == "schema":
@@ -42,24 +42,24 @@ def _name() -> str:
 
 
 def _serve() -> int:
-    from .hardening.serve import serve  # noqa: PLC0415
-    from .server import build  # noqa: PLC0415
-    from .settings import Settings  # noqa: PLC0415
+    from .hardening.serve import serve
+    from .server import build
+    from .settings import Settings
 
     return serve(Settings, build)
 
 
 def _schema(arguments: Sequence[str]) -> int:
-    from .hardening.contract import main as schema  # noqa: PLC0415
-    from .server import build  # noqa: PLC0415
-    from .settings import Settings  # noqa: PLC0415
+    from .hardening.contract import main as schema
+    from .server import build
+    from .settings import Settings
 
     return schema(arguments, Settings, build)
 
 
 def _settings(arguments: Sequence[str]) -> int:
-    from .hardening import configuration  # noqa: PLC0415
-    from .settings import Settings  # noqa: PLC0415
+    from .hardening import configuration
+    from .settings import Settings
 
     return configuration.main(arguments, Settings)
 

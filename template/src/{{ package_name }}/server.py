@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .hardening import harden
-from .hardening.server import HardenedServer
-from .settings import Settings
 from .tools import TOOLS
+
+if TYPE_CHECKING:
+    from .hardening.server import HardenedServer
+    from .settings import Settings
 
 # What a model should know before it uses the tools.
 INSTRUCTIONS = "Use the tools when the user asks for what they do. Each says how long it may take."

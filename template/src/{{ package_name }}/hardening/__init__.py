@@ -8,8 +8,8 @@ from . import errors
 from .call import Context
 from .context import Principal
 from .database import connection
+from .declaration import tool
 from .harden import harden
 from .settings import HardeningSettings
-from .tool import tool
 
 __all__ = ["Context", "HardeningSettings", "Principal", "connection", "errors", "harden", "tool"]

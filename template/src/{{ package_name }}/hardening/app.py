@@ -5,6 +5,7 @@ One layer and not ten, because each further one costs every request.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import structlog
 
 from .addresses import AddressGuard
 from .auth import Authentication
-from .context import MCP_PATH, Exchange, current, open_exchange
+from .context import MCP_PATH, current, open_exchange
 from .envelope import Envelope
 from .errors import Answer
 from .health import LIVE_PATH, READY_PATH, HealthGuard
@@ -23,18 +24,17 @@ from .request_limits import Body, DeclaredLimits, InFlight
 from .shutdown import Drain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from starlette.types import Message, Receive, Scope, Send
 
-    from .context import Guard
+    from .context import Exchange, Guard
     from .server import HardenedServer
 
 log = structlog.get_logger()
 
 METRICS_PATH = "/metrics"
 METADATA_PATH = "/.well-known/oauth-protected-resource/mcp"
-NOTIFICATION = b'"method":"notifications/'
 CRASHED = Answer(500, "internal", "Internal error. Report the reference to the operator.")
 WORTH_A_WARNING = 500
 
@@ -47,6 +47,8 @@ class App:
         self.server = server
         self.drain = Drain()
         self.running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         read = frozenset({"GET", "HEAD", "OPTIONS"})
         protocol = {"POST", "GET", "DELETE", "OPTIONS"} if settings.legacy == "stateful" else {"POST", "OPTIONS"}
         routes = {
@@ -56,8 +58,11 @@ class App:
             METRICS_PATH: read,
             METADATA_PATH: read,
         }
-        limits = RateLimits(settings)
-        authentication = Authentication(settings)
+        self.limits = server.limits = RateLimits(settings)
+        for tool in server.declared.values():
+            self.limits.declare(tool.name, rate_per_minute=tool.declaration.rate_per_minute, cost=tool.declaration.cost)
+        scopes = {tool.name: tool.declaration.scopes for tool in server.declared.values()}
+        self.authentication = Authentication(settings, tool_scopes=scopes, on_failure=self.limits.auth_failed)
         # The order of the stack; every request passes it from top to bottom.
         self.guards: tuple[tuple[str, Guard], ...] = (
             # A kubelet asks by the pod's address and has no credential.
@@ -71,17 +76,19 @@ class App:
             # Everything below counts by it.
             ("address", AddressGuard(settings.trusted_proxy_hops)),
             # A flood is refused before it costs a signature check.
-            ("address_rate", limits.address),
+            ("address_rate", self.limits.address),
             # Nobody unknown gets further.
-            ("authentication", authentication),
+            ("authentication", self.authentication),
             # One caller cannot take what others need.
-            ("principal_rate", limits.principal),
+            ("principal_rate", self.limits.principal),
             ("in_flight", InFlight(settings)),
             # Only now is anything read, held or waited for.
             ("body", Body(settings)),
             ("envelope", Envelope(settings)),
             # What the message asks for decides what the credential must allow.
-            ("authorization", authentication.authorize),
+            ("authorization", self.authentication.authorize),
+            # What is allowed is counted, everything that one request needs at once.
+            ("rate", self.limits.message),
         )
         server.streamable_http_app(
             stateless_http=settings.legacy != "stateful",
@@ -95,14 +102,25 @@ class App:
         self.protocol.app.get_tool_input_schema = self._input_schema
 
     @asynccontextmanager
-    async def run(self) -> AsyncIterator[None]:
+    async def run(self) -> AsyncGenerator[None]:
         """Keep the protocol's own tasks alive; leave it when the last call has been answered."""
-        async with self.protocol.run():
+        async with self.authentication.running(), self.protocol.run():
             yield
 
     def in_flight(self) -> int:
         """Return how many protocol requests are being answered."""
         return self.running
+
+    async def idle(self) -> None:
+        """Wait until nothing is being answered."""
+        await self._idle.wait()
+
+    def _count(self, change: int) -> None:
+        self.running += change
+        if self.running:
+            self._idle.clear()
+        else:
+            self._idle.set()
 
     def calls(self) -> list[str]:
         """Return the names of the calls that run."""
@@ -119,16 +137,16 @@ class App:
         exchange = open_exchange(scope, receive, send)
         token = current.set(exchange)
         counted = exchange.path == MCP_PATH
-        self.running += counted
+        self._count(counted)
         try:
             await self._answer(exchange)
-        except Exception as error:
+        except Exception:
             # The last wall: what gets here is a fault of this code, and the caller learns nothing of it.
-            log.error("crashed", exc_info=error)
+            log.exception("crashed")
             exchange.refused_by = "shield"
             await self._send(exchange, CRASHED)
         finally:
-            self.running -= counted
+            self._count(-counted)
             for release in reversed(exchange.on_end):
                 release()
             self._log(exchange)
@@ -160,8 +178,6 @@ class App:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *own]
-            elif NOTIFICATION in message.get("body", b""):
-                exchange.notifications_sent += 1
             await send(message)
 
         return watched

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
-from .context import Principal
+from .context import Principal, current
 from .settings import HardeningSettings
 
 if TYPE_CHECKING:
@@ -67,3 +67,6 @@ class Context(Generic[SettingsT]):
             return
         self._progress, self._reported = progress, now
         await self.sdk.report_progress(progress, total, message)
+        exchange = current.get()
+        if exchange is not None and exchange.meta.get("progressToken") is not None:
+            exchange.notifications_sent += 1

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import AliasChoices, SecretStr, ValidationError
 from pydantic_core import to_jsonable_python
@@ -97,7 +97,7 @@ def _field_of(settings_type: type[HardeningSettings], location: str) -> str:
     return location
 
 
-def _sentence(settings_type: type[HardeningSettings], field: str, error: Any) -> str:  # noqa: ANN401 - ErrorDetails
+def _sentence(settings_type: type[HardeningSettings], field: str, error: Any) -> str:
     if error["type"] == "missing":
         info = settings_type.model_fields.get(field)
         meaning = f" ({info.description})" if info and info.description else ""
@@ -141,8 +141,8 @@ def _shown(value: object) -> str:
     if isinstance(value, SecretStr):
         return MASK if value.get_secret_value() else ""
     if isinstance(value, tuple | frozenset):
-        items: Iterable[Any] = value if isinstance(value, tuple) else sorted(value)
-        return ",".join(_shown(item) for item in items)
+        items = [_shown(item) for item in cast("Iterable[object]", value)]
+        return ",".join(items if isinstance(value, tuple) else sorted(items))
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(to_jsonable_python(value))

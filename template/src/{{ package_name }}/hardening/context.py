@@ -98,6 +98,11 @@ class Exchange:
     refused_by: str | None = None
     notifications_sent: int = 0
 
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The message's `_meta`; what is in it is only claimed."""
+        return self.params.get("_meta") or {}
+
     def header(self, name: bytes) -> str:
         """Return a header's value as text, or `""`; `name` in lower case."""
         return self.headers.get(name, b"").decode("latin-1")

@@ -17,7 +17,7 @@ import structlog
 from .errors import PoolExhausted, Timeout
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from asyncpg.pool import PoolConnectionProxy
     from asyncpg.transaction import Transaction
@@ -149,7 +149,7 @@ class Database:
 
 
 @asynccontextmanager
-async def connection(ctx: Context[Any]) -> AsyncIterator[Connection]:
+async def connection(ctx: Context[Any]) -> AsyncGenerator[Connection]:
     """Take a connection for the rest of this block: one transaction, committed at its end.
 
     The transaction is read-only for a tool declared `read_only`, its statements end with the call's deadline,

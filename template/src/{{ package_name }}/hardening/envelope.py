@@ -5,7 +5,7 @@ Answers what is malformed itself, since in the older protocols the SDK's own ans
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic_core import from_json
@@ -14,6 +14,8 @@ from .errors import Answer
 from .scrub import collect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .context import Exchange
     from .settings import HardeningSettings
 
@@ -49,9 +51,12 @@ class Envelope:
             return Answer(400, "too_deep", "The message is nested too deep.", code=INVALID_REQUEST)
         return self._read(exchange, message)
 
-    def _read(self, exchange: Exchange, message: Any) -> Answer | None:  # noqa: ANN401 - any JSON
+    def _read(self, exchange: Exchange, message: Any) -> Answer | None:
         invalid = Answer(400, "invalid_request", "Send one JSON-RPC 2.0 message.", code=INVALID_REQUEST)
-        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        if not isinstance(message, dict):
+            return invalid
+        message = cast("dict[str, Any]", message)
+        if message.get("jsonrpc") != "2.0":
             return invalid
         rpc_id = message.get("id")
         if "id" in message and (isinstance(rpc_id, bool) or not isinstance(rpc_id, int | str)):
@@ -65,7 +70,7 @@ class Envelope:
             return invalid
         exchange.rpc_id = rpc_id
         exchange.rpc_method = method
-        exchange.params = params or {}
+        exchange.params = cast("dict[str, Any]", params or {})
         if not isinstance(exchange.params.get("_meta"), dict | None):
             return Answer(400, "invalid_params", "Invalid request parameters", code=INVALID_PARAMS)
         if method in CARRIES_DATA:
@@ -76,7 +81,7 @@ class Envelope:
         return None
 
 
-def too_deep(body: bytes, message: Any, depth: int) -> bool:  # noqa: ANN401 - any JSON
+def too_deep(body: bytes, message: Any, depth: int) -> bool:
     """Return whether `message`, parsed from `body`, is nested deeper than `depth`."""
     if body.count(b"[") + body.count(b"{") <= depth:
         return False
@@ -84,7 +89,7 @@ def too_deep(body: bytes, message: Any, depth: int) -> bool:  # noqa: ANN401 - a
     for _ in range(depth + 1):
         inner: list[Any] = []
         for node in level:
-            children = node.values() if isinstance(node, dict) else node
+            children = cast("Iterable[Any]", node.values() if isinstance(node, dict) else node)
             inner += [child for child in children if isinstance(child, dict | list)]
         if not inner:
             return False

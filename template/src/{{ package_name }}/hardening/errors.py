@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from pydantic_core import to_json
 
 
-class ToolFailure(Exception):  # noqa: N818 - the author raises what happened, not an "error"
+class ToolFailure(Exception):  # noqa: N818 - an author raises what happened
     """A failure that the model may read; the base of the taxonomy.
 
     Args:

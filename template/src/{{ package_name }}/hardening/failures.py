@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mcp import MCPError
 from mcp.types import CallToolResult, TextContent
@@ -11,6 +10,8 @@ from mcp.types import CallToolResult, TextContent
 from . import errors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import ValidationError
 
     from .context import Exchange
@@ -61,8 +62,11 @@ _KNOWN: tuple[tuple[frozenset[str], frozenset[str], type[errors.ToolFailure]], .
 
 def failure_of(error: BaseException) -> errors.ToolFailure | None:
     """Return the failure that `error` means, or None when it is a crash."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while isinstance(error, BaseExceptionGroup):
+        inner = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        if len(inner) != 1:
+            return None
+        (error,) = inner
     if isinstance(error, errors.ToolFailure):
         return error
     ancestry = {(base.__module__.partition(".")[0], base.__name__) for base in type(error).__mro__}
@@ -81,7 +85,7 @@ def invalid_arguments(invalid: ValidationError) -> errors.InvalidArguments:
     return errors.InvalidArguments(f"Invalid arguments. {text}. Correct them and call again.")
 
 
-def _problem(detail: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+def _problem(detail: Any) -> str:
     rule = detail["type"]
     if rule == "extra_forbidden":
         return f"{_path(detail['loc'][:-1])}: has a field that the schema does not know"
@@ -123,8 +127,7 @@ def result_of(failure: errors.ToolFailure, exchange: Exchange | None) -> CallToo
     refuses the whole result when it does not.
     """
     text, data = explain(failure, exchange)
-    content = [TextContent(type="text", text=text)]
-    return CallToolResult(content=content, is_error=True, _meta={ERROR_META_KEY: data})
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True, _meta={ERROR_META_KEY: data})
 
 
 def protocol_error(failure: errors.ToolFailure, exchange: Exchange | None, code: int) -> MCPError:

@@ -60,12 +60,9 @@ class HealthGuard:
         if self.ping is None:
             return True
         if self.clock() - self._checked >= CACHE_SECONDS:
-            if self._check is None:
-                self._check = asyncio.ensure_future(self.ping())
-            try:
-                self._answered = await asyncio.shield(self._check)
-            finally:
-                if self._check is not None and self._check.done():
-                    self._check = None
-                    self._checked = self.clock()
+            check = self._check = self._check or asyncio.ensure_future(self.ping())
+            self._answered = await asyncio.shield(check)
+            if self._check is check:
+                self._check = None
+                self._checked = self.clock()
         return self._answered

@@ -6,7 +6,7 @@ Sits in the SDK's own chain, around each request of either era.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from mcp import MCPError
@@ -19,9 +19,7 @@ from .context import current, printable, trace_id
 from .failures import failure_of, protocol_error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from mcp.server.context import ServerRequestContext
+    from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
     from mcp.server.mcpserver import MCPServer
 
 log = structlog.get_logger()
@@ -34,23 +32,19 @@ CACHE_HINTS: dict[Any, CacheHint] = dict.fromkeys(
 OPENINGS = {"initialize", "server/discover"}
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 
-Next = "Callable[[ServerRequestContext[Any, Any]], Awaitable[Any]]"
 
-
-def observe(server: MCPServer[Any]) -> Callable[..., Awaitable[Any]]:
+def observe(server: MCPServer[Any]) -> ServerMiddleware[Any]:
     """Return the middleware of `server`."""
 
-    async def middleware(ctx: ServerRequestContext[Any, Any], call_next: Any) -> Any:  # noqa: ANN401 - wire form
+    async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         started = time.monotonic()
-        _note_client(ctx.method, ctx.params or {})
+        _note_client(ctx)
         code: int | None = None
         try:
-            if (ctx.params or {}).get("cursor") is not None and ctx.method.endswith("/list"):
-                # Every listing is one page, so no cursor was ever given out.
-                raise MCPError(INVALID_PARAMS, "Unknown cursor")
+            _refuse_cursor(ctx)
             result = await call_next(ctx)
-            if ctx.method in OPENINGS:
-                result = {**result, "capabilities": await _truthful(server, result.get("capabilities") or {})}
+            if ctx.method in OPENINGS and isinstance(result, dict):
+                result["capabilities"] = await _truthful(server, result.get("capabilities") or {})
         except MCPError as error:
             code = error.error.code
             raise
@@ -59,7 +53,7 @@ def observe(server: MCPServer[Any]) -> Callable[..., Awaitable[Any]]:
             raise MCPError(INVALID_PARAMS, "Invalid request parameters") from None
         except Exception as error:
             code = INTERNAL_ERROR
-            log.error("crashed", exc_info=error)
+            log.exception("crashed")
             failure = failure_of(error) or errors.Internal()
             raise protocol_error(failure, current.get(), INTERNAL_ERROR) from None
         else:
@@ -72,16 +66,21 @@ def observe(server: MCPServer[Any]) -> Callable[..., Awaitable[Any]]:
     return middleware
 
 
-def _note_client(method: str, params: Any) -> None:  # noqa: ANN401 - wire form
+def _refuse_cursor(ctx: ServerRequestContext[Any, Any]) -> None:
+    """Every listing is one page, so no cursor was ever given out (2026-07-28, Pagination)."""
+    if ctx.method.endswith("/list") and (ctx.params or {}).get("cursor") is not None:
+        raise MCPError(INVALID_PARAMS, "Unknown cursor")
+
+
+def _note_client(ctx: ServerRequestContext[Any, Any]) -> None:
     """Keep what the client claims to be; for display only (2026-07-28, Overview)."""
     exchange = current.get()
     if exchange is None:
         return
-    meta = params.get("_meta") or {}
-    claimed = params.get("clientInfo") if method == "initialize" else meta.get(CLIENT_INFO)
-    if isinstance(claimed, dict) and claimed.get("name"):
-        exchange.client_name = printable(claimed["name"])
-    exchange.trace_id = trace_id(meta.get("traceparent")) or exchange.trace_id
+    claimed = exchange.params.get("clientInfo") if ctx.method == "initialize" else exchange.meta.get(CLIENT_INFO)
+    if isinstance(claimed, dict):
+        exchange.client_name = printable(cast("dict[str, Any]", claimed).get("name")) or exchange.client_name
+    exchange.trace_id = trace_id(exchange.meta.get("traceparent")) or exchange.trace_id
 
 
 async def _truthful(server: MCPServer[Any], capabilities: dict[str, Any]) -> dict[str, Any]:

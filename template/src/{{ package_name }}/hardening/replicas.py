@@ -25,6 +25,6 @@ def request_state_security(settings: HardeningSettings) -> RequestStateSecurity:
     return ephemeral
 
 
-def _principal(_: Any) -> str | None:  # noqa: ANN401 - the SDK's context, not needed
+def _principal(_: Any) -> str | None:
     exchange = current.get()
     return exchange.principal.id if exchange and exchange.principal else None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 RETRY_SECONDS = 1.0
+OVERLOADED = Answer(503, "overloaded", "Too many requests are being answered.", retry_after=RETRY_SECONDS)
+TOO_MANY = Answer(503, "concurrency", "Too many of your requests are being answered.", retry_after=RETRY_SECONDS)
 TOO_BIG = Answer(413, "too_big", "The request is larger than MCP_MAX_BODY_BYTES.", headers=((b"connection", b"close"),))
 TOO_SLOW = Answer(408, "too_slow", "The request did not arrive in time.", headers=((b"connection", b"close"),))
 
@@ -70,9 +72,9 @@ class InFlight:
             return None
         # A monitor that is refused because of others would report a fault that is not there.
         if principal.kind != "probe" and self.total >= self.most:
-            return Answer(503, "overloaded", "Too many requests are being answered.", retry_after=RETRY_SECONDS)
+            return OVERLOADED
         if self.by_principal[principal.id] >= self.most_per_principal:
-            return Answer(503, "concurrency", "Too many requests of yours are being answered.", retry_after=RETRY_SECONDS)
+            return TOO_MANY
         self.total += 1
         self.by_principal[principal.id] += 1
         exchange.on_end.append(lambda: self._give_back(principal.id))

@@ -6,10 +6,12 @@ import asyncio
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import structlog
 import uvicorn
+import uvloop
 
 from . import configuration, logs
 from .app import App
@@ -19,7 +21,7 @@ from .shutdown import CLOSING_SECONDS, Server
 from .tool import InvalidDeclarationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from .server import HardenedServer
     from .settings import HardeningSettings
@@ -43,80 +45,96 @@ def settings_or_exit(settings_type: type[SettingsT]) -> SettingsT:
 
 
 def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedServer]) -> int:
-    """Serve until a signal comes; return the exit code."""
+    """Serve until a signal comes, then end the process with 0 after a complete drain."""
     settings = settings_or_exit(settings_type)
     try:
         server = build(settings)
     except InvalidDeclarationError as invalid:
         _refuse("tools", str(invalid).split("\n"))
-    found = tool_problems(server.declared.values())
-    if found:
+    if found := tool_problems(server.declared.values()):
         _refuse("tools", found)
-    logs.configure(level=settings.log_level, fmt=settings.log_format)
-    listener = _bind(settings)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        code = runner.run(_run(server, listener))
-        logs.close()
+    output = logs.configure(level=settings.log_level, fmt=settings.log_format)
+    output.know(word for tool in server.declared.values() for word in tool.words())
+    listener = bind(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(server, listener))
+        output.flush()
         # A thread that never returns must not keep the process: everything that matters is closed.
-        os._exit(code)
+        os._exit(0)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    import uvloop  # noqa: PLC0415 - only the server needs it
-
-    return uvloop.new_event_loop
-
-
-def _refuse(what: str, problems: Sequence[str]) -> Any:  # noqa: ANN401 - does not return
-    lines = "\n".join(f"  {problem}" for problem in problems)
-    sys.stderr.write(f"Cannot start: {len(problems)} problem(s) in the {what}.\n{lines}\n")
-    raise SystemExit(BAD_SETTINGS)
-
-
-def _bind(settings: HardeningSettings) -> socket.socket:
+def bind(settings: HardeningSettings) -> socket.socket:
     """Take the port, and say so in one sentence when somebody else has it."""
     try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))
     except OSError as error:
-        reason = error.strerror or "not possible"
-        sys.stderr.write(f"Cannot start: HOST and PORT: {settings.host}:{settings.port}: {reason.lower()}.\n")
+        reason = (error.strerror or "not possible").lower()
+        sys.stderr.write(f"Cannot start: HOST and PORT {settings.host}:{settings.port}: {reason}.\n")
         raise SystemExit(PORT_TAKEN) from None
     return listener
 
 
-async def _run(server: HardenedServer, listener: socket.socket) -> int:
-    settings = server.hardening
-    if settings.database_url is not None:
-        server.database = Database(settings)
-        try:
-            await server.database.open()
-        except DatabaseUnavailableError as unavailable:
-            sys.stderr.write(f"Cannot start: {unavailable}.\n")
-            return BAD_SETTINGS
-    app = App(server)
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=settings.keep_alive_seconds,
-        # The drain ends calls by itself; this is for what it cannot reach.
-        timeout_graceful_shutdown=int(settings.drain_timeout_seconds + CLOSING_SECONDS / 2),
-    )
-    http = Server(config, settings, app.drain, app)
-    async with app.run():
+async def _run(server: HardenedServer, listener: socket.socket) -> None:
+    try:
+        async with Running.open(server) as running:
+            await running.serve(listener)
+            log.info("stopped")
+    except DatabaseUnavailableError as unavailable:
+        _refuse("settings", [str(unavailable)])
+
+
+class Running:
+    """Everything that is open while the server runs, closed in the reverse order."""
+
+    def __init__(self, server: HardenedServer) -> None:
+        settings = server.hardening
+        self.server = server
+        self.app = App(server)
+        self.loop = asyncio.get_running_loop()
+        config = uvicorn.Config(
+            self.app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=settings.keep_alive_seconds,
+            # The drain ends calls by itself; this is for what it cannot reach.
+            timeout_graceful_shutdown=int(settings.drain_timeout_seconds + CLOSING_SECONDS / 2),
+        )
+        self.http = Server(config, settings, self.app.drain, self.app)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, server: HardenedServer) -> AsyncGenerator[Running]:
+        """Open what the server needs.
+
+        Raises:
+            DatabaseUnavailableError: The database did not answer in time.
+        """
+        async with AsyncExitStack() as stack:
+            if server.hardening.database_url is not None:
+                server.database = Database(server.hardening)
+                stack.push_async_callback(server.database.close)
+                await server.database.open()
+            running = cls(server)
+            await stack.enter_async_context(running.app.run())
+            yield running
+        running.http.finished.set()
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Listen until a signal comes and the drain is over."""
         host, port = listener.getsockname()[:2]
-        log.info("started", host=host, port=port, version=server.version, settings=configuration.effective(settings))
-        await http.serve([listener])
-    if server.database is not None:
-        await server.database.close()
-    log.info("stopped")
-    http.finished.set()
-    return 0
+        settings = configuration.effective(self.server.hardening)
+        log.info("started", host=host, port=port, version=self.server.version, settings=settings)
+        await self.http.serve([listener])
+
+
+def _refuse(what: str, problems: Sequence[str]) -> NoReturn:
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    sys.stderr.write(f"Cannot start: {len(problems)} problem(s) in the {what}.\n{lines}\n")
+    raise SystemExit(BAD_SETTINGS)

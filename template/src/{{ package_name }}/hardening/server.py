@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -15,24 +14,27 @@ from mcp import MCPError
 from mcp.server.mcpserver import Context as SdkContext
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
-from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult, TextContent
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
 from mcp.types import Tool as WireTool
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from . import errors
 from .call import Context
 from .context import Exchange, Principal, current
 from .failures import failure_of, invalid_arguments, protocol_error, result_of
 from .protocol import CACHE_HINTS, observe
+from .rate_limit import tool_failure
 from .replicas import request_state_security
 from .tool import Tool
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
     from mcp.server.lowlevel.helper_types import ReadResourceContents
     from pydantic import AnyUrl
 
     from .database import Database
+    from .rate_limit import RateLimits
     from .settings import HardeningSettings
 
 log = structlog.get_logger()
@@ -45,7 +47,7 @@ RESTARTING = "The server is restarting. Call again; check first whether the call
 class HardenedServer(MCPServer[None]):
     """The SDK's server with a boundary around what the author wrote."""
 
-    def __init__(self, settings: HardeningSettings, tools: Sequence[Callable[..., Any]], **identity: Any) -> None:  # noqa: ANN401
+    def __init__(self, settings: HardeningSettings, tools: Sequence[Callable[..., Any]], **identity: Any) -> None:
         super().__init__(
             **identity,
             log_level="WARNING",
@@ -58,6 +60,7 @@ class HardenedServer(MCPServer[None]):
         self.declared = {tool.name: tool for tool in sorted(map(Tool, tools), key=lambda tool: tool.name)}
         self.listing = [tool.wire() for tool in self.declared.values()]
         self.database: Database | None = None
+        self.limits: RateLimits | None = None
         self.calls: dict[asyncio.Timeout, str] = {}
         self.stopping = False
 
@@ -80,6 +83,10 @@ class HardenedServer(MCPServer[None]):
         started = time.monotonic()
         outcome = "cancelled"
         try:
+            if self.limits is not None:
+                decision = await self.limits.tool(exchange, name)
+                if not decision.allowed:
+                    raise tool_failure(decision)
             result = await self._run(tool, arguments, context or SdkContext(mcp_server=self), exchange)
             outcome = "ok"
         except errors.ToolFailure as failure:
@@ -122,7 +129,7 @@ class HardenedServer(MCPServer[None]):
             async with deadline:
                 self.calls[deadline] = tool.name
                 returned = await tool.function(**values)
-            return self._finish(tool, returned)
+            return tool.finish(returned, self.hardening.max_response_bytes)
         except (errors.ToolFailure, MCPError):
             raise
         except BaseException as error:
@@ -133,18 +140,6 @@ class HardenedServer(MCPServer[None]):
             raise self._failure(error) from None
         finally:
             self.calls.pop(deadline, None)
-
-    def _finish(self, tool: Tool, returned: Any) -> Any:  # noqa: ANN401
-        if tool.result is None:
-            return returned
-        dumped = tool.result.dump_json(returned, warnings="error")
-        if len(dumped) > self.hardening.max_response_bytes:
-            raise errors.InvalidInput("The result would be too large. Ask for less.")
-        tool.result.validate_json(dumped, strict=True)
-        content = from_json(dumped)
-        structured = {"result": content} if tool.wrapped else content
-        text = TextContent(type="text", text=dumped.decode())
-        return CallToolResult(content=[text], structured_content=structured)
 
     def _failure(self, error: BaseException) -> errors.ToolFailure:
         known = failure_of(error)

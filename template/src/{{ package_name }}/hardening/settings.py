@@ -38,15 +38,15 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 AuthModes = Annotated[frozenset[Literal["api_key", "jwt", "none"]], NoDecode, BeforeValidator(_split)]
 
 
-def _count(default: int, low: int, high: int, why: str) -> Any:  # noqa: ANN401 - as pydantic's Field
+def _count(default: int, low: int, high: int, why: str) -> Any:
     return Field(default, ge=low, le=high, description=why)
 
 
-def _seconds(default: float, low: float, high: float, why: str) -> Any:  # noqa: ANN401 - as pydantic's Field
+def _seconds(default: float, low: float, high: float, why: str) -> Any:
     return Field(default, ge=low, le=high, allow_inf_nan=False, description=why)
 
 
-def _platform(name: str, default: object, why: str, **bounds: Any) -> Any:  # noqa: ANN401 - as pydantic's Field
+def _platform(name: str, default: object, why: str, **bounds: Any) -> Any:
     aliases = AliasChoices(f"MCP_{name}", name) if name in {"HOST", "PORT"} else AliasChoices(name)
     return Field(default, validation_alias=aliases, description=why, **bounds)
 

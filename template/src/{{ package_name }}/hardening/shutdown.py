@@ -33,7 +33,6 @@ CLOSING_SECONDS = 5.0
 # Exit codes: a second signal, and a process that did not end by itself.
 SECOND_SIGNAL = 130
 STUCK = 70
-POLL_SECONDS = 0.02
 
 REFUSED = Answer(
     503,
@@ -61,6 +60,10 @@ class Work(Protocol):
 
     def in_flight(self) -> int:
         """Return how many protocol requests are being answered."""
+        ...
+
+    async def idle(self) -> None:
+        """Wait until nothing is being answered."""
         ...
 
     def calls(self) -> list[str]:
@@ -115,9 +118,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
         log.info("drain: refusing new work", in_flight=self.work.in_flight(), seconds=grace)
         try:
-            async with asyncio.timeout(grace):
-                while self.work.in_flight():
-                    await asyncio.sleep(POLL_SECONDS)
+            await asyncio.wait_for(self.work.idle(), grace)
         except TimeoutError:
             for name in self.work.cut_short():
                 log.warning("drain: call cut short", tool_name=name)

@@ -8,77 +8,25 @@ Results are checked against the advertised output schema before they leave.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict, TypeVar, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NotRequired, cast, get_origin, get_type_hints
 
-from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
+from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from mcp.types import Tool as WireTool
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import from_json, to_json
+from typing_extensions import TypedDict
 
 from .call import Context
+from .declaration import Declaration
+from .errors import InvalidInput
 
-Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
 
 # Strict in both directions, and JSON has neither NaN nor infinity (RFC 8259, section 6).
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 LARGEST_EXACT_FLOAT = 2**53
-
-
-@dataclass(frozen=True, slots=True)
-class Declaration:
-    """What the author says about a tool, beside it."""
-
-    title: str | None
-    read_only: bool
-    destructive: bool
-    idempotent: bool
-    open_world: bool
-    timeout_seconds: float | None
-    rate_per_minute: int | None
-    cost: int
-    scopes: tuple[str, ...]
-    streams: bool
-
-
-def tool(  # noqa: PLR0913 - one keyword per promise
-    *,
-    read_only: bool,
-    destructive: bool = False,
-    idempotent: bool = False,
-    open_world: bool = False,
-    title: str | None = None,
-    timeout_seconds: float | None = None,
-    rate_per_minute: int | None = None,
-    cost: int = 0,
-    scopes: tuple[str, ...] = (),
-    streams: bool = False,
-) -> Callable[[Function], Function]:
-    """Declare a tool; the function itself stays as it is and can be called in tests.
-
-    Args:
-        read_only: It changes nothing. Its database transactions are read-only.
-        destructive: It may delete or overwrite.
-        idempotent: Calling it twice with the same arguments is the same as calling it once.
-        open_world: It talks to systems outside this server.
-        title: Name for people; default: the function's name.
-        timeout_seconds: Deadline of one call; default: `MCP_TOOL_TIMEOUT_SECONDS`.
-        rate_per_minute: Calls by one caller; default: `MCP_RATE_TOOL_PER_MINUTE`.
-        cost: Units that a call takes from its caller's budget (`MCP_BUDGET_UNITS`).
-        scopes: Scopes that a token needs for it.
-        streams: It reports progress.
-    """
-    declaration = Declaration(
-        title, read_only, destructive, idempotent, open_world, timeout_seconds, rate_per_minute, cost, scopes, streams
-    )
-
-    def declare(function: Function) -> Function:
-        function.__tool__ = declaration  # type: ignore[attr-defined]
-        return function
-
-    return declare
 
 
 class InvalidDeclarationError(Exception):
@@ -90,48 +38,58 @@ class Tool:
 
     def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
         self.name: str = getattr(function, "__name__", "?")
-        declaration = getattr(function, "__tool__", None)
+        self.function = function
+        self.declaration = self._declared()
+        hints = get_type_hints(function, include_extras=True)
+        if "return" not in hints:
+            raise InvalidDeclarationError(f"{self.name}: say what it returns, so that clients get an output schema")
+        returned = hints.pop("return")
+        self.context_name = next((name for name, hint in hints.items() if _is_context(hint)), None)
+        hints.pop(self.context_name or "", None)
+        self.arguments, self.input_schema = self._read_arguments(hints)
+        # A tool of a multi-round trip, or one that builds its content itself, has no output schema.
+        self.result: TypeAdapter[Any] | None = None if _is_raw(returned) else TypeAdapter(returned)
+        self.output_schema, self.wrapped = self._read_result()
+
+    def _declared(self) -> Declaration:
+        declaration = getattr(self.function, "__tool__", None)
         if not isinstance(declaration, Declaration):
             raise InvalidDeclarationError(f"{self.name}: add @tool(read_only=…) above the function")
-        if not inspect.iscoroutinefunction(function):
+        if not inspect.iscoroutinefunction(self.function):
             # A thread cannot be cancelled: a blocking tool would outlive its deadline.
             raise InvalidDeclarationError(f"{self.name}: write it as `async def`, so that its deadline can end it")
-        self.function = function
-        self.declaration = declaration
-        hints = get_type_hints(function, include_extras=True)
-        returned = hints.pop("return", None)
-        if returned is None:
-            raise InvalidDeclarationError(f"{self.name}: say what it returns, so that clients get an output schema")
-        self.context_name = next((name for name, hint in hints.items() if _is_context(hint)), None)
-        parameters = inspect.signature(function).parameters
-        fields: dict[str, Any] = {}
-        for name, hint in hints.items():
-            if name != self.context_name:
-                fields[name] = hint if parameters[name].default is inspect.Parameter.empty else NotRequired[hint]
+        return declaration
+
+    def _read_arguments(self, hints: dict[str, Any]) -> tuple[TypeAdapter[dict[str, Any]], dict[str, Any]]:
+        parameters = inspect.signature(self.function).parameters
+        if len(parameters) > len(hints) + (self.context_name is not None):
+            raise InvalidDeclarationError(f"{self.name}: give every parameter a type")
+        defaults = {name: parameters[name].default for name in hints}
+        optional = {name for name, default in defaults.items() if default is not inspect.Parameter.empty}
+        fields = {name: NotRequired[hint] if name in optional else hint for name, hint in hints.items()}
         model: Any = TypedDict(self.name, fields)  # type: ignore[misc] - the fields are known at start only
         model.__pydantic_config__ = STRICT
-        self.arguments: TypeAdapter[dict[str, Any]] = TypeAdapter(model)
-        self.input_schema = self.arguments.json_schema(schema_generator=_Schema)
-        self.input_schema.pop("title", None)
-        for name in fields:
-            default = parameters[name].default
-            if default is not inspect.Parameter.empty:
-                self.input_schema["properties"][name].setdefault("default", from_json(to_json(default)))
-        # A tool of a multi-round trip, or one that builds its content itself, has no schema.
-        self.raw = _is_raw(returned)
-        self.result: TypeAdapter[Any] | None = None if self.raw else TypeAdapter(returned)
-        self.wrapped = False
-        self.output_schema: dict[str, Any] | None = None
-        if self.result is not None:
-            schema = self.result.json_schema(mode="serialization", schema_generator=_Schema)
-            # Clients before 2026-07-28 accept objects only.
-            self.wrapped = schema.get("type") != "object"
-            if self.wrapped:
-                definitions = schema.pop("$defs", None)
-                schema = {"type": "object", "properties": {"result": schema}, "required": ["result"]}
-                if definitions:
-                    schema["$defs"] = definitions
-            self.output_schema = schema
+        arguments: TypeAdapter[dict[str, Any]] = TypeAdapter(model)
+        schema = arguments.json_schema(schema_generator=_Schema)
+        schema.pop("title", None)
+        for name in optional:
+            schema["properties"][name].setdefault("default", from_json(to_json(defaults[name])))
+        return arguments, schema
+
+    def _read_result(self) -> tuple[dict[str, Any] | None, bool]:
+        if self.result is None:
+            return None, False
+        schema = self.result.json_schema(mode="serialization", schema_generator=_Schema)
+        if schema.get("type") == "object":
+            return schema, False
+        # Clients before 2026-07-28 accept objects only.
+        definitions = schema.pop("$defs", None)
+        wrapped: dict[str, Any] = {"type": "object", "properties": {"result": schema}, "required": ["result"]}
+        return wrapped | ({"$defs": definitions} if definitions else {}), True
+
+    def words(self) -> list[str]:
+        """Return the names it makes known: its own and those of its arguments."""
+        return [self.name, *self.input_schema.get("properties", {})]
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments as the function takes them.
@@ -140,6 +98,25 @@ class Tool:
             pydantic.ValidationError: They do not fit the schema.
         """
         return self.arguments.validate_json(to_json(_whole(dict(arguments))))
+
+    def finish(self, returned: Any, max_bytes: int) -> Any:
+        """Return the result as it goes out; it fits the output schema and the size.
+
+        Raises:
+            InvalidInput: It is larger than `max_bytes`.
+            ValueError: It does not fit the schema, which is a fault of the tool.
+        """
+        if self.result is None:
+            return returned
+        dumped = self.result.dump_json(returned, warnings="error")
+        if len(dumped) > max_bytes:
+            raise InvalidInput("The result would be too large. Ask for less.")
+        self.result.validate_json(dumped, strict=True)
+        content = from_json(dumped)
+        return CallToolResult(
+            content=[TextContent(type="text", text=dumped.decode())],
+            structured_content={"result": content} if self.wrapped else content,
+        )
 
     def wire(self) -> WireTool:
         """Return the tool as `tools/list` shows it."""
@@ -162,7 +139,7 @@ class Tool:
 class _Schema(GenerateJsonSchema):
     """The dialect clients handle: no titles made up from names."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401, ARG002 - pydantic's signature
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         return False
 
 
@@ -175,12 +152,12 @@ def _is_raw(returned: object) -> bool:
     return any(option in {CallToolResult, InputRequiredResult} for option in options)
 
 
-def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON
+def _whole(value: Any) -> Any:
     """Write 5.0 as 5: JSON Schema counts it as an integer (2020-12, section 4.2.3)."""
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) <= LARGEST_EXACT_FLOAT else value
     if isinstance(value, dict):
-        return {key: _whole(item) for key, item in value.items()}
+        return {key: _whole(item) for key, item in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
-        return [_whole(item) for item in value]
+        return [_whole(item) for item in cast("list[Any]", value)]
     return value
