@@ -1,0 +1,73 @@
+"""Workflows, here and in a project, pass the strictest tools there are for them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from harness import DEFAULT, ROOT, run, tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness import Template
+
+WORKFLOWS = sorted([*ROOT.glob(".github/workflows/*.yml"), *ROOT.glob("template/.github/workflows/*.yml")])
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return yaml.load(path.read_text("utf-8"), yaml.BaseLoader)  # noqa: S506 - `on` stays a word
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=_name)
+def test_workflows_are_valid(path: Path) -> None:
+    """A workflow follows its schema."""
+    run(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", path, cwd=ROOT)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=_name)
+def test_workflows_are_secure(path: Path) -> None:
+    """The strictest audit finds nothing: no injection, no wide permission, no credential that stays."""
+    run(tool("zizmor"), "--offline", "--persona", "auditor", path, cwd=ROOT)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=_name)
+def test_actions_are_pinned_by_commit(path: Path) -> None:
+    """Every action is a commit, with its version in a comment."""
+    used = re.findall(r"uses: *(.+)", path.read_text("utf-8"))
+
+    assert used
+    assert [line for line in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", line)] == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=_name)
+def test_jobs_have_deadlines_and_names(path: Path) -> None:
+    """No job runs for ever, and step names differ, so that an update patches the right one."""
+    for job in _load(path)["jobs"].values():
+        assert int(job["timeout-minutes"]) <= 90
+        names = [step["name"] for step in job["steps"]]
+        assert len(set(names)) == len(names)
+
+
+def test_leftover_conflicts_fail_the_build(template: Template, tmp_path: Path) -> None:
+    """The first step of a project's workflow finds the markers that an update leaves, and only those."""
+    project = template.project(DEFAULT, tmp_path / "project")
+    (look,) = (
+        step["run"]
+        for step in _load(project / ".github/workflows/ci.yml")["jobs"]["test"]["steps"]
+        if step["name"] == "Look for conflicts that an update left"
+    )
+
+    run("bash", "-e", "-c", look, cwd=project)
+    readme = project / "README.md"
+    readme.write_text(readme.read_text("utf-8") + "<<<<<<< before updating\n", "utf-8")
+    found = run("bash", "-e", "-c", look, cwd=project, check=False)
+
+    assert found.returncode == 1
+    assert "README.md" in found.stdout
