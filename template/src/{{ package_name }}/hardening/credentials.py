@@ -48,10 +48,10 @@ def take_credential(exchange: Exchange) -> str | None:
     presented = [value for name, value in headers if name.lower() == b"authorization"]
     exchange.scope["headers"] = [pair for pair in headers if pair[0].lower() != b"authorization"]
     exchange.headers.pop(b"authorization", None)
-    exchange.sensitive.update(value.decode("latin-1") for value in presented)
+    exchange.sensitive |= {value.decode("latin-1") for value in presented} - {""}
     query = parse_qsl(exchange.query.decode("latin-1"), keep_blank_values=True)
     exposed = {value for name, value in query if name.lower().replace("-", "_") in _NEVER_IN_QUERY}
-    exchange.sensitive |= exposed
+    exchange.sensitive |= exposed - {""}
     if exposed:
         raise InvalidTokenError("credential_in_query")
     if len(presented) > 1:
@@ -60,9 +60,9 @@ def take_credential(exchange: Exchange) -> str | None:
     if scheme.lower() != "bearer":
         return None
     token = token.strip(" ")
-    exchange.sensitive.add(token)
     if len(token) > LONGEST_TOKEN or not _TOKEN.fullmatch(token):
         raise InvalidTokenError("malformed_credential")
+    exchange.sensitive.add(token)
     return token
 
 

@@ -52,9 +52,7 @@ class Keys:
         ValueError: An address is not `https`; a loopback issuer may use `http`.
     """
 
-    def __init__(
-        self, issuer: str, url: str = "", *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, issuer: str, url: str = "", *, clock: Callable[[], float] = time.monotonic) -> None:
         for setting, address in (("MCP_JWT_ISSUER", issuer), ("MCP_JWT_JWKS_URL", url or issuer)):
             if not is_safe(address, issuer):
                 raise ValueError(f"{setting} must be an https URL, e.g. https://login.example.com")
@@ -150,9 +148,7 @@ class Keys:
             self._tls = httpx2.create_ssl_context()
         # A proxy of the environment may stand before the internet, never before this machine.
         outside = not is_loopback(self._issuer)
-        async with httpx2.AsyncClient(
-            verify=self._tls, follow_redirects=False, trust_env=outside
-        ) as client:
+        async with httpx2.AsyncClient(verify=self._tls, follow_redirects=False, trust_env=outside) as client:
             if not self._url:
                 self._url = await find_key_set(client, self._issuer)
             return usable_keys(await read_document(client, self._url))

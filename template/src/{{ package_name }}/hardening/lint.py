@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .tool import Tool
+    from .tools import Tool
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 SHORTEST_DESCRIPTION = 20

@@ -25,6 +25,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "tool_name": (TEXT, "which tool; only names that this server declares"),
     "duration_ms": (NUMBER, "how long it took, in milliseconds"),
     "outcome": (TEXT, "ok, error or cancelled"),
+    "error_type": (TEXT, "name of an exception's class"),
     "error_code": (EITHER, "kind of failure; null on success"),
     "notifications_sent": (NUMBER, "progress and other events the caller was sent"),
     # One refusal at the edge.
@@ -32,7 +33,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "status": (EITHER, "HTTP status, or a state"),
     "retry_after": (NUMBER, "seconds that the caller was told to wait"),
     "suppressed": (NUMBER, "like lines that were left out since the last one"),
-    "method": (TEXT, "HTTP or protocol method; one of the known ones"),
+    "rpc_method": (TEXT, "protocol method; one of those that this server has"),
     "route": (TEXT, "which route of this server; never the path as it was sent"),
     # The process.
     "settings": (SETTINGS, "effective settings at start, secrets masked"),
@@ -47,7 +48,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "in_flight": (NUMBER, "calls being answered"),
     "streams": (NUMBER, "subscription streams open"),
     "sessions": (NUMBER, "sessions open"),
-    "tools": (TEXTS, "names of tools of this server"),
+    "calls": (TEXTS, "names of the tools that run"),
     "dropped": (NUMBER, "lines lost because standard error was slow or closed"),
     "stream": (TEXT, "stdout, stderr or descriptor: where stray output was written"),
     "logger": (TEXT, "name of a logger that is not ours"),
@@ -72,6 +73,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "rows": (NUMBER, "rows read or written"),
     "attempt": (NUMBER, "which attempt"),
     "limit": (NUMBER, "bound that was reached"),
+    "share": (NUMBER, "part of a limit that this replica may use"),
     "remaining": (NUMBER, "what is left of it"),
     "cost": (NUMBER, "units of budget"),
     "seconds": (NUMBER, "how long, in seconds"),

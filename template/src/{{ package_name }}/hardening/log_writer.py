@@ -6,6 +6,7 @@ and the count is the next line that gets through.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -21,6 +22,7 @@ LONGEST_LINE = 16_384
 # Lines are gathered this long and written together: a wake-up for each would halt the event loop.
 GATHER_SECONDS = 0.01
 WAIT_SECONDS = 1.0
+LAST_SECONDS = 0.1
 BATCH_BYTES = 65_536
 NEWLINE = 10
 
@@ -60,6 +62,12 @@ class Writer:
         self._queue.append(line)
         if not self._wake.is_set():
             self._wake.set()
+
+    def write_now(self, line: bytes) -> None:
+        """Write one line past the queue, unless it would take longer than 0.1 s to begin."""
+        with contextlib.suppress(OSError, ValueError):
+            if select.select([], [self.descriptor], [], LAST_SECONDS)[1]:
+                os.write(self.descriptor, b"\n" + line + b"\n")
 
     def flush(self, seconds: float) -> bool:
         """Wait until what is queued now has been written; False when that takes too long."""

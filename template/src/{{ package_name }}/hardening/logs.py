@@ -122,6 +122,18 @@ class Logs:
         self.writer.put(self.line("warning", "python warning", fields, frame=currentframe()))
 
 
+def last_words(text: str, **fields: Any) -> None:
+    """Write one line past the queue, for a process that ends without waiting for anything.
+
+    Args:
+        text: What happens; a literal.
+        fields: As for any line.
+    """
+    logs = _Sink.logs
+    if logs is not None:
+        logs.writer.write_now(logs.line("critical", text, fields))
+
+
 class _Handler(logging.Handler):
     """What the standard library's loggers are reduced to: logger, place, literal text, types."""
 
@@ -168,7 +180,7 @@ def configure(*, level: str, fmt: Literal["json", "console"], stream: int | Text
     """
     number = next(floor for floor, name in LEVELS if name == level)
     descriptor = stream if isinstance(stream, int) else stream.fileno() if stream else 2
-    logs = _sink.logs = Logs(number, fmt, descriptor)
+    logs = _Sink.logs = Logs(number, fmt, descriptor)
     # In place, because loggers that are in use already keep the list.
     _processors[:] = [logs.structured]
     structlog.configure(

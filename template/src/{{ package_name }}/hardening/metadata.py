@@ -66,9 +66,7 @@ class ProtectedResource:
         if not self._issuer:
             return Answer(404, "not_found", "This server does not take tokens of an issuer.")
         if exchange.method not in {"GET", "HEAD"}:
-            return Answer(
-                405, "method_not_allowed", "Use GET.", headers=((b"allow", b"GET, HEAD"),)
-            )
+            return Answer(405, "method_not_allowed", "Use GET.", headers=((b"allow", b"GET, HEAD"),))
         document = {
             "resource": self._origin(exchange) + MCP_PATH,
             "authorization_servers": [self._issuer],

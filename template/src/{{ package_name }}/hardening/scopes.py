@@ -35,10 +35,7 @@ class Scopes:
         implied: Mapping[str, Iterable[str]] | None = None,
     ) -> None:
         self.required = _checked("MCP_REQUIRED_SCOPES", required)
-        self._tools = {
-            name: _checked(f"the scopes of tool {name}", scopes)
-            for name, scopes in (tools or {}).items()
-        }
+        self._tools = {name: _checked(f"the scopes of tool {name}", scopes) for name, scopes in (tools or {}).items()}
         self._implied = {scope: frozenset(others) for scope, others in (implied or {}).items()}
 
     def needed(self, tool_name: str | None) -> frozenset[str]:

@@ -22,7 +22,7 @@ from urllib.parse import unquote, unquote_plus
 # Shorter strings are too common to be told from ordinary words.
 SHORTEST = 4
 # A longer value is not examined but withheld.
-LONGEST_VALUE = 4096
+LONGEST_VALUE = 512
 # A call with more than this is not gathered but marked: nothing variable is written during it.
 MOST_VALUES = 4096
 EVERYTHING = ""
@@ -43,7 +43,7 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8}
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "0": "\0"}
 _HEX = re.compile(r"[0-9a-fA-F]{8,}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{6,}")
-_LEGIBLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd]{6}")
+_LEGIBLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd]{8}")
 _URL_SAFE = str.maketrans("-_", "+/")
 
 _recent: OrderedDict[int, set[str]] = OrderedDict()

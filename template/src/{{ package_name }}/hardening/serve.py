@@ -18,7 +18,7 @@ from .app import App
 from .database import Database, DatabaseUnavailableError
 from .lint import problems as tool_problems
 from .shutdown import CLOSING_SECONDS, Server
-from .tool import InvalidDeclarationError
+from .tools import InvalidDeclarationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence

@@ -25,7 +25,7 @@ from .failures import failure_of, invalid_arguments, protocol_error, result_of
 from .protocol import CACHE_HINTS, observe
 from .rate_limit import tool_failure
 from .replicas import request_state_security
-from .tool import Tool
+from .tools import Tool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
