@@ -113,9 +113,7 @@ class Template:
 
     def copy(self, to: Path, answers: Answers, *, release: str = NEXT_RELEASE) -> Path:
         """Make a project in a folder of the caller's; never with trust."""
-        copier.run_copy(
-            str(self.repository), to, data=answers, defaults=True, quiet=True, vcs_ref=release
-        )
+        copier.run_copy(str(self.repository), to, data=answers, defaults=True, quiet=True, vcs_ref=release)
         return to
 
     def render(self, answers: Answers) -> Path:

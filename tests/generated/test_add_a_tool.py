@@ -34,8 +34,10 @@ def test_the_steps_give_a_tool(template: Template, tmp_path: Path, database: str
     (project / first["path"]).write_text(code, "utf-8")
     tools = project / second["path"]
     text = tools.read_text("utf-8")
-    imports, declared = re.subn(r"^(from \.countdown .+)$", r"\1\nfrom .greet import greet", text, count=1, flags=re.M)
-    listed, named = re.subn(r"^(TOOLS\b.*= \()", r"\1greet, ", imports, count=1, flags=re.M)
+    imports, declared = re.subn(
+        r"^(from \.countdown .+)$", r"\1\nfrom .greet import greet", text, count=1, flags=re.MULTILINE
+    )
+    listed, named = re.subn(r"^(TOOLS\b.*= \()", r"\1greet, ", imports, count=1, flags=re.MULTILINE)
     assert (declared, named) == (1, 1)
     tools.write_text(listed, "utf-8")
     run("uv", "run", "ruff", "format", "--quiet", cwd=project)

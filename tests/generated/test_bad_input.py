@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from harness import DEFAULT, ROOT, files, git, run, tool
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness import Template
 
 OLD_COPIER = "9.16.0"
@@ -25,7 +24,7 @@ def _path_without(name: str, folder: Path) -> str:
     """Return a PATH with everything on it but one command."""
     folder.mkdir()
     for part in os.environ["PATH"].split(os.pathsep):
-        if os.path.isdir(part):
+        if Path(part).is_dir():
             for entry in os.scandir(part):
                 if not entry.name.startswith(name) and not (folder / entry.name).exists():
                     (folder / entry.name).symlink_to(entry.path)

@@ -17,20 +17,56 @@ SETTINGS = {name for name in CONFIG if name.startswith("_")}
 ASKED = [name for name, question in questions().items() if question.get("when") is not False]
 
 # Of other versions of Python than the one that runs the tests: gone by 3.13, or new in 3.14.
-OTHER_PYTHONS = set(
-    """
-    aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr
-    imp lib2to3 mailcap msilib nis nntplib ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib type
-    uu xdrlib
-    """.split()
-)
+OTHER_PYTHONS = {
+    "aifc",
+    "annotationlib",
+    "asynchat",
+    "asyncore",
+    "audioop",
+    "cgi",
+    "cgitb",
+    "chunk",
+    "compression",
+    "crypt",
+    "distutils",
+    "imghdr",
+    "imp",
+    "lib2to3",
+    "mailcap",
+    "msilib",
+    "nis",
+    "nntplib",
+    "ossaudiodev",
+    "pipes",
+    "smtpd",
+    "sndhdr",
+    "spwd",
+    "sunau",
+    "telnetlib",
+    "type",
+    "uu",
+    "xdrlib",
+}
 # Directories, modules and fixtures of a project, and tools that its commands import or run.
-OF_THE_PROJECT = set("conftest hardening pip server settings setuptools src tests tools uv".split())
+OF_THE_PROJECT = {
+    "conftest",
+    "hardening",
+    "pip",
+    "server",
+    "settings",
+    "setuptools",
+    "src",
+    "tests",
+    "tools",
+    "uv",
+    "alias",
+    "support",
+}
 
 
 def test_no_trust_is_ever_needed() -> None:
     """No task, migration or extension: copy and update run nothing of ours."""
-    assert SETTINGS == {
+    assert {
         "_envops",
         "_exclude",
         "_message_after_copy",
@@ -39,7 +75,7 @@ def test_no_trust_is_ever_needed() -> None:
         "_skip_if_exists",
         "_subdirectory",
         "_templates_suffix",
-    }
+    } == SETTINGS
     assert CONFIG["_envops"]["undefined"] == "jinja2.StrictUndefined"
 
 
