@@ -49,6 +49,7 @@ OTHER_PYTHONS = {
 }
 # Directories, modules and fixtures of a project, and tools that its commands import or run.
 OF_THE_PROJECT = {
+    "alias",
     "conftest",
     "hardening",
     "pip",
@@ -56,11 +57,10 @@ OF_THE_PROJECT = {
     "settings",
     "setuptools",
     "src",
+    "support",
     "tests",
     "tools",
     "uv",
-    "alias",
-    "support",
 }
 
 
