@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness import Template, tool
+from plumbum import local
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("COPIER_SETTINGS_PATH", str(home / "copier.yml"))
         patch.setenv("COPIER_CACHE_DIR", str(home / "cache"))
         patch.setenv("PATH", str(tool("python").parent), prepend=os.pathsep)
+        # Copier starts git through a library that copied the environment when it was imported.
+        local.env.clear()
+        local.env.update(os.environ)
         yield
 
 
