@@ -1,0 +1,1 @@
+"""Everything the operator gets, through the tools that will read it."""

@@ -1,0 +1,107 @@
+"""The Compose file is valid, publishes the proxy alone, and is the same with and without PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from .conftest import TARGETS, render
+from .tools import find, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def without_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that has no database."""
+    folder = tmp_path_factory.mktemp("none") / "plain"
+    return render(folder, deploy_targets=TARGETS, database="none")
+
+
+def services(root: Path) -> dict[str, Any]:
+    """Return the services of the Compose file."""
+    return yaml.safe_load((root / "compose.yaml").read_text(encoding="utf-8"))["services"]
+
+
+def test_it_fits_the_schema(project: Path, without_database: Path) -> None:
+    """Both variants are what Compose accepts."""
+    for root in (project, without_database):
+        check = find("check-jsonschema")
+        done = run(check, "--builtin-schema", "vendor.compose-spec", root / "compose.yaml")
+        assert done.returncode == 0, done.stdout
+
+
+def test_only_the_proxy_is_published(project: Path) -> None:
+    """Nobody reaches the server, the database or Redis around the proxy, and at first nobody outside."""
+    published = {name: service.get("ports") for name, service in services(project).items()}
+    proxy = published.pop("caddy")
+
+    assert {port.split(":-")[1].partition("}")[0] for port in proxy} == {"127.0.0.1"}
+    assert set(published.values()) == {None}
+
+
+def test_the_datastores_have_no_way_out(project: Path) -> None:
+    """They share an internal network with the server alone."""
+    compose = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))
+    on_data = {n for n, service in compose["services"].items() if "data" in service["networks"]}
+
+    assert compose["networks"]["data"]["internal"] is True
+    assert on_data == {"server", "postgres", "redis"}
+    assert "data" not in compose["services"]["caddy"]["networks"]
+
+
+def test_each_service_is_confined(project: Path) -> None:
+    """No new privileges, bounded memory and processes; what can be read-only is."""
+    for name, service in services(project).items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"], name
+        assert service["pids_limit"], name
+        if name != "postgres":
+            assert service["read_only"] is True, name
+            assert service["cap_drop"] == ["ALL"], name
+
+
+def test_each_service_waits_for_what_it_needs(project: Path) -> None:
+    """Health, not start, is what the next one waits for; each has a health check that can fail."""
+    found = services(project)
+
+    assert set(found["caddy"]["depends_on"]) == {"server"}
+    assert set(found["server"]["depends_on"]) == {"postgres", "redis"}
+    for service in found.values():
+        for condition in service.get("depends_on", {}).values():
+            assert condition == {"condition": "service_healthy"}
+    # The server's check is in its image.
+    assert all("healthcheck" in service for name, service in found.items() if name != "server")
+
+
+def test_secrets_come_from_a_file_that_is_ignored(project: Path) -> None:
+    """No secret is in the file, and the one that has them cannot be committed."""
+    ignored = (project / ".gitignore").read_text(encoding="utf-8").splitlines()
+    server = services(project)["server"]
+
+    assert server["env_file"] == [".env.compose"]
+    assert ".env.*" in ignored
+    assert "${POSTGRES_PASSWORD:?" in server["environment"]["DATABASE_URL"]
+
+
+def test_redis_never_drops_a_counter(project: Path) -> None:
+    """A counter that is evicted opens a limit; Redis refuses to write instead."""
+    command = " ".join(services(project)["redis"]["command"])
+
+    assert "--maxmemory-policy noeviction" in command
+
+
+def test_without_a_database_only_the_database_is_gone(project: Path, without_database: Path) -> None:
+    """The two variants differ in PostgreSQL and in nothing else."""
+    full = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))
+    plain = yaml.safe_load((without_database / "compose.yaml").read_text(encoding="utf-8"))
+
+    del full["services"]["postgres"]
+    del full["services"]["server"]["depends_on"]["postgres"]
+    del full["services"]["server"]["environment"]["DATABASE_URL"]
+    del full["volumes"]["postgres-data"]
+
+    assert plain == full

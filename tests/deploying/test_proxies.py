@@ -1,0 +1,246 @@
+"""Both shipped proxies: valid, two public paths, true addresses, refusals that MCP clients understand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .proxies import KINDS, Kind, Proxy, Upstream, begin_stream, free_port, send_event
+from .tools import find, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MIB = 1024**2
+Make = Callable[..., Proxy]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Which of the two."""
+    return request.param
+
+
+@pytest.fixture
+def make(kind: Kind, project: Path, tmp_path: Path) -> Make:
+    """Return the proxy in front of the given upstreams."""
+
+    def maker(*upstreams: str, changes: Mapping[str, str] | None = None) -> Proxy:
+        return Proxy(kind, project / "deploy", tmp_path, list(upstreams), changes)
+
+    return maker
+
+
+def test_the_shipped_files_are_valid(make: Make) -> None:
+    """The proxy's own check accepts them."""
+    proxy = make("127.0.0.1:1")
+
+    done = run(*proxy.check, env=proxy.environment)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_caddyfile_is_formatted(project: Path) -> None:
+    """Caddy's formatter changes nothing."""
+    done = run(find("caddy"), "fmt", "--diff", project / "deploy/caddy/Caddyfile")
+
+    changed = [line for line in done.stdout.splitlines() if line[:1] in {"+", "-"}]
+    assert changed == []
+
+
+def test_caddy_by_itself_needs_no_setting(project: Path) -> None:
+    """As in the Compose file: without the variables it serves localhost."""
+    file = project / "deploy/caddy/Caddyfile"
+
+    done = run(find("caddy"), "adapt", "--config", file, "--adapter", "caddyfile")
+
+    assert done.returncode == 0, done.stderr
+    adapted = json.dumps(json.loads(done.stdout))
+    assert '"host": ["localhost"]' in adapted
+    assert '"dial": "server:8000"' in adapted
+
+
+def test_the_author_adds_a_site(project: Path, tmp_path: Path) -> None:
+    """A file in sites/ is served beside ours, and ours is not edited."""
+    proxy = Proxy("caddy", project / "deploy", tmp_path, ["127.0.0.1:1"])
+    (proxy.folder / "sites/status.caddy").write_text("https://status.example.com {\n\trespond ok\n}\n")
+    arguments = ("--config", proxy.folder / "Caddyfile", "--adapter", "caddyfile")
+
+    done = run(find("caddy"), "adapt", *arguments, env=proxy.environment)
+
+    assert done.returncode == 0, done.stderr
+    assert "status.example.com" in done.stdout
+
+
+async def test_two_paths_are_public(make: Make) -> None:
+    """Health and metrics, and whatever else there may be, stay inside."""
+    async with Upstream() as upstream, make(upstream.address) as proxy, proxy.client() as client:
+        for path in ("/livez", "/readyz", "/metrics", "/", "/mcp/", "/mcp/x", "/mcp%2Fx", "//mcp"):
+            assert (await client.get(path)).status_code == 404, path
+        assert upstream.calls == []
+
+        for path in ("/mcp", "/.well-known/oauth-protected-resource/mcp", "/mcp?x=1"):
+            assert (await client.get(path)).status_code == 200, path
+        assert len(upstream.calls) == 3
+
+
+async def test_the_server_learns_the_true_address(make: Make) -> None:
+    """One entry, written by the proxy, whatever the client claims: MCP_TRUSTED_PROXY_HOPS=1."""
+    forged = {"x-forwarded-for": "192.0.2.1, 192.0.2.2", "x-forwarded-proto": "gopher", "forwarded": "for=192.0.2.3"}
+    async with Upstream() as upstream, make(upstream.address) as proxy, proxy.client() as client:
+        await client.post("/mcp", headers=forged, content=b"{}")
+
+        (seen,) = upstream.calls
+        assert seen.headers["x-forwarded-for"] == "127.0.0.1"
+        assert seen.headers["x-forwarded-proto"] == "https"
+        assert seen.headers["host"] == f"localhost:{proxy.port}"
+        assert "192.0.2" not in seen.headers.get("forwarded", "")
+
+
+async def test_requests_share_connections(make: Make) -> None:
+    """The way to the server stays open between two requests."""
+    async with Upstream() as upstream, make(upstream.address) as proxy, proxy.client() as client:
+        for _ in range(5):
+            await client.post("/mcp", content=b"{}")
+
+        connections = len(upstream.tasks)
+        # Caddy has one more for its health checks.
+        assert connections <= 2
+
+
+async def test_a_body_that_is_too_large_never_reaches_the_server(make: Make) -> None:
+    """The limit is above the server's, which answers first; the proxy's is for floods."""
+    async with Upstream() as upstream, make(upstream.address) as proxy, proxy.client() as client:
+        passed = await client.post("/mcp", content=b"x" * (MIB + MIB // 2))
+        refused = await client.post("/mcp", content=b"x" * 3 * MIB)
+
+        assert passed.status_code == 200
+        assert [seen.body for seen in upstream.calls if seen.body > 2 * MIB] == []
+        assert refused.status_code == 413
+        assert refused.json()["error"]["data"] == {"kind": "too_large"}
+
+
+async def test_without_a_server_the_answer_says_when_to_come_back(make: Make) -> None:
+    """A refusal of the proxy is JSON-RPC with Retry-After, as the server's own are."""
+    async with make(f"127.0.0.1:{free_port()}") as proxy, proxy.client() as client:
+        answer = await client.post("/mcp", content=b"{}")
+
+        assert answer.status_code in {502, 503}
+        assert answer.headers["retry-after"] == "2"
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json()["error"]["data"] == {"kind": "unavailable", "retryAfter": 2}
+
+
+async def test_a_dead_replica_is_passed_over(make: Make) -> None:
+    """What cannot be sent to one goes to the other: no request fails."""
+    dead = f"127.0.0.1:{free_port()}"
+    async with Upstream() as alive, make(dead, alive.address) as proxy, proxy.client() as client:
+        answers = [await client.post("/mcp", content=b"{}") for _ in range(20)]
+
+        assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_a_call_that_was_sent_is_never_repeated(make: Make) -> None:
+    """A server that dies in the middle of a call may have done it: the client decides."""
+
+    async def die(writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with Upstream(answer=die) as one, Upstream(answer=die) as other:
+        async with make(one.address, other.address) as proxy, proxy.client() as client:
+            answer = await client.post("/mcp", content=b"{}")
+
+        assert answer.status_code in {502, 503}
+        assert len(one.calls) + len(other.calls) == 1
+
+
+async def test_an_unready_replica_gets_no_new_calls(project: Path, tmp_path: Path) -> None:
+    """Caddy asks for readiness, and takes a replica out that is draining."""
+    async with Upstream() as draining, Upstream() as ready:
+        upstreams = [draining.address, ready.address]
+        async with Proxy("caddy", project / "deploy", tmp_path, upstreams) as proxy:
+            draining.ready = False
+            await draining.asked(2)
+            before = len(draining.calls)
+            async with proxy.client() as client:
+                answers = [await client.post("/mcp", content=b"{}") for _ in range(20)]
+
+            assert {answer.status_code for answer in answers} == {200}
+            assert len(draining.calls) == before
+
+
+async def test_no_version_is_told(make: Make) -> None:
+    """Browsers are told to stay with TLS, and nobody is told what runs here."""
+    async with Upstream() as upstream, make(upstream.address) as proxy, proxy.client() as client:
+        for path in ("/mcp", "/nothing"):
+            headers = (await client.get(path)).headers
+            assert headers["strict-transport-security"] == "max-age=31536000"
+            assert not any(character.isdigit() for character in headers.get("server", ""))
+            assert "via" not in headers
+
+
+async def test_a_client_that_leaves_is_noticed(make: Make) -> None:
+    """The connection to the server ends with the client's, while the stream is silent."""
+
+    async def silent(writer: asyncio.StreamWriter) -> None:
+        await begin_stream(writer)
+        await send_event(writer, b"{}")
+        await asyncio.Event().wait()
+
+    async with Upstream(answer=silent) as upstream, make(upstream.address) as proxy:
+        async with proxy.client() as client, client.stream("POST", "/mcp", content=b"{}") as stream:
+            async for line in stream.aiter_lines():
+                if line:
+                    break
+        async with asyncio.timeout(2):
+            await upstream.gone.wait()
+
+
+async def produced(make: Make, changes: Mapping[str, str] | None = None) -> int:
+    """Return how many of 400 events of 100 kB the server can send to a client that reads none."""
+    sent = 0
+    stalled = asyncio.Event()
+
+    async def flood(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await begin_stream(writer)
+        for _ in range(400):
+            try:
+                async with asyncio.timeout(2):
+                    await send_event(writer, b"x" * 100_000)
+            except TimeoutError:
+                break
+            sent += 1
+        stalled.set()
+        await asyncio.Event().wait()
+
+    async with (
+        Upstream(answer=flood) as upstream,
+        make(upstream.address, changes=changes) as proxy,
+        proxy.client() as client,
+        client.stream("POST", "/mcp", content=b"{}"),
+        asyncio.timeout(20),
+    ):
+        await stalled.wait()
+    return sent
+
+
+async def test_a_reader_that_stalls_slows_the_server(make: Make) -> None:
+    """Nothing is stored on the way: the server stops when the client does not read."""
+    assert await produced(make) < 300
+
+
+async def test_a_buffering_proxy_fails_the_same_test(project: Path, tmp_path: Path) -> None:
+    """The control: with buffering on, nginx takes everything and puts it on disk."""
+
+    def make(*upstreams: str, changes: Mapping[str, str] | None = None) -> Proxy:
+        return Proxy("nginx", project / "deploy", tmp_path, list(upstreams), changes)
+
+    buffering = {"proxy_buffering off;": "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;"}
+
+    assert await produced(make, buffering) == 400

