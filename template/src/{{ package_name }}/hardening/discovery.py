@@ -135,7 +135,7 @@ def usable_keys(document: dict[str, Any]) -> dict[tuple[str, str], jwt.PyJWK]:
 
 
 def _read_key(entry: dict[str, Any]) -> list[jwt.PyJWK]:
-    import jwt  # noqa: PLC0415 - needed where tokens are on only
+    import jwt
 
     kind = entry["kty"]
     algorithms = ALGORITHMS[kind, None if kind == "RSA" else entry["crv"]]

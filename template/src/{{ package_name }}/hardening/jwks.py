@@ -142,7 +142,7 @@ class Keys:
         self._keys, self._fetched_at, self._failed = keys, self._clock(), False
 
     async def _fetch(self) -> dict[tuple[str, str], jwt.PyJWK]:
-        import httpx2  # noqa: PLC0415 - needed where tokens are on only
+        import httpx2
 
         if self._tls is None:
             self._tls = httpx2.create_ssl_context()

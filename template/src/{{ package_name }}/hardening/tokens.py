@@ -79,7 +79,7 @@ class TokenVerifier:
 
     def _decode(self, token: str, key: jwt.PyJWK | None) -> dict[str, Any]:
         """Check the claims, and with a key the signature too."""
-        import jwt  # noqa: PLC0415 - needed where tokens are on only
+        import jwt
 
         try:
             return jwt.decode_complete(
