@@ -36,9 +36,10 @@ class DemoError(Exception):
 def step(what: str) -> Generator[None]:
     """Say what is being done, and how long it took."""
     started = time.monotonic()
-    print(f"  … {what}", end="", flush=True)
+    if sys.stdout.isatty():
+        print(f"  … {what}", end="\r", flush=True)
     yield
-    print(f"\r  ✓ {what}  ({time.monotonic() - started:.1f} s)", flush=True)
+    print(f"  ✓ {what}  ({time.monotonic() - started:.1f} s)", flush=True)
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from hardening import HardeningSettings
+    from hardening.app import App
     from hardening.server import HardenedServer
 
 KEY = "test-key-0123456789-0123456789-0123456789"
@@ -69,6 +70,12 @@ class Live:
         self._thread.join(SECONDS)
         assert not self._thread.is_alive(), "the server did not stop"
 
+    @property
+    def app(self) -> App:
+        """The ASGI application that answers."""
+        assert self.running is not None
+        return self.running.app
+
     def do(self, action: Callable[[], Any]) -> Any:
         """Run something on the server's own event loop."""
         assert self.running is not None
@@ -86,8 +93,11 @@ class Live:
 
     async def _run(self) -> None:
         async with Running.open(self.server) as self.running:
+            serving = asyncio.ensure_future(self.running.serve(self.listener))
+            while not (self.running.http.started or serving.done()):
+                await asyncio.sleep(0.005)
             self._ready.set()
-            await self.running.serve(self.listener)
+            await serving
 
 
 @contextmanager
@@ -100,6 +110,7 @@ def live(**environment: str) -> Generator[Live]:
 def settings_from(environment: Mapping[str, str]) -> HardeningSettings:
     """Return settings as a process with this environment would have them."""
     from hardening import HardeningSettings
+    from hardening.app import App
     from hardening.configuration import load
 
     before = dict(os.environ)
@@ -121,6 +132,7 @@ class Process:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MCP_")}
         self.lines: list[str] = []
         self._new = threading.Condition()
+        self._ended = False
         self.child = subprocess.Popen(
             [sys.executable, *(command or (str(Path(sample.__file__)),))],
             env={**clean, **ENVIRONMENT, **environment},
@@ -148,6 +160,9 @@ class Process:
             with self._new:
                 self.lines.append(line.rstrip("\n"))
                 self._new.notify_all()
+        with self._new:
+            self._ended = True
+            self._new.notify_all()
 
     def line(self, message: str, seconds: float = SECONDS) -> dict[str, Any]:
         """Wait for the log line with this message."""
@@ -159,9 +174,9 @@ class Process:
             return None
 
         with self._new:
-            assert self._new.wait_for(lambda: found() is not None, seconds), f"no {message!r} in {self.lines}"
+            self._new.wait_for(lambda: found() is not None or self._ended, seconds)
         record = found()
-        assert record is not None
+        assert record is not None, f"no {message!r} in {self.lines}"
         return record
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import alias
@@ -111,9 +112,30 @@ async def wait(seconds: Annotated[float, Field(ge=0, le=3600)]) -> str:
     return "waited"
 
 
+@tool(read_only=True, timeout_seconds=3600)
+async def stuck() -> str:
+    """Never return by itself, for the tests of the drain."""
+    await asyncio.sleep(3600)
+    return "never"
+
+
+@tool(read_only=True)
+async def block(seconds: Annotated[float, Field(ge=0, le=3600)]) -> str:
+    """Stop the whole event loop, as no tool should."""
+    time.sleep(seconds)  # noqa: ASYNC251 - the point of it
+    return "blocked"
+
+
+@tool(read_only=True)
+async def leave_a_thread() -> str:
+    """Leave a thread behind that never returns."""
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 3600)
+    return "left"
+
+
 @tool(read_only=True)
 async def who(ctx: Context) -> dict[str, str]:
-    """Say who is calling."""
+    """Say who is calling, as the server sees it."""
     return {"id": ctx.principal.id, "name": ctx.principal.name, "request_id": ctx.request_id}
 
 
@@ -150,6 +172,9 @@ TOOLS = (
     huge_result,
     stream,
     wait,
+    stuck,
+    block,
+    leave_a_thread,
     who,
     query,
     query_read_only,

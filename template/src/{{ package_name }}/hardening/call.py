@@ -14,7 +14,7 @@ from .settings import HardeningSettings
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context as SdkContext
 
-    from .database import Database
+    from .database import Connection, Database
 
 SettingsT = TypeVar("SettingsT", bound=HardeningSettings, default=HardeningSettings)
 
@@ -34,6 +34,9 @@ class Context(Generic[SettingsT]):
         read_only: Whether the tool is declared so.
         database: Where connections come from; use `connection(ctx)`.
         sdk: The SDK's own context, for elicitation and notifications.
+        connected: Whether `connection(ctx)` is open, or being waited for.
+        held: The connection that is open.
+        over: Whether the call has ended; code that it has left behind gets nothing any more.
     """
 
     settings: SettingsT
@@ -43,7 +46,9 @@ class Context(Generic[SettingsT]):
     read_only: bool
     database: Database | None
     sdk: SdkContext[Any, Any]
-    connected: bool = False
+    connected: bool = field(default=False, init=False)
+    held: Connection | None = field(default=None, init=False)
+    over: bool = field(default=False, init=False)
     _progress: float = field(default=float("-inf"), init=False)
     _reported: float = field(default=float("-inf"), init=False)
 
@@ -54,7 +59,8 @@ class Context(Generic[SettingsT]):
     async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Tell the caller how far the call is; dropped when it did not ask.
 
-        Values that do not increase are dropped (2026-07-28, Progress), and so are more than 20 a second.
+        Values that do not increase are dropped (2026-07-28, Progress), and so are more than 20 a second
+        and those after the end of the call.
 
         Args:
             progress: How far; must increase.
@@ -63,10 +69,18 @@ class Context(Generic[SettingsT]):
         """
         now = time.monotonic()
         last = total is not None and progress >= total
-        if progress <= self._progress or (now - self._reported < PROGRESS_INTERVAL_SECONDS and not last):
+        # Asked this way round, so that a value which is not a number is dropped too.
+        if self.over or not progress > self._progress or (now - self._reported < PROGRESS_INTERVAL_SECONDS and not last):
             return
         self._progress, self._reported = progress, now
-        await self.sdk.report_progress(progress, total, message)
         exchange = current.get()
-        if exchange is not None and exchange.meta.get("progressToken") is not None:
-            exchange.notifications_sent += 1
+        if exchange is None or exchange.meta.get("progressToken") is None:
+            return
+        await self.sdk.report_progress(progress, total, message)
+        exchange.notifications_sent += 1
+
+    def end(self) -> None:
+        """End the call; a connection that it still holds is cut, which rolls its transaction back."""
+        self.over = True
+        if self.held is not None and self.database is not None:
+            self.database.cut(self.held)

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import AliasChoices, SecretStr, ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic_core import PydanticUndefined
 
 from .settings import HardeningSettings
 
@@ -133,8 +133,7 @@ def rows(settings_type: type[HardeningSettings], settings: HardeningSettings | N
 
 def effective(settings: HardeningSettings) -> dict[str, str]:
     """Return what differs from the defaults, masked; for the start line."""
-    given = rows(type(settings), settings)
-    return {row.variable: row.value for row in given if row.origin != "default"}
+    return {row.variable: row.value for row in rows(type(settings), settings) if row.value != row.default}
 
 
 def _shown(value: object) -> str:
@@ -143,9 +142,11 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple | frozenset):
         items = [_shown(item) for item in cast("Iterable[object]", value)]
         return ",".join(items if isinstance(value, tuple) else sorted(items))
-    if value is None:
+    if value is None or value is PydanticUndefined:
         return ""
-    return str(value).lower() if isinstance(value, bool) else str(to_jsonable_python(value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _bounds(info: FieldInfo) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from .api_keys import ApiKey, parse_api_keys
+from .api_keys import ApiKey, digest_of, parse_api_keys
 
 SHORTEST_SECRET = 32
 
@@ -171,6 +171,8 @@ class HardeningSettings(BaseSettings):
         if self.probe_key:
             long = len(self.probe_key.get_secret_value()) >= SHORTEST_SECRET
             need(long, "probe_key", f"use at least {SHORTEST_SECRET} characters, e.g. openssl rand -hex 32")
+            taken = long and digest_of(self.probe_key.get_secret_value()) in {key.digest for key in self.keys}
+            need(not taken, "probe_key", "must differ from every key of a caller")
         reachable = self.loopback or self.public_url or self.allowed_hosts
         need(reachable, "public_url", "set the URL clients use, e.g. https://mcp.example.com, or every Host is refused")
         if self.public_url:

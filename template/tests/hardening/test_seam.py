@@ -1,0 +1,27 @@
+"""The names that an author builds on are a promise."""
+
+from __future__ import annotations
+
+import hardening
+
+
+def test_the_seam_is_these_names() -> None:
+    """A name taken away or added here is a major release."""
+    assert hardening.__all__ == [
+        "Context",
+        "HardeningSettings",
+        "Principal",
+        "connection",
+        "errors",
+        "harden",
+        "tool",
+    ]
+
+
+def test_every_name_is_there() -> None:
+    """What the seam lists can be imported, and is no module by accident."""
+    for name in hardening.__all__:
+        assert hasattr(hardening, name)
+
+    assert callable(hardening.tool)
+    assert callable(hardening.harden)
