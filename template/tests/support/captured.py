@@ -16,7 +16,7 @@ from hardening.logs import Logs, configure
 from hardening.scrub import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
 SECONDS = 20.0
@@ -40,7 +40,7 @@ class Captured:
 
 
 @contextmanager
-def captured(path: Path, level: str = "info", fmt: Any = "json") -> Iterator[Captured]:
+def captured(path: Path, level: str = "info", fmt: Any = "json") -> Generator[Captured]:
     """Send the log of this process to a file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     logs = configure(level=level, fmt=fmt, stream=descriptor)
@@ -70,7 +70,7 @@ def exchange(**values: Any) -> Exchange:
 
 
 @contextmanager
-def calling(*arguments: Any, **values: Any) -> Iterator[Exchange]:
+def calling(*arguments: Any, **values: Any) -> Generator[Exchange]:
     """Be inside a call with these arguments."""
     one = exchange(**values)
     collect(list(arguments), one.sensitive)

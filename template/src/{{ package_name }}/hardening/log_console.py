@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from .log_frames import Described
 
 COLOURS = {"debug": 2, "info": 36, "warning": 33, "error": 31, "critical": 41}
 # On every line of a call; of use in production, noise beside the author's own call.
@@ -28,8 +32,7 @@ class Console:
         # As ASCII: what is written to a terminal must not be able to steer it.
         rest = [f"{name}={json.dumps(line[name])}" for name in line if name not in QUIET]
         rows = [" ".join([head, *(part for part in rest if not part.endswith("=null"))])]
-        exceptions = line.get("exception", ())
-        for one in exceptions if isinstance(exceptions, list) else ():
+        for one in cast("list[Described]", line.get("exception", [])):
             rows.append(f"    {one['type']}")
             rows += [f"        {frame}" for frame in one["frames"]]
         return "\n".join(rows).encode("ascii", "replace")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from inspect import currentframe
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,9 +51,26 @@ def _from_file(code: CodeType) -> bool:
     return not code.co_filename.startswith("<") or code.co_filename.startswith("<frozen ")
 
 
-def described(error: BaseException) -> list[dict[str, object]]:
+class Described(TypedDict):
+    """One exception of a chain."""
+
+    type: str
+    frames: list[str]
+
+
+def described(error: BaseException) -> list[Described]:
     """Return the type and frames of `error`, then of what caused it; innermost frames last."""
     return [{"type": type_name(one), "frames": _frames(one)} for one in _chain(error)]
+
+
+def exception_of(given: object) -> BaseException | None:
+    """Return what a logger was given as `exc_info`: an exception, the three of `sys.exc_info`, or true."""
+    if isinstance(given, BaseException):
+        return given
+    if isinstance(given, tuple):
+        parts = cast("tuple[object, ...]", given)
+        return next((part for part in parts if isinstance(part, BaseException)), None)
+    return sys.exc_info()[1] if given else None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -64,7 +81,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         one = pending.popleft()
         yield one
         if isinstance(one, BaseExceptionGroup):
-            pending.extend(one.exceptions[:MOST_EXCEPTIONS])
+            group = cast("BaseExceptionGroup[BaseException]", one)
+            pending.extend(group.exceptions[:MOST_EXCEPTIONS])
         if one.__cause__ is not None:
             pending.append(one.__cause__)
         elif one.__context__ is not None and not one.__suppress_context__:

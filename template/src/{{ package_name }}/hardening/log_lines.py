@@ -16,6 +16,8 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
+from pydantic_core import to_json
+
 from .context import Exchange, current
 from .log_fields import NUMBER, admitted, cut
 from .log_frames import described, literal, place
@@ -135,6 +137,11 @@ class Lines:
         # A thread that a tool has started by hand does not know its call, and may outlive it.
         stray = threading.current_thread() is not threading.main_thread()
         return not ours and (stray or leaks_recent(text))
+
+
+def to_line(line: Line) -> bytes:
+    """Return a line as one JSON object in ASCII: what reads it must not be steered by it."""
+    return to_json(line, ensure_ascii=True, inf_nan_mode="null")
 
 
 def now() -> str:

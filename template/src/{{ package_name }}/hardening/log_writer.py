@@ -69,6 +69,11 @@ class Writer:
             if select.select([], [self.descriptor], [], LAST_SECONDS)[1]:
                 os.write(self.descriptor, b"\n" + line + b"\n")
 
+    @property
+    def waiting(self) -> int:
+        """How many lines are queued; never more than 4096, and those who wait for a flush."""
+        return len(self._queue)
+
     def flush(self, seconds: float) -> bool:
         """Wait until what is queued now has been written; False when that takes too long."""
         done = threading.Event()
@@ -81,7 +86,12 @@ class Writer:
         self._closing.set()
         self._wake.set()
         self._thread.join(seconds)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+        return True
 
     def _drop(self, lines: int) -> None:
         with self._counting:

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import atexit
 import logging
-import sys
 import warnings
 from inspect import currentframe
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
-from pydantic_core import to_json
 
 from . import errors
 from .log_console import Console
-from .log_frames import caller
-from .log_lines import Line, Lines, now
+from .log_frames import caller, exception_of
+from .log_lines import Lines, now, to_line
 from .log_writer import Writer
 
 if TYPE_CHECKING:
@@ -111,7 +109,7 @@ class Logs:
         text = event.pop("event", None)
         given = event.pop("exc_info", None)
         event.pop("stack_info", None)
-        return self.line(method, text, event, _exception(given))
+        return self.line(method, text, event, exception_of(given))
 
     def _lost(self, count: int) -> bytes:
         return self.line("warning", "log lines dropped", {"dropped": count}, frame=currentframe())
@@ -150,7 +148,7 @@ class _Handler(logging.Handler):
         level = next((name for floor, name in LEVELS if record.levelno >= floor), "debug")
         frame = caller(MACHINERY)
         fields = {"logger": record.name}
-        line = self.logs.line(level, record.msg, fields, _exception(record.exc_info), frame)
+        line = self.logs.line(level, record.msg, fields, exception_of(record.exc_info), frame)
         self.logs.writer.put(line)
 
 
@@ -191,18 +189,3 @@ def configure(*, level: str, fmt: Literal["json", "console"], stream: int | Text
         cache_logger_on_first_use=True,
     )
     return logs
-
-
-def to_line(line: Line) -> bytes:
-    """Return a line as one JSON object in ASCII: what reads it must not be steered by it."""
-    return to_json(line, ensure_ascii=True, inf_nan_mode="null")
-
-
-def _exception(given: object) -> BaseException | None:
-    # What loggers take as exc_info: an exception, the three of sys.exc_info, or true for "this one".
-    if isinstance(given, BaseException):
-        return given
-    if isinstance(given, tuple):
-        parts = cast("tuple[object, ...]", given)
-        return next((part for part in parts if isinstance(part, BaseException)), None)
-    return sys.exc_info()[1] if given else None

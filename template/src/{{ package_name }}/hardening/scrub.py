@@ -34,7 +34,7 @@ RUN = 8
 STRIDE = 4
 # Encodings on top of each other, and forms of one value, before it is withheld unread.
 LAYERS = 3
-MOST_READINGS = 96
+MOST_READINGS = 48
 # Calls whose strings are remembered for lines that no call can be found for, and how much of each.
 RECENT_CALLS = 256
 RECENT_CHARACTERS = 65_536
@@ -43,7 +43,7 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8}
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "0": "\0"}
 _HEX = re.compile(r"[0-9a-fA-F]{8,}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{6,}")
-_LEGIBLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd]{8}")
+_LEGIBLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd]{6}")
 _URL_SAFE = str.maketrans("-_", "+/")
 
 _recent: OrderedDict[int, set[str]] = OrderedDict()
@@ -103,10 +103,10 @@ def leaks(text: str, sensitive: Iterable[str]) -> bool:
     for string in strings:
         if len(string) < SHORTEST:
             continue
-        lowered = string.lower()
-        if lowered in said:
+        folded = string.casefold()
+        if folded in said:
             return True
-        if len(lowered) > RUN and any(run in lowered for run in runs):
+        if len(folded) > RUN and any(run in folded for run in runs):
             return True
     return False
 
@@ -118,9 +118,9 @@ def leaks_recent(text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def readings(text: str) -> tuple[str, tuple[str, ...]] | None:
-    """Return every reading of `text`, in lower case, and the runs in it; None if there are too many."""
+    """Return every reading of `text`, without regard to case, and the runs in it; None if there are too many."""
     found = {text: None}
-    fresh = [text]
+    fresh: list[str] = [text]
     for _ in range(LAYERS):
         decoded = [form for reading in fresh for decode in _DECODERS for form in decode(reading)]
         fresh = []
@@ -131,9 +131,9 @@ def readings(text: str) -> tuple[str, tuple[str, ...]] | None:
                     fresh.append(form)
         if len(found) > MOST_READINGS:
             return None
-    lowered = [reading.lower() for reading in found]
-    runs = {form[i : i + RUN] for form in lowered for i in range(0, len(form) - RUN + 1, STRIDE)}
-    return "\0".join(lowered), tuple(runs)
+    folded = [reading.casefold() for reading in found]
+    runs = {form[i : i + RUN] for form in folded for i in range(0, len(form) - RUN + 1, STRIDE)}
+    return "\0".join(folded), tuple(runs)
 
 
 def _percent(text: str) -> Iterable[str]:

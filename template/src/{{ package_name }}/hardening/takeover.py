@@ -15,7 +15,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar, cast
 
 import structlog
 
@@ -137,7 +137,7 @@ class Stray(io.RawIOBase):
 
     def text(self) -> io.TextIOWrapper:
         """Return the file that takes the place of `sys.stdout` or `sys.stderr`."""
-        return io.TextIOWrapper(self, "utf-8", "replace", line_buffering=True)
+        return io.TextIOWrapper(cast("BinaryIO", self), "utf-8", "replace", line_buffering=True)
 
     def note(self, size: int) -> None:
         """Count `size` bytes, and report them unless there was a report within the last second."""
