@@ -1,0 +1,108 @@
+"""`dev` on a laptop: one command, a database, a key, snippets, and nothing left behind."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+from dev_server import KEY, SECONDS, Dev
+from harness import DEFAULT, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness import Template
+
+
+def own(template: Template, to: Path) -> Path:
+    """Return a project of the caller's own, with the shared environment's packages."""
+    prepared = template.prepared(DEFAULT)
+    shutil.copytree(prepared, to, ignore=shutil.ignore_patterns(".venv", ".dev"), symlinks=True)
+    run("uv", "sync", "--quiet", cwd=to)
+    return to
+
+
+def test_prints_what_to_paste(dev: Dev) -> None:
+    """The snippets of four clients, each with the address and the key."""
+    url = dev.url
+    printed = "\n".join(dev.lines)
+
+    for client in ("Claude Code:", "VS Code", "Cursor", "Inspector:"):
+        assert client in printed
+    assert printed.count(f"Bearer {KEY}") == 4
+    assert printed.count(url) >= 5
+
+
+def test_makes_a_key_when_none_is_set(project: Path) -> None:
+    """Nobody has to invent a secret to try it."""
+    with Dev(project, environment={"MCP_API_KEYS": ""}) as running:
+        assert running.url
+        key = running.until("Key: ").removeprefix("Key: ")
+
+    assert len(key) >= 32
+
+
+def test_ctrl_c_leaves_nothing_running(template: Template, tmp_path: Path) -> None:
+    """Neither the server nor the database outlives the command; the data does."""
+    project = own(template, tmp_path / "project")
+    with Dev(project) as running:
+        url = running.url
+        running.child.send_signal(signal.SIGINT)
+        code = running.child.wait(SECONDS)
+
+    left = subprocess.run(["pgrep", "--full", str(project)], capture_output=True, text=True, check=False).stdout
+    assert code == 0
+    assert left == ""
+    assert (project / ".dev/postgres").is_dir()
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(url, timeout=2)  # noqa: S310 - where the server was
+
+
+def test_starts_again_when_a_file_changes(template: Template, tmp_path: Path) -> None:
+    """An edit is served without a command."""
+    project = own(template, tmp_path / "project")
+    with Dev(project, arguments=()) as running:
+        assert running.url
+        tool = project / "src/weather_server/tools/countdown.py"
+        tool.write_text(tool.read_text("utf-8") + "\n# edited\n", "utf-8")
+        running.until("A file has changed")
+        running.until('"msg":"started"', times=2)
+
+
+def test_a_mistake_in_a_file_does_not_end_it(template: Template, tmp_path: Path) -> None:
+    """A server that cannot start waits for the next edit."""
+    project = own(template, tmp_path / "project")
+    tool = project / "src/weather_server/tools/countdown.py"
+    good = tool.read_text("utf-8")
+    with Dev(project, arguments=()) as running:
+        assert running.url
+        tool.write_text(good + "\nraise SystemExit(1)\n", "utf-8")
+        running.until("it starts again when a file changes")
+        tool.write_text(good, "utf-8")
+        running.until('"msg":"started"', times=2)
+
+
+def test_a_given_database_is_used(project: Path) -> None:
+    """`DATABASE_URL` wins over the embedded one, and one that is away is named."""
+    with Dev(project, environment={"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}) as running:
+        running.until("DATABASE_URL: cannot connect")
+
+    assert not any("Starting PostgreSQL" in line for line in running.lines)
+
+
+def test_tokens_can_be_tried_offline(project: Path) -> None:
+    """`dev --jwt` accepts the token that it prints, and no other."""
+    with Dev(project, arguments=("--no-reload", "--jwt")) as running:
+        url = running.url
+        token = running.until("Key: ").removeprefix("Key: ")
+        probe = (project / ".venv/bin/python", "-m", "weather_server", "probe", url)
+        good = run(*probe, cwd=project, env={"MCP_PROBE_KEY": token}, check=False)
+        bad = run(*probe, cwd=project, env={"MCP_PROBE_KEY": KEY}, check=False)
+
+    assert good.returncode == 0, good.stdout
+    assert bad.returncode == 3, bad.stdout
