@@ -38,6 +38,23 @@ def test_workflows_are_secure(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=_name)
+def test_shell_is_sound(path: Path, tmp_path: Path) -> None:
+    """Every step's script passes the linter of shell scripts, and no expression is pasted into one."""
+    for job in _load(path)["jobs"].values():
+        for number, step in enumerate(job["steps"]):
+            if "run" in step:
+                script = tmp_path / f"{number}.sh"
+                script.write_text(step["run"], "utf-8")
+                run(tool("shellcheck"), "--shell", "bash", script, cwd=tmp_path)
+                assert "${{" not in step["run"]
+
+
+def test_the_entry_point_is_sound() -> None:
+    """What continuous integration calls passes the linter of shell scripts."""
+    run(tool("shellcheck"), ".ci/run", cwd=ROOT)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=_name)
 def test_actions_are_pinned_by_commit(path: Path) -> None:
     """Every action is a commit, with its version in a comment."""
     used = re.findall(r"uses: *(.+)", path.read_text("utf-8"))
