@@ -1,7 +1,9 @@
 # `make` lists the commands. They need python3 (3.11 or newer), git and make, and bring everything else.
 
 PYTHON ?= python3
-PYTEST = .venv/bin/python -m pytest
+# A folder of its own, because the embedded PostgreSQL runs as another user when root starts it.
+PYTEST = scratch=$$(mktemp -d) && chmod 755 "$$scratch" && trap 'rm -rf "$$scratch"' EXIT && \
+	.venv/bin/python -m pytest --basetemp="$$scratch/tests"
 INSTALL = .venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -17,12 +19,12 @@ demo: .venv/demo ## render a server, run it, talk to it; ONCE=1 ends after the r
 	@ONCE=$(ONCE) .venv/bin/python scripts/demo.py
 
 test: .venv/dev ## run every test
-	$(PYTEST)
+	@$(PYTEST)
 
 check: .venv/dev ## the quick loop, under two minutes
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
-	$(PYTEST) -m "not slow" tests/questions tests/rendering tests/generated
+	@$(PYTEST) -m "not slow" tests/questions tests/rendering tests/generated
 
 constraints: .venv/demo ## pin the newest versions of the tools in constraints.txt
 	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
