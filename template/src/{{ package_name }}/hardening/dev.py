@@ -48,11 +48,16 @@ def main(arguments: Sequence[str], name: str) -> int:
                 key = issuer.token(url)
             if "DATABASE_URL" not in environment and _needs_database(package):
                 environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres(DATA / "postgres"))
-            sys.stdout.write(snippets(name, url, key))
-            sys.stdout.flush()
+            _say(snippets(name, url, key))
             return _supervise(package, environment, reload=not chosen.no_reload)
         except KeyboardInterrupt:
             return 0
+
+
+def _say(text: str) -> None:
+    """Write at once, wherever it goes to: the server writes to the same place."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _interrupt(*_: object) -> None:
@@ -105,8 +110,7 @@ class EmbeddedPostgres:
         self.folder = folder
 
     def __enter__(self) -> str:
-        sys.stdout.write("Starting PostgreSQL …\n")
-        sys.stdout.flush()
+        _say("Starting PostgreSQL …\n")
         # It warns where a user has no run-time folder; that is usual in containers.
         warnings.filterwarnings("ignore", module="platformdirs")
         try:
@@ -161,11 +165,10 @@ def _supervise(package: str, environment: Mapping[str, str], *, reload: bool) ->
             if child.poll() is not None and not reload:
                 return child.returncode
             if child.poll() is not None:
-                sys.stdout.write("The server has ended; it starts again when a file changes.\n")
+                _say("The server has ended; it starts again when a file changes.\n")
                 while _stamp(sources) == seen:
                     time.sleep(WATCH_SECONDS)
-            sys.stdout.write("A file has changed; starting again.\n")
-            sys.stdout.flush()
+            _say("A file has changed; starting again.\n")
         finally:
             _end(child)
 
