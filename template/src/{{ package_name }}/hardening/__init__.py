@@ -7,9 +7,9 @@ Leave it as it is, and build on these names; they change in a major release only
 from . import errors
 from .call import Context
 from .context import Principal
-from .database import connection
 from .declaration import tool
 from .harden import harden
 from .settings import HardeningSettings
+from .transaction import connection
 
 __all__ = ["Context", "HardeningSettings", "Principal", "connection", "errors", "harden", "tool"]

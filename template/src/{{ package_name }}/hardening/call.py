@@ -70,7 +70,9 @@ class Context(Generic[SettingsT]):
         now = time.monotonic()
         last = total is not None and progress >= total
         # Asked this way round, so that a value which is not a number is dropped too.
-        if self.over or not progress > self._progress or (now - self._reported < PROGRESS_INTERVAL_SECONDS and not last):
+        if self.over or not progress > self._progress:
+            return
+        if now - self._reported < PROGRESS_INTERVAL_SECONDS and not last:
             return
         self._progress, self._reported = progress, now
         exchange = current.get()
@@ -79,8 +81,13 @@ class Context(Generic[SettingsT]):
         await self.sdk.report_progress(progress, total, message)
         exchange.notifications_sent += 1
 
-    def end(self) -> None:
-        """End the call; a connection that it still holds is cut, which rolls its transaction back."""
+    def end(self) -> bool:
+        """End the call; return whether it has given back what it took.
+
+        A connection that it still holds is cut, which rolls its transaction back.
+        """
         self.over = True
-        if self.held is not None and self.database is not None:
-            self.database.cut(self.held)
+        if self.held is None or self.database is None:
+            return True
+        self.database.cut(self.held)
+        return False

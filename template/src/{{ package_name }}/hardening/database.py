@@ -1,28 +1,23 @@
-"""The pool: one connection for one call, given back on every way out.
+"""The pool: connections are for calls, never for sessions, and each wait for one has an end.
 
-A connection belongs to a call, never to a session or a process: whoever waits or sleeps between
-calls holds nothing.
+Whoever waits or sleeps between calls holds nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
 
-from .errors import PoolExhausted, Timeout
+from .errors import PoolExhausted, UpstreamUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from asyncpg.pool import PoolConnectionProxy
-    from asyncpg.transaction import Transaction
 
-    from .call import Context
     from .settings import HardeningSettings
 
     Connection = PoolConnectionProxy[asyncpg.Record]
@@ -33,10 +28,10 @@ log = structlog.get_logger()
 RELEASE_SECONDS = 2.0
 PING_SECONDS = 1.0
 IDLE_SECONDS = 300.0
+RETRY_SECONDS = 1.0
 
-
-class NestedConnectionError(RuntimeError):
-    """A call asked for a second connection while holding one; with a full pool that never ends."""
+# What says that the database is away, slow or unwilling, as opposed to a fault of this code.
+FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class DatabaseUnavailableError(Exception):
@@ -75,7 +70,7 @@ class Database:
                 )
         except TimeoutError:
             raise DatabaseUnavailableError(f"DATABASE_URL: no answer within {seconds:g} s") from None
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except (*FAULTS, ValueError) as error:
             raise DatabaseUnavailableError(f"DATABASE_URL: cannot connect ({type(error).__name__})") from None
 
     @property
@@ -98,7 +93,7 @@ class Database:
         try:
             async with asyncio.timeout(PING_SECONDS), pool.acquire() as connection:
                 await connection.fetchval("SELECT 1")
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except FAULTS:
             return False
         return True
 
@@ -107,6 +102,7 @@ class Database:
 
         Raises:
             PoolExhausted: None was given back within `MCP_POOL_ACQUIRE_TIMEOUT_SECONDS`.
+            UpstreamUnavailable: A new one was needed, and the database does not answer.
         """
         if self._pool is None:
             raise DatabaseUnavailableError("DATABASE_URL: not set")
@@ -116,10 +112,9 @@ class Database:
         try:
             async with wait:
                 return await self._pool.acquire()
-        except TimeoutError:
-            if wait.expired():
-                raise PoolExhausted(retry_after_seconds=1) from None
-            raise
+        except FAULTS as error:
+            failure = PoolExhausted if wait.expired() else UpstreamUnavailable
+            raise failure(retry_after_seconds=RETRY_SECONDS) from error
         finally:
             self.waiting -= 1
             self.acquired(time.monotonic() - started)
@@ -133,8 +128,14 @@ class Database:
             return
         try:
             await self._pool.release(connection, timeout=RELEASE_SECONDS)
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except FAULTS as error:
             log.warning("connection discarded", exc_info=error)
+
+    def cut(self, connection: Connection) -> None:
+        """Close a connection at once, which rolls back what it did; the pool opens another when needed."""
+        # It may have been closed, and so given back, a moment ago.
+        with suppress(asyncpg.InterfaceError):
+            connection.terminate()
 
     async def close(self) -> None:
         """Close every connection; those still in use after two seconds are cut."""
@@ -148,48 +149,9 @@ class Database:
             pool.terminate()
 
 
-@asynccontextmanager
-async def connection(ctx: Context[Any]) -> AsyncGenerator[Connection]:
-    """Take a connection for the rest of this block: one transaction, committed at its end.
-
-    The transaction is read-only for a tool declared `read_only`, its statements end with the call's deadline,
-    and an exception rolls it back.
-
-    Raises:
-        PoolExhausted: No connection within `MCP_POOL_ACQUIRE_TIMEOUT_SECONDS`; the caller is told to retry.
-        NestedConnectionError: This call holds one already; pass that one along.
-    """
-    if ctx.database is None:
-        raise DatabaseUnavailableError("DATABASE_URL: not set")
-    if ctx.connected:
-        raise NestedConnectionError("connection(ctx) is open in this call already: pass it along instead")
-    ctx.connected = True
+def lost(connection: Connection) -> bool:
+    """Return whether a connection is closed, or was taken back."""
     try:
-        taken = await ctx.database.take()
-        try:
-            transaction = taken.transaction(readonly=ctx.read_only)
-            await transaction.start()
-            milliseconds = int(ctx.remaining_seconds() * 1000)
-            if milliseconds <= 0:
-                raise Timeout
-            # For this transaction only, so that it holds behind PgBouncer too.
-            await taken.execute(f"SET LOCAL statement_timeout = {milliseconds}")
-            try:
-                yield taken
-            except BaseException:
-                await _undo(taken, transaction)
-                raise
-            await transaction.commit()
-        finally:
-            await ctx.database.give_back(taken)
-    finally:
-        ctx.connected = False
-
-
-async def _undo(taken: Connection, transaction: Transaction) -> None:
-    """Roll back within two seconds, or cut the connection: the reason to undo may be that nothing answers."""
-    try:
-        async with asyncio.timeout(RELEASE_SECONDS):
-            await transaction.rollback()
-    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        taken.terminate()
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True

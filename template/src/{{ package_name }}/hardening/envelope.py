@@ -24,6 +24,8 @@ INVALID_REQUEST = -32600
 INVALID_PARAMS = -32602
 UNSUPPORTED_VERSION = -32022
 
+NOT_A_MESSAGE = Answer(400, "invalid_request", "Send one JSON-RPC 2.0 message.", code=INVALID_REQUEST)
+
 # Methods whose parameters come from a model or a person, beyond what the protocol itself puts there.
 CARRIES_DATA = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 
@@ -52,25 +54,17 @@ class Envelope:
         return self._read(exchange, message)
 
     def _read(self, exchange: Exchange, message: Any) -> Answer | None:
-        invalid = Answer(400, "invalid_request", "Send one JSON-RPC 2.0 message.", code=INVALID_REQUEST)
-        if not isinstance(message, dict):
-            return invalid
-        message = cast("dict[str, Any]", message)
-        if message.get("jsonrpc") != "2.0":
-            return invalid
-        rpc_id = message.get("id")
-        if "id" in message and (isinstance(rpc_id, bool) or not isinstance(rpc_id, int | str)):
-            return invalid
+        if not isinstance(message, dict) or not _well_formed(message := cast("dict[str, Any]", message)):
+            return NOT_A_MESSAGE
         method = message.get("method")
         if method is None and self.legacy == "stateful" and exchange.era == "legacy" and "id" in message:
             # The client's answer to a request of ours; only sessions have these.
             return None
-        params = message.get("params")
-        if not isinstance(method, str) or not isinstance(params, dict | None):
-            return invalid
-        exchange.rpc_id = rpc_id
+        if not isinstance(method, str):
+            return NOT_A_MESSAGE
+        exchange.rpc_id = message.get("id")
         exchange.rpc_method = method
-        exchange.params = cast("dict[str, Any]", params or {})
+        exchange.params = message.get("params") or {}
         if not isinstance(exchange.params.get("_meta"), dict | None):
             return Answer(400, "invalid_params", "Invalid request parameters", code=INVALID_PARAMS)
         if method in CARRIES_DATA:
@@ -79,6 +73,12 @@ class Envelope:
                 exchange.tool_name = name
             collect({key: value for key, value in exchange.params.items() if key != "_meta"}, exchange.sensitive)
         return None
+
+
+def _well_formed(message: dict[str, Any]) -> bool:
+    rpc_id = message.get("id", 0)
+    identified = isinstance(rpc_id, int | str) and not isinstance(rpc_id, bool)
+    return message.get("jsonrpc") == "2.0" and identified and isinstance(message.get("params"), dict | None)
 
 
 def too_deep(body: bytes, message: Any, depth: int) -> bool:

@@ -29,7 +29,8 @@ class ToolFailure(Exception):  # noqa: N818 - an author raises what happened
 
     def __init__(self, advice: str = "", *, retry_after_seconds: float | None = None) -> None:
         self.advice = advice or self.default_advice
-        self.retry_after_seconds = retry_after_seconds
+        known = retry_after_seconds is not None and math.isfinite(retry_after_seconds)
+        self.retry_after_seconds = max(0.0, retry_after_seconds or 0.0) if known else None
         super().__init__(self.advice)
 
 
@@ -62,7 +63,7 @@ class PermissionDenied(ToolFailure):
     """This caller may not do this; another one may."""
 
     kind = "permission_denied"
-    default_advice = "Ask the user for access. A retry will not help."
+    default_advice = "Ask the user for access."
 
 
 class Busy(ToolFailure):

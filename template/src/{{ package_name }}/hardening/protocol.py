@@ -5,6 +5,7 @@ Sits in the SDK's own chain, around each request of either era.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,9 +15,8 @@ from mcp.server.caching import CacheHint
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS
 from pydantic import ValidationError
 
-from . import errors
 from .context import current, printable, trace_id
-from .failures import failure_of, protocol_error
+from .failures import failure_or_crash, protocol_error
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
@@ -51,11 +51,13 @@ def observe(server: MCPServer[Any]) -> ServerMiddleware[Any]:
         except ValidationError:
             code = INVALID_PARAMS
             raise MCPError(INVALID_PARAMS, "Invalid request parameters") from None
-        except Exception as error:
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            # A cancellation that nobody asked for would end the caller's session, an exit the process.
             code = INTERNAL_ERROR
-            log.exception("crashed")
-            failure = failure_of(error) or errors.Internal()
-            raise protocol_error(failure, current.get(), INTERNAL_ERROR) from None
+            raise protocol_error(failure_or_crash(error), current.get(), INTERNAL_ERROR) from None
         else:
             return result
         finally:

@@ -1,11 +1,10 @@
-"""The boundary around every tool, prompt and resource: deadlines, limits, typed failures.
+"""The boundary around every tool, prompt, resource and completion: deadlines, limits, typed failures.
 
 Nothing that the author's code raises leaves here as it is, in either era.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,19 +15,19 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
 from mcp.types import Tool as WireTool
-from pydantic import ValidationError
 
 from . import errors
 from .call import Context
 from .context import Exchange, Principal, current
-from .failures import failure_of, invalid_arguments, protocol_error, result_of
+from .deadline import Deadlines
+from .failures import failure_or_crash, protocol_error, result_of
 from .protocol import CACHE_HINTS, observe
 from .rate_limit import tool_failure
 from .replicas import request_state_security
-from .tools import Tool
+from .tools import InvalidDeclarationError, Tool, read_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from mcp.server.lowlevel.helper_types import ReadResourceContents
     from pydantic import AnyUrl
@@ -41,7 +40,6 @@ log = structlog.get_logger()
 Result = TypeVar("Result")
 
 NOBODY = Principal("none", "in process")
-RESTARTING = "The server is restarting. Call again; check first whether the call had an effect."
 
 
 class HardenedServer(MCPServer[None]):
@@ -57,12 +55,26 @@ class HardenedServer(MCPServer[None]):
             middleware=[observe(self)],
         )
         self.hardening = settings
-        self.declared = {tool.name: tool for tool in sorted(map(Tool, tools), key=lambda tool: tool.name)}
+        self.declared = read_tools(tools)
         self.listing = [tool.wire() for tool in self.declared.values()]
         self.database: Database | None = None
         self.limits: RateLimits | None = None
-        self.calls: dict[asyncio.Timeout, str] = {}
-        self.stopping = False
+        self.deadlines = Deadlines()
+        self.calls = self.deadlines.running
+
+    def cut_short(self) -> list[str]:
+        """End every call that still runs, with a failure that tells the caller to try again."""
+        return self.deadlines.cut_short()
+
+    def add_tool(self, fn: Callable[..., Any], *_: Any, **__: Any) -> None:
+        """Refuse a tool that would be called outside the boundary.
+
+        Raises:
+            InvalidDeclarationError: Always; it says where tools belong.
+        """
+        raise InvalidDeclarationError(
+            f"{getattr(fn, '__name__', '?')}: declare it with @tool(read_only=…), add it to TOOLS"
+        )
 
     async def list_tools(self) -> list[WireTool]:
         """Return the declared tools, sorted by name."""
@@ -91,11 +103,13 @@ class HardenedServer(MCPServer[None]):
             outcome = "ok"
         except errors.ToolFailure as failure:
             outcome = failure.kind
-            result = result_of(failure, exchange)
+            result = result_of(failure, exchange, {name, *tool.arguments.names})
         except MCPError:
             outcome = "protocol_error"
             raise
         finally:
+            if outcome == "cancelled" and self.limits is not None and exchange is not None:
+                self.limits.give_back(exchange)
             log.info(
                 "tool call",
                 tool_name=tool.name,
@@ -110,43 +124,24 @@ class HardenedServer(MCPServer[None]):
         self, tool: Tool, arguments: dict[str, Any], sdk: SdkContext[None, Any], exchange: Exchange | None
     ) -> CallToolResult | InputRequiredResult:
         seconds = tool.declaration.timeout_seconds or self.hardening.tool_timeout_seconds
+        context = Context(
+            settings=self.hardening,
+            principal=(exchange and exchange.principal) or NOBODY,
+            request_id=exchange.request_id if exchange else "",
+            deadline=time.monotonic() + seconds,
+            read_only=tool.declaration.read_only,
+            database=self.database,
+            sdk=sdk,
+        )
         try:
-            values = tool.validate(arguments)
-        except ValidationError as invalid:
-            raise invalid_arguments(invalid) from None
-        if tool.context_name is not None:
-            values[tool.context_name] = Context(
-                settings=self.hardening,
-                principal=(exchange and exchange.principal) or NOBODY,
-                request_id=exchange.request_id if exchange else "",
-                deadline=time.monotonic() + seconds,
-                read_only=tool.declaration.read_only,
-                database=self.database,
-                sdk=sdk,
-            )
-        deadline = asyncio.timeout(seconds)
-        try:
-            async with deadline:
-                self.calls[deadline] = tool.name
-                returned = await tool.function(**values)
-            return tool.finish(returned, self.hardening.max_response_bytes)
+            work = tool.call(arguments, context, self.hardening.max_response_bytes)
+            return await self.deadlines.run(tool.name, seconds, work)
         except (errors.ToolFailure, MCPError):
             raise
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _cancelled_from_outside():
-                raise
-            if deadline.expired():
-                raise (errors.UpstreamUnavailable(RESTARTING) if self.stopping else errors.Timeout()) from None
-            raise self._failure(error) from None
+        except Exception as error:  # noqa: BLE001 - the boundary is for all of them
+            raise failure_or_crash(error) from None
         finally:
-            self.calls.pop(deadline, None)
-
-    def _failure(self, error: BaseException) -> errors.ToolFailure:
-        known = failure_of(error)
-        if known is not None:
-            return known
-        log.error("crashed", exc_info=error)
-        return errors.Internal()
+            context.end()
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: SdkContext[None, Any] | None = None
@@ -162,7 +157,7 @@ class HardenedServer(MCPServer[None]):
         given = arguments or {}
         if any(argument.required and argument.name not in given for argument in prompt.arguments or ()):
             raise MCPError(INVALID_PARAMS, "A required argument of the prompt is missing")
-        return await self._guarded(super().get_prompt(name, arguments, context))
+        return await self._guarded("prompt", super().get_prompt(name, arguments, context))
 
     async def read_resource(
         self, uri: AnyUrl | str, context: SdkContext[None, Any] | None = None
@@ -172,37 +167,29 @@ class HardenedServer(MCPServer[None]):
         Raises:
             MCPError: -32602 for an unknown resource (SEP-2164), -32603 for a crash.
         """
-        return await self._guarded(super().read_resource(uri, context))
+        return await self._guarded("resource", super().read_resource(uri, context))
 
-    async def _guarded(self, handler: Awaitable[Result]) -> Result:
-        seconds = self.hardening.tool_timeout_seconds
-        deadline = asyncio.timeout(seconds)
+    def completion(self) -> Any:
+        """Register what completes arguments; it runs inside the boundary too."""
+        register: Callable[[Any], Any] = super().completion()
+
+        def decorator(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+            async def guarded(*arguments: Any) -> Any:
+                return await self._guarded("completion", function(*arguments))
+
+            register(guarded)
+            return function
+
+        return decorator
+
+    async def _guarded(self, name: str, work: Coroutine[Any, Any, Result]) -> Result:
         try:
-            async with deadline:
-                self.calls[deadline] = "prompt or resource"
-                return await handler
+            return await self.deadlines.run(name, self.hardening.tool_timeout_seconds, work)
         except MCPError:
             raise
         except ResourceNotFoundError:
             raise MCPError(INVALID_PARAMS, "Resource not found") from None
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _cancelled_from_outside():
-                raise
-            failure = errors.Timeout() if deadline.expired() else self._failure(error.__cause__ or error)
+        except Exception as error:  # noqa: BLE001 - the boundary is for all of them
+            failure = failure_or_crash(error, wrapped=True)
             code = INVALID_PARAMS if isinstance(failure, errors.NotFound) else INTERNAL_ERROR
             raise protocol_error(failure, current.get(), code) from None
-        finally:
-            self.calls.pop(deadline, None)
-
-    def cut_short(self) -> list[str]:
-        """End every call that still runs, with a failure that tells the caller to try again."""
-        self.stopping = True
-        now = asyncio.get_running_loop().time()
-        for deadline in self.calls:
-            deadline.reschedule(now)
-        return sorted(self.calls.values())
-
-
-def _cancelled_from_outside() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -1,0 +1,96 @@
+"""Every call ends: at its deadline, when its caller goes away, or with the process.
+
+The author's code runs in a task of its own, so that what it raises is never mistaken for what ends it,
+and a call whose code ignores its end is answered all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import structlog
+
+from . import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+log = structlog.get_logger()
+Result = TypeVar("Result")
+
+# What a call that was ended may take to give back what it holds, before it is answered regardless.
+CLEANUP_SECONDS = 0.5
+RESTARTING = "The server is restarting. Call again; check first whether the call had an effect."
+
+
+class EscapedError(Exception):
+    """The author's code raised what ends tasks or processes: a cancellation of its own, or `SystemExit`."""
+
+
+class Deadlines:
+    """The calls that run, each with the moment that ends it.
+
+    Attributes:
+        running: What runs, by its deadline; the values are names of tools.
+    """
+
+    def __init__(self) -> None:
+        self.running: dict[asyncio.Timeout, str] = {}
+        self.stopping = False
+
+    async def run(self, name: str, seconds: float, work: Coroutine[Any, Any, Result]) -> Result:
+        """Return what `work` returns, or raise what it raises.
+
+        Raises:
+            Timeout: It took longer than `seconds`.
+            UpstreamUnavailable: The process ends before the call did.
+            EscapedError: It raised something that is not an `Exception`.
+            asyncio.CancelledError: The caller went away; never because the work raised it.
+        """
+        task = asyncio.create_task(_outcome(work), name=name)
+        deadline = asyncio.timeout(seconds)
+        self.running[deadline] = name
+        try:
+            async with deadline:
+                await asyncio.wait({task})
+        except TimeoutError:
+            raise (errors.UpstreamUnavailable(RESTARTING) if self.stopping else errors.Timeout()) from None
+        finally:
+            del self.running[deadline]
+            await _end(task)
+        returned, error = task.result()
+        if isinstance(error, Exception):
+            raise error
+        if error is not None:
+            raise EscapedError from error
+        # Without an error there is a result, which may be None.
+        return returned  # type: ignore[return-value]
+
+    def cut_short(self) -> list[str]:
+        """End every call that still runs, with a failure that tells the caller to try again."""
+        self.stopping = True
+        now = asyncio.get_running_loop().time()
+        for deadline in self.running:
+            deadline.reschedule(now)
+        return sorted(self.running.values())
+
+
+async def _outcome(work: Coroutine[Any, Any, Result]) -> tuple[Result | None, BaseException | None]:
+    """Catch everything: what a task raises beyond `Exception` would end the event loop."""
+    try:
+        return await work, None
+    except BaseException as error:  # noqa: BLE001 - it is raised again where the call is awaited
+        return None, error
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    if task.done():
+        return
+    task.cancel()
+    # Shielded, because what has cancelled this call cancels every further wait in it too.
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait({task}, timeout=CLEANUP_SECONDS)
+    if not task.done():
+        log.error("call ignores its end", tool_name=task.get_name())
