@@ -1,50 +1,32 @@
-"""One project with every deployment target, made as a user makes it."""
+"""Projects with every deployment target, and the parts of this machine that run them."""
 
 from __future__ import annotations
 
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import copier
 import pytest
 
 from .containers import Engine
+from .projects import ANSWERS, WITHOUT_DATABASE
 from .tools import find, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-TEMPLATE = Path(__file__).parents[2]
-TARGETS = ["kubernetes", "fly", "railway", "compose"]
-
-
-def render(destination: Path, **answers: object) -> Path:
-    """Render the template as it stands in the working tree."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        copier.run_copy(
-            str(TEMPLATE),
-            destination,
-            data={"repository_url": "https://github.com/example/weather-server", **answers},
-            vcs_ref="HEAD",
-            defaults=True,
-            quiet=True,
-        )
-    return destination
+    from harness import Template
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with PostgreSQL and all four targets."""
-    return render(tmp_path_factory.mktemp("project") / "weather-server", deploy_targets=TARGETS)
+def project(template: Template) -> Path:
+    """A project with PostgreSQL and all four targets; shared, so nobody changes it."""
+    return template.render(ANSWERS)
 
 
 @pytest.fixture(scope="session")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def locked(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project without a database, after the author's first `uv lock`."""
-    folder = tmp_path_factory.mktemp("locked") / "weather-server"
-    root = render(folder, deploy_targets=TARGETS, database="none")
+    root = template.project(WITHOUT_DATABASE, tmp_path_factory.mktemp("locked") / "weather-server")
     done = run(find("uv"), "lock", "--quiet", cwd=root, timeout=300)
     assert done.returncode == 0, done.stderr
     return root

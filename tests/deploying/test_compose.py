@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from .conftest import TARGETS, render
+from .projects import WITHOUT_DATABASE
 from .tools import find, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness import Template
+
 
 @pytest.fixture(scope="module")
-def without_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def without_database(template: Template) -> Path:
     """A project that has no database."""
-    folder = tmp_path_factory.mktemp("none") / "plain"
-    return render(folder, deploy_targets=TARGETS, database="none")
+    return template.render(WITHOUT_DATABASE)
 
 
 def services(root: Path) -> dict[str, Any]:

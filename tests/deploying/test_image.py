@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import shutil
-import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,8 @@ import pytest
 
 from .containers import PYTHON_IMAGE, Container, Engine
 from .mcp_client import ERAS, Era, Reply, events, tool_call
+from .proxies import free_port
+from .tools import KEY, PROBE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,19 +24,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 IMAGE = "localhost/weather-server:test"
-KEY = "0123456789abcdef0123456789abcdef"
-PROBE_KEY = "fedcba9876543210fedcba9876543210"
 # Dependencies and project, on top of the base.
 SIZE_BUDGET = 110 * 1000**2
 LAYER_BUDGET = 5
 START_SECONDS = 30
 MANAGERS = {"apt", "apt-get", "dpkg", "pip", "pip3", "uv", "uvx", "gcc", "cc", "make", "curl", "wget"}
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

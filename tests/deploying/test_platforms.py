@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .conftest import render
 from .tools import run
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from harness import Template
 
 OWNED = {
     "kubernetes": "deploy/kubernetes",
@@ -38,9 +39,9 @@ def known(project: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("targets", [[], ["fly"], ["kubernetes", "compose"], ["railway"]])
-def test_a_target_brings_its_files_and_no_others(tmp_path: Path, targets: list[str]) -> None:
+def test_a_target_brings_its_files_and_no_others(template: Template, targets: list[str]) -> None:
     """`deploy_targets` selects whole files and directories; the image is always there."""
-    root = render(tmp_path / "project", deploy_targets=targets)
+    root = template.render({"deploy_targets": targets})
 
     assert {name for name, path in OWNED.items() if (root / path).exists()} == set(targets)
     assert [path for path in ALWAYS if not (root / path).exists()] == []
@@ -156,15 +157,15 @@ def test_pulled_images_are_pinned_by_digest(project: Path) -> None:
         ("", "com.example/weather-server", None),
     ],
 )
-def test_the_registry_entry_is_valid(tmp_path: Path, repository_url: str, name: str, source: str | None) -> None:
+def test_the_registry_entry_is_valid(template: Template, repository_url: str, name: str, source: str | None) -> None:
     """Name, description and version follow the registry's rules; the image's label carries the name."""
-    answers = {"repository_url": repository_url, "description": "Costs $5 & less: it's a forecast"}
-    root = render(tmp_path / "project", **answers)
+    description = "Costs $5 & less: it's a forecast"
+    root = template.render({"repository_url": repository_url, "description": description})
     entry = json.loads((root / "server.json").read_text(encoding="utf-8"))
 
     assert entry["name"] == name
     assert re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", entry["name"])
-    assert entry["description"] == "Costs $5 & less: it's a forecast"
+    assert entry["description"] == description
     assert len(entry["description"]) <= 100
     assert len(entry["title"]) <= 100
     pyproject = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))

