@@ -165,7 +165,7 @@ async def test_with_keys_alone_the_challenge_is_plain(guard: Guarded) -> None:
         (KEY[:-1], "unknown_key"),
         (KEY + "x", "unknown_key"),
         (KEY.upper(), "unknown_key"),
-        ("a.b.c", "DecodeError"),
+        ("a.b.c", "malformed_header"),
         ("a" * 9000, "malformed_credential"),
         (f"{KEY} {KEY}", "malformed_credential"),
     ],
@@ -358,6 +358,21 @@ async def test_an_issuer_that_is_down_is_503(guard: Guarded) -> None:
         assert answer.retry_after is not None
         assert not charged
         assert await guarded(asked(KEY)) is None
+
+
+async def test_a_server_that_has_started_has_the_keys(guard: Guarded) -> None:
+    """Keys are fetched at the start, so the first token is served though the issuer has gone away."""
+    with LocalIssuer() as going:
+        token = going.token(AUDIENCE)
+        guarded = guard({"MCP_JWT_ISSUER": going.url})
+        running = guarded.running()
+        await running.__aenter__()
+        fetches = [task for task in asyncio.all_tasks() if "Keys._refresh" in repr(task)]
+        await asyncio.wait(fetches, timeout=10)
+
+    assert await guarded(asked(token)) is None
+
+    await running.__aexit__(None, None, None)
 
 
 async def test_the_metadata_need_no_credential(guard: Guarded, issuer: LocalIssuer) -> None:

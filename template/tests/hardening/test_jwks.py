@@ -41,6 +41,7 @@ class Issuer:
 
     def __init__(self) -> None:
         self.url = ""
+        self.request = b""
         self.asked: Counter[str] = Counter()
         self.answers: dict[str, bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]] = {}
         # A test that takes the gate away holds every answer back until it puts it there again.
@@ -61,7 +62,8 @@ class Issuer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request and close."""
         try:
-            path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
+            self.request = await reader.readuntil(b"\r\n\r\n")
+            path = self.request.split(b" ")[1].decode()
             self.asked[path] += 1
             answer = self.answers.get(path, reply({}, status="404 Not Found"))
             self.arrived.set()
@@ -146,26 +148,37 @@ async def test_an_issuer_with_a_path_is_found_at_each_of_its_places(issuer: Issu
 
 
 @pytest.mark.parametrize(
-    "metadata",
+    ("metadata", "code"),
     [
-        {"issuer": "https://evil.example.com", "jwks_uri": "{url}/keys"},
-        {"issuer": "{url}/", "jwks_uri": "{url}/keys"},
-        {"jwks_uri": "{url}/keys"},
-        {"issuer": "{url}"},
-        {"issuer": "{url}", "jwks_uri": 5},
-        {"issuer": "{url}", "jwks_uri": "http://keys.example.com/keys"},
-        {"issuer": "{url}", "jwks_uri": "file:///etc/passwd"},
+        ({"issuer": "https://evil.example.com", "jwks_uri": "{url}/keys"}, "issuer_mismatch"),
+        ({"issuer": "{url}/", "jwks_uri": "{url}/keys"}, "issuer_mismatch"),
+        ({"jwks_uri": "{url}/keys"}, "issuer_mismatch"),
+        ({"issuer": "{url}"}, "unsafe_jwks_uri"),
+        ({"issuer": "{url}", "jwks_uri": 5}, "unsafe_jwks_uri"),
+        ({"issuer": "{url}", "jwks_uri": "http://keys.example.com/keys"}, "unsafe_jwks_uri"),
+        ({"issuer": "{url}", "jwks_uri": "file:///etc/passwd"}, "unsafe_jwks_uri"),
     ],
     ids=str,
 )
-async def test_metadata_that_cannot_be_trusted_are_not_used(issuer: Issuer, metadata: dict[str, Any]) -> None:
+async def test_metadata_that_cannot_be_trusted_are_not_used(
+    issuer: Issuer, metadata: dict[str, Any], code: str
+) -> None:
     """Metadata of another issuer, or an unsafe address of keys, make the keys unavailable."""
     text = json.dumps(metadata).replace("{url}", issuer.url).encode()
-    issuer.answers["/.well-known/oauth-authorization-server"] = reply(text)
+    for place in ("oauth-authorization-server", "openid-configuration"):
+        issuer.answers[f"/.well-known/{place}"] = reply(text)
 
-    await unavailable(issuer.keys(path=""))
+    with capture_logs() as lines:
+        await unavailable(issuer.keys(path=""))
 
+    assert [(line["error_code"], line["setting"]) for line in lines] == [(code, "MCP_JWT_ISSUER")]
     assert issuer.asked["/keys"] == 0
+
+
+async def test_documents_are_asked_for_uncompressed(issuer: Issuer) -> None:
+    """An issuer that could compress is asked not to, since only plain documents are read."""
+    assert await has(issuer.keys(), "a")
+    assert b"accept-encoding: identity" in issuer.request.lower()
 
 
 @pytest.mark.parametrize(
@@ -409,6 +422,35 @@ async def test_a_caller_that_goes_away_takes_no_fetch_along(issuer: Issuer) -> N
     assert issuer.asked["/keys"] == 1
 
 
+async def test_a_caller_that_goes_away_takes_no_refresh_along(issuer: Issuer) -> None:
+    """The same holds for a refresh that somebody else's request has started."""
+    clock = Clock()
+    keys = issuer.keys(clock)
+    assert await has(keys, "a")
+    clock.now += REFRESH_SECONDS
+    issuer.publish("b")
+    issuer.gate.clear()
+    issuer.arrived.clear()
+    assert await has(keys, "a")
+    first, second = (asyncio.create_task(has(keys, "b")) for _ in range(2))
+    await asyncio.wait_for(issuer.arrived.wait(), DEADLINE_SECONDS)
+
+    first.cancel()
+    await asyncio.wait([first], timeout=DEADLINE_SECONDS)
+    issuer.gate.set()
+
+    assert await second
+    assert issuer.asked["/keys"] == 2
+
+
+async def test_a_proxy_is_not_asked_for_this_machine(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that the environment names for the internet does not see a loopback issuer's traffic."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+
+    assert await has(issuer.keys(), "a")
+
+
 async def test_keys_are_at_hand_before_the_first_request(issuer: Issuer) -> None:
     """A server that has just started does not make its first caller wait."""
     keys = issuer.keys()
@@ -426,7 +468,8 @@ async def test_a_start_does_not_wait_for_the_issuer_nor_an_end(issuer: Issuer) -
     issuer.gate.clear()
     before = asyncio.all_tasks()
 
-    async with asyncio.timeout(DEADLINE_SECONDS), issuer.keys().running():
+    # Less than the fetch's own deadline, so that only ending it can be this quick.
+    async with asyncio.timeout(jwks.FETCH_TIMEOUT_SECONDS / 2), issuer.keys().running():
         await issuer.arrived.wait()
 
     issuer.gate.set()

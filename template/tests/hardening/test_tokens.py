@@ -272,7 +272,16 @@ async def test_clocks_may_differ_a_little(offsets: dict[str, int], issuer: Issue
 
 @pytest.mark.parametrize(
     "attack",
-    ["audience: another server", "issuer: another", "expired", "none", "garbage", "a logout token"],
+    [
+        "audience: another server",
+        "issuer: another",
+        "expired",
+        "none",
+        "garbage",
+        "a logout token",
+        "key id: missing",
+        "key id: too long",
+    ],
 )
 async def test_a_token_of_no_use_costs_the_issuer_nothing(attack: str, issuer: Issuer, verifier: TokenVerifier) -> None:
     """A token that could not be good whatever its key is causes no fetch of keys."""

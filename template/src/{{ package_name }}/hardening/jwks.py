@@ -70,6 +70,10 @@ class Keys:
         self._demanded = False
         self._tls: ssl.SSLContext | None = None
 
+    def has(self, kid: str, algorithm: str) -> bool:
+        """Return whether `find` would answer without asking the issuer."""
+        return (kid, algorithm) in self._current()
+
     async def find(self, kid: str, algorithm: str) -> jwt.PyJWK | None:
         """Return the key with this id for this algorithm; None when the issuer has no such key.
 
