@@ -45,7 +45,7 @@ class RateLimits:
     """The limits of one server; `refusals` says how often each of them has refused."""
 
     def __init__(self, settings: HardeningSettings, limiter: Limiter | None = None) -> None:
-        self.limiter = limiter or open_limiter(settings)
+        self.limiter = open_limiter(settings) if limiter is None else limiter
         self.refusals: Counter[str] = Counter()
         limit = Limit.per_minute
         self._address = limit("address", settings.rate_address_per_minute, settings.rate_address_burst, anonymous=True)

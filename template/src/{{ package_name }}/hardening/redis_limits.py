@@ -73,7 +73,7 @@ class RedisLimiter:
             clock: Monotonic seconds; for when to try again, never for limits in Redis.
         """
         # All keys of a deployment share one slot of a cluster: a request is decided by one node.
-        self._prefix = "{mcp-limits:" + namespace.replace("{", "_").replace("}", "_") + "}"
+        self._prefix = "{mcp-limits:" + namespace + "}"
         self._url = url
         self._local = local
         self._timeout = timeout_seconds
@@ -152,7 +152,9 @@ class RedisLimiter:
             async with asyncio.timeout(self._timeout):
                 number, microseconds, replicas = await self._run(len(keys), *keys, *arguments)
         except Exception as error:  # noqa: BLE001 - whatever breaks in or before Redis, limits hold
-            self._lost(type(error).__name__)
+            # A timer that fires late says that this process was busy, not that Redis is slow.
+            stalled = isinstance(error, TimeoutError) and self._clock() - now > 2 * self._timeout
+            self._lost(type(error).__name__, stalled=stalled)
             return None
         if replicas:
             self._next_heartbeat = now + HEARTBEAT_SECONDS
@@ -179,8 +181,10 @@ class RedisLimiter:
                 self._clients.append(self._client)
             return await self._run(*arguments)
 
-    def _lost(self, error_type: str) -> None:
+    def _lost(self, error_type: str, *, stalled: bool) -> None:
         self.redis_errors += 1
+        if stalled:
+            return
         self._next_try = self._clock() + RETRY_SECONDS
         if not self.degraded:
             self.degraded = True

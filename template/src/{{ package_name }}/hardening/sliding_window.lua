@@ -18,6 +18,11 @@ local ALIVE = 60 * 1000000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
+local function write(key, window)
+  local value = string.format('%.0f %.0f %.0f', window.start, window.before, window.used)
+  redis.call('SET', key, value, 'PX', math.ceil(2 * window.length / 1000))
+end
+
 local function read(key, length)
   local start, before, used = string.match(redis.call('GET', key) or '', '^(%d+) (%d+) (%d+)$')
   local window = { start = now, length = length, before = 0, used = 0 }
@@ -30,14 +35,12 @@ local function read(key, length)
     window.start, window.before, window.used = start + length, window.used, 0
   elseif now >= start then
     window.start = start
+  else
+    -- The clock was set back, or a node with an earlier one took over: the window begins again, now
+    -- and not with each refusal.
+    write(key, window)
   end
-  -- Else the clock was set back, or a node with an earlier one took over: the window begins again.
   return window
-end
-
-local function write(key, window)
-  local value = string.format('%.0f %.0f %.0f', window.start, window.before, window.used)
-  redis.call('SET', key, value, 'PX', math.ceil(2 * window.length / 1000))
 end
 
 -- Returns 0 when `cost` fits, else the microseconds after which it will, if nothing else is taken.
