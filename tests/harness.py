@@ -51,7 +51,11 @@ def questions() -> dict[str, dict[str, Any]]:
 
 
 def run(
-    *command: str | Path, cwd: Path, env: Mapping[str, str] | None = None, check: bool = True
+    *command: str | Path,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+    deadline: float = 540,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command with a deadline, and show all it said when it fails."""
     done = subprocess.run(
@@ -62,7 +66,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=540,
+        timeout=deadline,
         check=False,
     )
     if check and done.returncode:

@@ -59,6 +59,7 @@ def _check_types(project: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("row", TESTED)
 def test_commands_pass(template: Template, row: str) -> None:
     """`make setup check test` passes as it stands, what is generated is up to date, and only the lock is new."""
@@ -66,19 +67,20 @@ def test_commands_pass(template: Template, row: str) -> None:
 
     run("make", "schema", "settings", cwd=project)
     run("make", "check", cwd=project)
-    run("make", "test", cwd=project)
+    run("make", "test", cwd=project, deadline=1200)
     run(tool("pre-commit"), "run", "--all-files", cwd=project)
 
     assert git("status", "--porcelain", cwd=project) == "?? uv.lock\n"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_oldest_versions_in_range_pass(template: Template, tmp_path: Path) -> None:
     """The floor of every range is a version that the hardening's tests pass with."""
     project = template.project(DEFAULT, tmp_path / "project")
 
     run("uv", "sync", "--quiet", "--resolution", "lowest-direct", cwd=project)
-    run("uv", "run", "--no-sync", "pytest", "--quiet", cwd=project)
+    run("uv", "run", "--no-sync", "pytest", "--quiet", cwd=project, deadline=1200)
 
 
 def test_commands_are_listed(template: Template) -> None:
