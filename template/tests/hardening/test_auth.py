@@ -17,7 +17,6 @@ from structlog.testing import capture_logs
 from wire import ERAS, Era, Reply, Wire, opening, request
 
 from hardening.auth import PROBE_METHODS, Authentication
-from hardening.auth_problems import auth_problems
 from hardening.context import Exchange, open_exchange
 from hardening.errors import Answer
 from hardening.issuer import LocalIssuer
@@ -408,35 +407,6 @@ def test_settings_that_would_open_the_server_do_not_start_it(
     """A guard that could not do its work is never built; the error names the setting."""
     with pytest.raises(ValueError, match=setting):
         guard(environment)
-
-
-def test_all_problems_of_the_settings_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the guard would refuse one by one is collected before the port opens."""
-    environment = {
-        "MCP_AUTH": "jwt",
-        "MCP_API_KEYS": f"alice:{KEY}",
-        "MCP_PROBE_KEY": KEY,
-        "MCP_JWT_ISSUER": "http://login.example.com",
-        "MCP_JWT_JWKS_URL": "http://login.example.com/keys",
-        "MCP_PUBLIC_URL": "mcp.example.com",
-        "MCP_REQUIRED_SCOPES": 'quo"te',
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    problems = auth_problems(settings_of_the_environment())
-    monkeypatch.setenv("MCP_PROBE_KEY", "short")
-
-    assert [field for field, _ in problems] == [
-        "jwt_issuer",
-        "jwt_jwks_url",
-        "required_scopes",
-        "public_url",
-        "probe_key",
-    ]
-    assert ("probe_key", "use at least 32 characters, e.g. openssl rand -hex 32") in auth_problems(
-        settings_of_the_environment()
-    )
-    assert not any(KEY in sentence for _, sentence in problems)
 
 
 # From here on: on a socket, behind the whole stack, in both eras.
