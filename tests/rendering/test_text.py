@@ -179,7 +179,8 @@ def test_a_protection_fits_on_a_few_screens(path: Path) -> None:
 def test_the_template_itself_is_formatted() -> None:
     """The plain Python in the template passes the rules that it ships."""
     run(tool("ruff"), "format", "--check", "--no-cache", "template", cwd=ROOT)
-    run(tool("ruff"), "check", "--no-cache", "template", cwd=ROOT)
+    # Only rendering gives the package its name, and its tools an __init__.py.
+    run(tool("ruff"), "check", "--no-cache", "--extend-ignore", "INP001,N999", "template", cwd=ROOT)
 
 
 def test_dependencies_here_are_those_of_a_project(template: Template) -> None:
