@@ -42,6 +42,18 @@ TREE = {
 }
 WIDER_TREE = json.loads(json.dumps(TREE).replace('"integer"', '"number"'))
 
+SMALL, LARGE = {"type": "integer", "maximum": 5}, {"type": "integer", "minimum": 3}
+# Told apart by a name that only objects have.
+TAGGED = [{"type": ["object", "string"], "properties": {"k": {"const": n}}, "required": ["k"]} for n in (1, 2)]
+PLAIN, LABEL = {"type": "object"}, an_object(("label",), label=STRING)
+
+
+def labelled(child: Schema) -> Schema:
+    """Return a choice that is clear at its root; whether it is clear in the child depends on the child."""
+    part = {"type": "object", "properties": {"child": child}}
+    return {"oneOf": [{"$ref": "#/$defs/X"}, LABEL], "$defs": {"X": part}}
+
+
 # Pairs: all of the first is in the second, and not the other way round. With each, a value that tells.
 NARROW_AND_WIDE: list[tuple[Schema, Schema, object]] = [
     (INTEGER, NUMBER, 0.5),
@@ -106,7 +118,7 @@ NARROW_AND_WIDE: list[tuple[Schema, Schema, object]] = [
     ({"oneOf": [CAT, DOG]}, {"anyOf": [DOG, CAT, NULL]}, None),
     ({"oneOf": [{**CAT, "required": ["kind", "lives"]}, DOG]}, {"oneOf": [CAT, DOG]}, {"kind": "cat"}),
     (TREE, WIDER_TREE, {"leaf": 0.5}),
-    ({"allOf": [{"type": "string", "maxLength": 1}, {"pattern": "a"}]}, {"type": "string", "maxLength": 2}, "ab"),
+    ({"allOf": [{"pattern": "a"}, {"type": "string", "maxLength": 1}]}, {"type": "string", "maxLength": 2}, "ab"),
     ({"type": "string", "maxLength": 1}, {"allOf": [STRING, {"maxLength": 2}]}, "ab"),
     (
         {"$ref": "#/$defs/A", "maxLength": 1, "$defs": {"A": STRING}},
@@ -192,11 +204,15 @@ APART: list[tuple[Schema, Schema]] = [
     ),
     (
         an_object(a=STRING),
-        {"$ref": "#/$defs/A", "additionalProperties": False, "$defs": {"A": an_object(open_=True, a=STRING)}},
+        {"$ref": "#/$defs/A", "additionalProperties": False, "$defs": {"A": {"properties": {"a": STRING}}}},
     ),
     # One value may be a member of two alternatives.
     ({"oneOf": [STRING, INTEGER]}, {"oneOf": [STRING, INTEGER, NUMBER]}),
     (CAT, {"oneOf": [CAT, an_object(("kind",), kind=STRING, lives=INTEGER)]}),
+    ({"anyOf": [SMALL, LARGE]}, {"oneOf": [SMALL, LARGE]}),
+    (TAGGED[0], {"oneOf": TAGGED}),
+    (labelled(PLAIN), labelled({"oneOf": [PLAIN, LABEL]})),
+    (labelled({"$ref": "#/$defs/X"}), labelled({"$ref": "#"})),
     # What the client has to do, or what a call means, has changed.
     (INTEGER, {"type": "integer", "x-mcp-header": "Days"}),
     ({"type": "integer", "x-mcp-header": "Days"}, {}),
@@ -208,6 +224,7 @@ APART: list[tuple[Schema, Schema]] = [
     (STRING, {"$ref": "#/properties/a", "properties": {"a": STRING}}),
     (STRING, {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}),
     (STRING, {"$ref": "#/$defs/A", "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/A"}, NULL]}}}),
+    (STRING, {"$ref": "#/$defs/A", "$defs": {"A": {"allOf": [{"$ref": "#/$defs/A"}]}}}),
     # Keywords that change what the others mean.
     (STRING, {"$schema": "http://json-schema.org/draft-04/schema#"}),
     (STRING, {"$id": "https://schemas.example.com/b", "type": ["string", "null"]}),

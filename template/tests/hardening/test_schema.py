@@ -278,8 +278,9 @@ def test_a_revision_that_is_not_there_is_wrong_usage(
     project: Path, capsys: pytest.CaptureFixture[str], revision: str
 ) -> None:
     """One sentence and exit code 2; an option is never passed on to git."""
-    assert run("diff", current=contract(), root=project, against=revision) == 2
-    assert "is not a git revision here" in capsys.readouterr().err
+    for action in ("diff", "check"):
+        assert run(action, current=contract(), root=project, against=revision) == 2
+        assert "is not a git revision here" in capsys.readouterr().err
 
 
 def test_a_revision_before_the_first_contract_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -258,6 +258,11 @@ def test_breaking_changes_come_first() -> None:
     assert [change.kind for change in diff(CONTRACT, new)] == sorted(change.kind for change in diff(CONTRACT, new))
 
 
+def test_a_change_is_told_once() -> None:
+    """What is proven in neither direction is one breaking change, not a breaking and a compatible one."""
+    assert [change.kind for change in diff(CONTRACT, argument("days", "type", "string"))] == ["breaking"]
+
+
 def test_one_is_not_true() -> None:
     """JSON tells 1 from true, though Python does not."""
     old = tool("inputSchema", "properties", "days", to={"enum": [1]})

@@ -49,9 +49,8 @@ def from_revision(root: Path, revision: str) -> Json:
         NoRevisionError: The revision is not there, or has no contract.
         UnreadableError: What it has is no contract.
     """
-    # An option in the place of a revision would be obeyed.
-    named = revision and not revision.startswith("-")
-    commit = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") if named else ""
+    # With the suffix nothing can pass for an option, and only commits are found.
+    commit = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if not commit:
         raise NoRevisionError(
             f"'{revision}' is not a git revision here. Fetch it first: `git fetch origin {revision}`."
