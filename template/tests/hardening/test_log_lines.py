@@ -162,6 +162,8 @@ FORMS: list[Callable[[str], str]] = [
 def test_no_string_of_a_call_is_in_the_finished_line(argument: str, form: Callable[[str], str], name: str) -> None:
     """Whatever a caller sends and however an author writes it: no value of the line that goes out holds it."""
     assume(argument.title().casefold() == argument.casefold())
+    # Words of the server, and literals of `make`.
+    assume(argument.casefold() not in {"echo", "timeout", "info", "a text"})
     with calling({"text": argument}, client_name=argument[:64], principal=Principal("api_key", "·"), tool_name=None):
         line = from_json(to_json(make(**{name: form(argument)})))
     variable = [line[name], line["client_name"]]

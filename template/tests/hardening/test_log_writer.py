@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -208,3 +208,32 @@ def test_a_standard_error_that_was_closed_at_start_is_not_given_to_a_socket() ->
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = ["/bin/sh", "-c", 'exec "$0" -c "$1" 0<&- 1>&- 2>&-', sys.executable, code]
     assert subprocess.run(command, env=environment, check=False, timeout=SECONDS).returncode == 0
+
+
+def test_a_finalizer_may_log_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    """Code that runs between any two steps of `put`, in the same thread, can put a line of its own."""
+    descriptor = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    writer = Writer(descriptor, lost)
+    os.close(descriptor)
+    inside = False
+
+    def between(*_: Any) -> Any:
+        nonlocal inside
+        if not inside:
+            inside = True
+            writer.put(b"inner")
+            writer.put(b"x" * (LONGEST_LINE + 1))
+            inside = False
+        return between
+
+    before = sys.gettrace()
+    sys.settrace(between)
+    try:
+        writer.put(b"outer")
+        writer.put(b"x" * (LONGEST_LINE + 1))
+    finally:
+        sys.settrace(before)
+    assert writer.close(SECONDS)
+    lines = (tmp_path / "log").read_bytes().splitlines()
+    assert lines.count(b"outer") == 1
+    assert b"inner" in lines

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -16,7 +17,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from .context import Exchange, current
 from .log_fields import NUMBER, admitted, cut
@@ -141,7 +142,11 @@ class Lines:
 
 def to_line(line: Line) -> bytes:
     """Return a line as one JSON object in ASCII: what reads it must not be steered by it."""
-    return to_json(line, ensure_ascii=True, inf_nan_mode="null")
+    try:
+        return to_json(line, ensure_ascii=True)
+    except PydanticSerializationError:
+        # Half a surrogate pair, which only the slower encoder can write.
+        return json.dumps(line, separators=(",", ":")).encode()
 
 
 def now() -> str:

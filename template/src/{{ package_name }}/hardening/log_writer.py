@@ -11,6 +11,7 @@ import os
 import select
 import threading
 from collections import deque
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,8 +49,11 @@ class Writer:
         self._lost = lost
         self._torn = False
         self._queue: deque[bytes | threading.Event] = deque()
-        self._counting = threading.Lock()
-        self._wake = threading.Event()
+        # A finalizer may log in the middle of another line, in the same thread: nothing here may
+        # be held twice by one thread, which an Event would be.
+        self._counting = threading.RLock()
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._awake = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
         self._thread.start()
@@ -60,8 +64,8 @@ class Writer:
             self._drop(1)
             return
         self._queue.append(line)
-        if not self._wake.is_set():
-            self._wake.set()
+        if not self._awake:
+            self._rouse()
 
     def write_now(self, line: bytes) -> None:
         """Write one line past the queue, unless it would take longer than 0.1 s to begin."""
@@ -78,13 +82,13 @@ class Writer:
         """Wait until what is queued now has been written; False when that takes too long."""
         done = threading.Event()
         self._queue.append(done)
-        self._wake.set()
+        self._rouse()
         return done.wait(seconds)
 
     def close(self, seconds: float) -> bool:
         """Write what is queued, and end; False when that takes too long."""
         self._closing.set()
-        self._wake.set()
+        self._rouse()
         self._thread.join(seconds)
         if self._thread.is_alive():
             return False
@@ -93,16 +97,20 @@ class Writer:
             os.close(descriptor)
         return True
 
+    def _rouse(self) -> None:
+        self._awake = True
+        self._wake.put(None)
+
     def _drop(self, lines: int) -> None:
         with self._counting:
             self.dropped += lines
 
     def _run(self) -> None:
         while not self._closing.is_set() or self._queue:
-            if not self._wake.wait(WAIT_SECONDS):
-                continue
+            with contextlib.suppress(Empty):
+                self._wake.get(timeout=WAIT_SECONDS)
             self._closing.wait(GATHER_SECONDS)
-            self._wake.clear()
+            self._awake = False
             while self._queue:
                 self._write_batch()
 

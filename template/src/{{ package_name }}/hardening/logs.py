@@ -139,10 +139,6 @@ class _Handler(logging.Handler):
         super().__init__()
         self.logs = logs
 
-    def createLock(self) -> None:  # noqa: N802 - the standard library's name
-        """Take no lock: the writer needs none."""
-        self.lock = None
-
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record without its arguments."""
         level = next((name for floor, name in LEVELS if record.levelno >= floor), "debug")

@@ -51,7 +51,6 @@ class TakeOver:
     """
 
     def __init__(self, logs: Logs, clock: Callable[[], float] = time.monotonic) -> None:
-        self.logs = logs
         self._before = sys.stdout, sys.stderr, sys.excepthook, threading.excepthook, sys.unraisablehook
         self._saved = os.dup(1), os.dup(2)
         self._strays = Stray("stdout", 1, clock), Stray("stderr", 2, clock), Stray("descriptor", -1, clock)
@@ -60,9 +59,9 @@ class TakeOver:
         os.dup2(writer, 2)
         os.close(writer)
         sys.stdout, sys.stderr = self._strays[0].text(), self._strays[1].text()
-        sys.excepthook = self._uncaught
-        threading.excepthook = self._uncaught_in_thread
-        sys.unraisablehook = self._unraisable
+        sys.excepthook = _uncaught
+        threading.excepthook = _uncaught_in_thread
+        sys.unraisablehook = _unraisable
         if logs.writer.descriptor >= 0:
             # It writes names of functions and files, when no Python runs any more that could do it.
             faulthandler.enable(logs.writer.descriptor)
@@ -93,15 +92,17 @@ class TakeOver:
             self._strays[2].note(len(chunk))
         os.close(self._reader)
 
-    def _uncaught(self, _: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
-        log.critical("uncaught exception", exc_info=error)
-        self.logs.flush()
 
-    def _uncaught_in_thread(self, args: threading.ExceptHookArgs) -> None:
-        log.error("uncaught exception in a thread", exc_info=args.exc_value)
+def _uncaught(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+    log.critical("uncaught exception", exc_info=error)
 
-    def _unraisable(self, args: Any) -> None:
-        log.error("exception that could not be raised", exc_info=args.exc_value)
+
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    log.error("uncaught exception in a thread", exc_info=args.exc_value)
+
+
+def _unraisable(args: Any) -> None:
+    log.error("exception that could not be raised", exc_info=args.exc_value)
 
 
 def _loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -133,7 +134,7 @@ class Stray(io.RawIOBase):
         self._clock = clock
         self._size = self._writes = 0
         self._last = float("-inf")
-        self._counting = threading.Lock()
+        self._counting = threading.RLock()
 
     def text(self) -> io.TextIOWrapper:
         """Return the file that takes the place of `sys.stdout` or `sys.stderr`."""
