@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from hardening.addresses import AddressGuard, fold
 from hardening.context import Exchange, open_exchange
 

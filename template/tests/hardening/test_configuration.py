@@ -6,9 +6,10 @@ from importlib import import_module
 
 import alias
 import pytest
+from live import ENVIRONMENT, KEY, settings_from
+
 from hardening.configuration import as_env_file, as_markdown, effective, main, variables
 from hardening.settings import HardeningSettings
-from live import ENVIRONMENT, KEY, settings_from
 
 SETTINGS = import_module(f"{alias.PACKAGE}.settings").Settings
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
+from wire import Wire
+
 from hardening.context import Exchange, open_exchange
 from hardening.health import HealthGuard
 from hardening.shutdown import Drain
-from live import Live
-from wire import Wire
+
+if TYPE_CHECKING:
+    from live import Live
 
 
 def asked(path: str) -> Exchange:

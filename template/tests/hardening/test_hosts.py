@@ -33,7 +33,9 @@ async def client(public: Live) -> AsyncIterator[Wire]:
 
 
 @pytest.mark.parametrize("era", ERAS)
-@pytest.mark.parametrize("host", ["mcp.example.com", "MCP.example.com", "mcp.example.com:443", "internal.example.com:8000"])
+@pytest.mark.parametrize(
+    "host", ["mcp.example.com", "MCP.example.com", "mcp.example.com:443", "internal.example.com:8000"]
+)
 async def test_answers_its_own_hosts(client: Wire, era: Era, host: str) -> None:
     """The public URL and the allowed hosts are answered, whatever their case."""
     reply = await client.ask(era, *opening(era), headers={"host": host})
@@ -42,7 +44,9 @@ async def test_answers_its_own_hosts(client: Wire, era: Era, host: str) -> None:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-@pytest.mark.parametrize("host", ["evil.example.com", "mcp.example.com.evil.com", "mcp.example.com:8443", "", "localhost.evil"])
+@pytest.mark.parametrize(
+    "host", ["evil.example.com", "mcp.example.com.evil.com", "mcp.example.com:8443", "", "localhost.evil"]
+)
 async def test_refuses_a_foreign_host_on_every_route(client: Wire, path: str, host: str) -> None:
     """DNS rebinding ends in 421, with or without a key."""
     reply = await client.get(path, host=host, authorization=f"Bearer {KEY}")
@@ -51,7 +55,9 @@ async def test_refuses_a_foreign_host_on_every_route(client: Wire, path: str, ho
 
 
 @pytest.mark.parametrize("path", ROUTES)
-@pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "https://mcp.example.com.evil.com", "http://mcp.example.com"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example.com", "null", "https://mcp.example.com.evil.com", "http://mcp.example.com"]
+)
 async def test_refuses_a_foreign_origin_on_every_route(client: Wire, path: str, origin: str) -> None:
     """A page from elsewhere, or from nowhere, gets 403."""
     reply = await client.get(path, host="mcp.example.com", origin=origin)

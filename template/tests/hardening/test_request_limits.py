@@ -102,7 +102,7 @@ async def test_one_caller_cannot_take_every_slot(era: Era) -> None:
         async with Wire(busy.url, KEY) as alice, Wire(busy.url, OTHER_KEY) as bob:
             busy.do(sample.RUNNING.clear)
             waiting = asyncio.ensure_future(alice.call(era, "wait", {"seconds": 3}))
-            await asyncio.to_thread(until, lambda: sample.RUNNING.is_set())
+            await asyncio.to_thread(until, sample.RUNNING.is_set)
             second = await alice.ask(era, *opening(era))
             other = await bob.ask(era, *opening(era))
             waiting.cancel()
@@ -119,7 +119,7 @@ async def test_the_probe_is_answered_when_the_server_is_full(era: Era) -> None:
         async with Wire(full.url, KEY) as alice, Wire(full.url, OTHER_KEY) as bob, Wire(full.url, PROBE_KEY) as probe:
             full.do(sample.RUNNING.clear)
             waiting = asyncio.ensure_future(alice.call(era, "wait", {"seconds": 3}))
-            await asyncio.to_thread(until, lambda: sample.RUNNING.is_set())
+            await asyncio.to_thread(until, sample.RUNNING.is_set)
             refused = await bob.ask(era, *opening(era))
             looked = await probe.ask(era, *opening(era))
             waiting.cancel()

@@ -26,7 +26,9 @@ def test_bad_settings_end_with_78_and_every_problem() -> None:
         socket.create_connection(("127.0.0.1", int(port)), 1)
 
 
-@pytest.mark.parametrize("database", ["postgres://user:s3cret@127.0.0.1:{port}/name", "postgres://user:s3cret@127.0.0.1/name?host=/nowhere"])
+@pytest.mark.parametrize(
+    "database", ["postgres://user:s3cret@127.0.0.1:{port}/name", "postgres://user:s3cret@127.0.0.1/name?host=/nowhere"]
+)
 def test_a_database_that_is_away_ends_the_start(database: str) -> None:
     """The sentence names the variable and holds neither password nor address."""
     url = database.format(port=free_port())
@@ -98,5 +100,3 @@ def test_says_nothing_of_what_it_is_made_of() -> None:
     """No banner tells an attacker which version to look up."""
     with Process() as process, urllib.request.urlopen(f"{process.url}/livez") as answer:  # noqa: S310 - our own
         assert "server" not in {name.lower() for name in answer.headers}
-
-

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from hardening.configuration import InvalidSettingsError, unknown_names
-from hardening.settings import HardeningSettings
 from live import ENVIRONMENT, KEY, settings_from
 
+from hardening.configuration import InvalidSettingsError, unknown_names
+from hardening.settings import HardeningSettings
+
 LONG = "x" * 32
-JWT = {"MCP_AUTH": "jwt", "MCP_JWT_ISSUER": "https://login.example.com", "MCP_JWT_AUDIENCE": "https://mcp.example.com/mcp"}
+JWT = {
+    "MCP_AUTH": "jwt",
+    "MCP_JWT_ISSUER": "https://login.example.com",
+    "MCP_JWT_AUDIENCE": "https://mcp.example.com/mcp",
+}
 PUBLIC = {"HOST": "0.0.0.0", "MCP_PUBLIC_URL": "https://mcp.example.com"}
 
 STARTS = {
@@ -76,7 +81,13 @@ def test_refuses(environment: dict[str, str], variable: str) -> None:
 
 def test_lists_every_problem_at_once() -> None:
     """One start tells everything there is to mend, what does not fit together included."""
-    environment = {"MCP_AUTH": "", "PORT": "0.5", "REDIS_URL": "x", "MCP_DRAIN_TIMEOUT_SECONDS": "20", "HOST": "0.0.0.0"}
+    environment = {
+        "MCP_AUTH": "",
+        "PORT": "0.5",
+        "REDIS_URL": "x",
+        "MCP_DRAIN_TIMEOUT_SECONDS": "20",
+        "HOST": "0.0.0.0",
+    }
     with pytest.raises(InvalidSettingsError) as refused:
         settings_from(environment)
 
@@ -84,7 +95,9 @@ def test_lists_every_problem_at_once() -> None:
     assert named == {"MCP_AUTH", "MCP_PORT", "REDIS_URL", "MCP_DRAIN_TIMEOUT_SECONDS", "MCP_PUBLIC_URL"}
 
 
-@pytest.mark.parametrize("name", ["MCP_API_KEYS", "MCP_PROBE_KEY", "DATABASE_URL", "REDIS_URL", "MCP_REQUEST_STATE_KEYS"])
+@pytest.mark.parametrize(
+    "name", ["MCP_API_KEYS", "MCP_PROBE_KEY", "DATABASE_URL", "REDIS_URL", "MCP_REQUEST_STATE_KEYS"]
+)
 def test_no_problem_shows_a_value(name: str) -> None:
     """A secret with a mistake in it is still a secret."""
     with pytest.raises(InvalidSettingsError) as refused:

@@ -65,7 +65,8 @@ class Live:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.running is not None:
+        # A second signal would end the process of the tests.
+        if self.running is not None and not self.app.drain.unready:
             self.running.http.handle_exit(signal.SIGTERM, None)
         self._thread.join(SECONDS)
         assert not self._thread.is_alive(), "the server did not stop"
@@ -110,7 +111,6 @@ def live(**environment: str) -> Generator[Live]:
 def settings_from(environment: Mapping[str, str]) -> HardeningSettings:
     """Return settings as a process with this environment would have them."""
     from hardening import HardeningSettings
-    from hardening.app import App
     from hardening.configuration import load
 
     before = dict(os.environ)

@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str], name: str) -> int:
 
                 issuer = stack.enter_context(LocalIssuer())
                 environment.update(issuer.environment(url))
-                key = issuer.token(url)
+                key = issuer.token(url, scopes=_scopes(package))
             if "DATABASE_URL" not in environment and _needs_database(package):
                 environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres(DATA / "postgres"))
             _say(snippets(name, url, key))
@@ -87,6 +88,12 @@ def _defaults(environment: dict[str, str]) -> str:
     return "(the one whose digest you have set)" if secret.startswith("sha256:") else secret
 
 
+def _scopes(package: str) -> set[str]:
+    """Return every scope that a tool asks for, so that the printed token may call them all."""
+    tools = import_module(f"{package}.tools").TOOLS
+    return {scope for function in tools for scope in function.__tool__.scopes}
+
+
 def _free_port(wanted: int) -> int:
     with socket.socket() as trial:
         try:
@@ -97,8 +104,6 @@ def _free_port(wanted: int) -> int:
 
 
 def _needs_database(package: str) -> bool:
-    from importlib import import_module
-
     field = import_module(f"{package}.settings").Settings.model_fields["database_url"]
     return bool(field.is_required())
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 from mcp.shared.inbound import find_invalid_x_mcp_header
 from pydantic_core import to_json
 
+from .scopes import Scopes
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -65,7 +67,15 @@ def text_problems(place: str, text: str) -> list[str]:
     return found
 
 
+def _scope_problems(tool: Tool) -> Iterator[str]:
+    try:
+        Scopes((), {tool.name: tool.declaration.scopes})
+    except ValueError:
+        yield "a scope has no spaces, quotes or backslashes, e.g. notes:read"
+
+
 def _problems(tool: Tool) -> Iterator[str]:
+    yield from _scope_problems(tool)
     wire = tool.wire()
     if not NAME.fullmatch(tool.name):
         yield "name it with letters, digits, _ . - only, at most 128"
@@ -109,6 +119,8 @@ def _loose(path: str, schema: dict[str, Any]) -> Iterator[str]:
         yield f"{path}: bound the {what}, e.g. Field(max_length=100)"
     if "uniqueItems" in schema:
         yield f"{path}: take a list; a set drops the duplicates that this schema refuses"
+    if any(option in {0, 1} for option in schema.get("enum", [schema.get("const")]) if isinstance(option, int | float)):
+        yield f"{path}: offer words, or a range, in place of 0, 1, true and false, which are taken for each other"
     if not TYPED & schema.keys():
         yield f"{path}: give it a type"
     if not str(schema.get("$ref", "#")).startswith("#"):

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive
 
-    from .context import Exchange
+    from .context import Exchange, Principal
     from .settings import HardeningSettings
 
 JSON = "application/json"
+# In the header, which the protocol compares with the body before it opens a stream.
+LISTEN = b"subscriptions/listen"
 RETRY_SECONDS = 1.0
 OVERLOADED = Answer(503, "overloaded", "Too many requests are being answered.", retry_after=RETRY_SECONDS)
 TOO_MANY = Answer(503, "concurrency", "Too many of your requests are being answered.", retry_after=RETRY_SECONDS)
@@ -56,20 +58,17 @@ class DeclaredLimits:
         return None
 
 
-class InFlight:
-    """Caps what is being answered at once, in all and for each caller: 503 with `Retry-After`."""
+class Slots:
+    """So many at once, in all and for each caller; whoever takes one gives it back when its exchange ends."""
 
-    def __init__(self, settings: HardeningSettings) -> None:
-        self.most = settings.max_in_flight
-        self.most_per_principal = settings.max_in_flight_per_principal
+    def __init__(self, most: int, most_per_principal: int) -> None:
+        self.most = most
+        self.most_per_principal = most_per_principal
         self.total = 0
         self.by_principal: Counter[str] = Counter()
 
-    async def __call__(self, exchange: Exchange) -> Answer | None:
-        """Take a slot; it is given back when the exchange ends."""
-        principal = exchange.principal
-        if principal is None or exchange.path != MCP_PATH:
-            return None
+    def take(self, exchange: Exchange, principal: Principal) -> Answer | None:
+        """Take a slot, or answer 503 with `Retry-After`."""
         # A monitor that is refused because of others would report a fault that is not there.
         if principal.kind != "probe" and self.total >= self.most:
             return OVERLOADED
@@ -85,6 +84,36 @@ class InFlight:
         self.by_principal[principal] -= 1
         if not self.by_principal[principal]:
             del self.by_principal[principal]
+
+
+class InFlight:
+    """Caps the requests being answered; streams that stay open have a cap of their own."""
+
+    def __init__(self, settings: HardeningSettings) -> None:
+        self.slots = Slots(settings.max_in_flight, settings.max_in_flight_per_principal)
+
+    async def __call__(self, exchange: Exchange) -> Answer | None:
+        """Take a slot for a request of the protocol."""
+        if exchange.principal is None or exchange.path != MCP_PATH or _stands(exchange):
+            return None
+        return self.slots.take(exchange, exchange.principal)
+
+
+class OpenStreams:
+    """Caps the streams that stay open: subscriptions, and GET in sessions."""
+
+    def __init__(self, settings: HardeningSettings) -> None:
+        self.slots = Slots(settings.max_streams, settings.max_streams_per_principal)
+
+    async def __call__(self, exchange: Exchange) -> Answer | None:
+        """Take a slot for a stream."""
+        if exchange.principal is None or exchange.path != MCP_PATH or not _stands(exchange):
+            return None
+        return self.slots.take(exchange, exchange.principal)
+
+
+def _stands(exchange: Exchange) -> bool:
+    return exchange.method == "GET" or (exchange.era == "modern" and exchange.headers.get(b"mcp-method") == LISTEN)
 
 
 class Body:

@@ -15,6 +15,7 @@ import uvloop
 
 from . import configuration, logs
 from .app import App
+from .connections import bounded
 from .database import Database, DatabaseUnavailableError
 from .lint import problems as tool_problems
 from .shutdown import CLOSING_SECONDS, Server
@@ -95,7 +96,7 @@ class Running:
         self.loop = asyncio.get_running_loop()
         config = uvicorn.Config(
             self.app,
-            http="httptools",
+            http=bounded(settings),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -24,6 +24,7 @@ from .failures import failure_or_crash, protocol_error, result_of
 from .protocol import CACHE_HINTS, observe
 from .rate_limit import tool_failure
 from .replicas import request_state_security
+from .subscriptions import open_bus
 from .tools import InvalidDeclarationError, Tool, read_tools
 
 if TYPE_CHECKING:
@@ -46,15 +47,17 @@ class HardenedServer(MCPServer[None]):
     """The SDK's server with a boundary around what the author wrote."""
 
     def __init__(self, settings: HardeningSettings, tools: Sequence[Callable[..., Any]], **identity: Any) -> None:
+        bus = open_bus(settings)
         super().__init__(
             **identity,
             log_level="WARNING",
             request_state_security=request_state_security(settings),
             cache_hints=CACHE_HINTS,
-            subscriptions=False,
+            subscriptions=bus or False,
             middleware=[observe(self)],
         )
         self.hardening = settings
+        self.bus = bus
         self.declared = read_tools(tools)
         self.listing = [tool.wire() for tool in self.declared.values()]
         self.database: Database | None = None

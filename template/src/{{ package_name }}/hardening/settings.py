@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from .api_keys import ApiKey, digest_of, parse_api_keys
+from .api_keys import ApiKey, parse_api_keys
+from .auth_problems import auth_problems
 
 SHORTEST_SECRET = 32
 
@@ -110,6 +111,7 @@ class HardeningSettings(BaseSettings):
     max_in_flight_per_principal: int = _count(32, 1, 100_000, "Requests of one caller being answered at once.")
     max_streams: int = _count(200, 1, 100_000, "Open subscription streams.")
     max_streams_per_principal: int = _count(10, 1, 100_000, "Open subscription streams of one caller.")
+    max_connections: int = _count(4096, 16, 1_000_000, "Open connections; further ones are closed at once.")
     max_sessions: int = _count(1000, 1, 100_000, "Open sessions (legacy, stateful).")
     max_sessions_per_principal: int = _count(50, 1, 100_000, "Open sessions of one caller (legacy, stateful).")
     session_idle_seconds: float = _seconds(600, 1, 86_400, "Idle time after which a session ends.")
@@ -168,16 +170,8 @@ class HardeningSettings(BaseSettings):
             need(self.jwt_issuer, "jwt_issuer", "jwt needs the issuer, e.g. https://login.example.com")
             audience = self.jwt_audience or self.public_url
             need(audience, "jwt_audience", "jwt needs an audience, or MCP_PUBLIC_URL to derive it from")
-        if self.probe_key:
-            long = len(self.probe_key.get_secret_value()) >= SHORTEST_SECRET
-            need(long, "probe_key", f"use at least {SHORTEST_SECRET} characters, e.g. openssl rand -hex 32")
-            taken = long and digest_of(self.probe_key.get_secret_value()) in {key.digest for key in self.keys}
-            need(not taken, "probe_key", "must differ from every key of a caller")
         reachable = self.loopback or self.public_url or self.allowed_hosts
         need(reachable, "public_url", "set the URL clients use, e.g. https://mcp.example.com, or every Host is refused")
-        if self.public_url:
-            plain = self.public_url.startswith(("https://", "http://")) and "?" not in self.public_url
-            need(plain, "public_url", "use https://host without a path, e.g. https://mcp.example.com")
         need(self.pool_min_size <= self.pool_max_size, "pool_min_size", "must not exceed MCP_POOL_MAX_SIZE")
         fits = self.tool_timeout_seconds < self.drain_timeout_seconds
         need(fits, "drain_timeout_seconds", "must exceed MCP_TOOL_TIMEOUT_SECONDS, or calls are cut at SIGTERM")
@@ -188,4 +182,4 @@ class HardeningSettings(BaseSettings):
         for key in self.request_state_keys:
             long = len(key.get_secret_value()) >= SHORTEST_SECRET
             need(long, "request_state_keys", f"use at least {SHORTEST_SECRET} characters for each key")
-        return found
+        return found + auth_problems(self)

@@ -66,6 +66,10 @@ class Work(Protocol):
         """Wait until nothing is being answered."""
         ...
 
+    def end_streams(self) -> None:
+        """End the streams that would never end by themselves."""
+        ...
+
     def calls(self) -> list[str]:
         """Return the names of the calls that run."""
         ...
@@ -116,6 +120,7 @@ class Server(uvicorn.Server):
         await asyncio.sleep(delay)
         self.drain.refusing = True
         self.should_exit = True
+        self.work.end_streams()
         log.info("drain: refusing new work", in_flight=self.work.in_flight(), seconds=grace)
         try:
             await asyncio.wait_for(self.work.idle(), grace)

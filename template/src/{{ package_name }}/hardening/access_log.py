@@ -1,0 +1,56 @@
+"""One line for each refusal, and in a flood one for many, with their number: a log cannot be filled from outside."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .context import Exchange
+
+log = structlog.get_logger()
+
+LINES_PER_SECOND = 5
+# The platform asks every few seconds and is no refusal; nor is a browser's preflight.
+QUIET = frozenset({"health", "metrics"})
+SERVER_FAULT = 500
+CLIENT_FAULT = 400
+
+
+class AccessLog:
+    """Writes refusals; each layer has so many lines a second, further ones are counted."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.second = 0
+        self.written: defaultdict[str, int] = defaultdict(int)
+        self.suppressed: defaultdict[str, int] = defaultdict(int)
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Note the end of a request."""
+        layer = exchange.refused_by
+        if layer is None and exchange.status < SERVER_FAULT:
+            return
+        if layer in QUIET or (layer is not None and exchange.status < CLIENT_FAULT):
+            return
+        layer = layer or "protocol"
+        now = self.clock()
+        if int(now) != self.second:
+            self.second = int(now)
+            self.written.clear()
+        if self.written[layer] >= LINES_PER_SECOND:
+            self.suppressed[layer] += 1
+            return
+        self.written[layer] += 1
+        log.info(
+            "refused",
+            layer=layer,
+            status=exchange.status,
+            duration_ms=round((time.monotonic() - exchange.started) * 1000, 1),
+            suppressed=self.suppressed.pop(layer, 0),
+        )

@@ -1,0 +1,98 @@
+"""Legacy sessions (`MCP_LEGACY=stateful`): bounded for each caller, and answers that cannot cross.
+
+The SDK binds a session to the credential that opened it and caps them in all; what it lacks is here:
+a cap for each caller, and an order for requests that share a JSON-RPC id. Some clients give every
+request the same id, and two of these at once would get each other's answers (SDK issue 3060).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .errors import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .context import Exchange
+    from .settings import HardeningSettings
+
+SESSION_HEADER = b"mcp-session-id"
+FULL = Answer(503, "sessions", "You have too many open sessions; end one, or wait.", retry_after=30)
+BUSY = Answer(503, "duplicate_id", "A request with the same id is being answered.", retry_after=1)
+
+
+@dataclass(slots=True)
+class _Session:
+    principal: str
+    used: float
+    busy: int = 0
+    turns: dict[int | str, asyncio.Lock] = field(default_factory=dict[int | str, asyncio.Lock])
+
+
+class Sessions:
+    """The guard of stateful sessions; passes everything on in the other modes."""
+
+    def __init__(self, settings: HardeningSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.on = settings.legacy == "stateful"
+        self.most_per_principal = settings.max_sessions_per_principal
+        self.idle_seconds = settings.session_idle_seconds
+        self.wait_seconds = settings.tool_timeout_seconds
+        self.clock = clock
+        self.open: dict[str, _Session] = {}
+
+    async def __call__(self, exchange: Exchange) -> Answer | None:
+        """Refuse a session too many; make requests with one id take turns."""
+        if not self.on or exchange.era != "legacy":
+            return None
+        self._forget_idle()
+        name = exchange.header(SESSION_HEADER)
+        principal = exchange.principal.id if exchange.principal else ""
+        if not name:
+            held = sum(session.principal == principal for session in self.open.values())
+            return FULL if exchange.rpc_method == "initialize" and held >= self.most_per_principal else None
+        session = self.open.get(name)
+        # Of a session that is unknown, or somebody else's, nothing is kept; the SDK answers both alike.
+        if session is None or session.principal != principal:
+            return None
+        exchange.session_id = name
+        session.used = self.clock()
+        session.busy += 1
+        exchange.on_end.append(lambda: self._end(session))
+        return await self._take_turn(session, exchange)
+
+    async def _take_turn(self, session: _Session, exchange: Exchange) -> Answer | None:
+        if exchange.rpc_id is None:
+            return None
+        turn = session.turns.setdefault(exchange.rpc_id, asyncio.Lock())
+        try:
+            async with asyncio.timeout(self.wait_seconds):
+                await turn.acquire()
+        except TimeoutError:
+            return BUSY
+        exchange.on_end.append(turn.release)
+        return None
+
+    def opened(self, exchange: Exchange, name: str) -> None:
+        """Note a session that the SDK has opened in this exchange."""
+        principal = exchange.principal.id if exchange.principal else ""
+        self.open[name] = _Session(principal, self.clock())
+        exchange.session_id = name
+
+    def ended(self, name: str) -> None:
+        """Forget a session that its client has ended, or that does not exist any more."""
+        self.open.pop(name, None)
+
+    def _end(self, session: _Session) -> None:
+        session.used = self.clock()
+        session.busy -= 1
+        if not session.busy:
+            session.turns.clear()
+
+    def _forget_idle(self) -> None:
+        oldest = self.clock() - self.idle_seconds
+        for name in [name for name, session in self.open.items() if not session.busy and session.used < oldest]:
+            del self.open[name]

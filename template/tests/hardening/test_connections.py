@@ -1,0 +1,99 @@
+"""Whoever never finishes the head of a request is closed at a deadline, and so is whoever sends too much of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from live import KEY, Live, live
+from wire import Wire
+
+START = b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n"
+
+
+async def connect(server: Live) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a connection and send nothing."""
+    return await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+
+
+@pytest.mark.parametrize("sent", [b"", START, START + b"x-slow: "], ids=["nothing", "half a head", "half a header"])
+async def test_a_head_that_does_not_come_ends_at_its_deadline(sent: bytes) -> None:
+    """408, and the connection is closed."""
+    with live(MCP_BODY_TIMEOUT_SECONDS="0.3") as server:
+        reader, writer = await connect(server)
+        writer.write(sent)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_drip_of_headers_does_not_extend_the_deadline() -> None:
+    """Slowloris: a byte now and then keeps nothing open."""
+    with live(MCP_BODY_TIMEOUT_SECONDS="0.5") as server:
+        reader, writer = await connect(server)
+        writer.write(START)
+        answer = asyncio.ensure_future(reader.read())
+        for number in range(40):
+            if (await asyncio.wait([answer], timeout=0.1))[0]:
+                break
+            writer.write(f"x-{number}: a\r\n".encode())
+        writer.close()
+
+    assert answer.done()
+    assert answer.result().startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_head_without_end_is_cut() -> None:
+    """No header, however long, fills the memory."""
+    with live() as server:
+        reader, writer = await connect(server)
+        writer.write(START + b"x-long: " + b"a" * 65_600)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_connections_are_counted() -> None:
+    """Over the cap a connection is closed at once; one that ends makes room."""
+    with live(MCP_MAX_CONNECTIONS="16") as server:
+        held = [await connect(server) for _ in range(16)]
+        reader, writer = await connect(server)
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(refused(reader, writer), 5)
+        held[0][1].close()
+        async with Wire(server.url, KEY) as wire:
+            async with asyncio.timeout(5):
+                while True:
+                    try:
+                        alive = await wire.get("/livez")
+                    except Exception:  # noqa: BLE001, S112 - until there is room
+                        continue
+                    break
+        for _, other in held:
+            other.close()
+
+    assert alive.status == 200
+
+
+async def refused(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Ask, and fail as a client of a closed connection does."""
+    writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    if not await reader.read():
+        raise ConnectionResetError
+
+
+async def test_an_idle_connection_is_kept_between_requests() -> None:
+    """The deadline is for a head that has begun; keep-alive has its own."""
+    with live(MCP_BODY_TIMEOUT_SECONDS="0.3") as server:
+        reader, writer = await connect(server)
+        answers = []
+        for _ in range(2):
+            writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            answers.append(await asyncio.wait_for(reader.readuntil(b'"live"}'), 5))
+            # Longer than the deadline of a head.
+            await asyncio.wait([asyncio.ensure_future(asyncio.sleep(0.6))])
+        writer.close()
+
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
