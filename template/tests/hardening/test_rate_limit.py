@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import live
 import pytest
+import wire
 
 from hardening.context import Exchange, Principal, open_exchange
 from hardening.errors import Answer, BudgetExhausted, RateLimited
@@ -14,6 +16,9 @@ from hardening.limiter import ALLOWED, Decision
 from hardening.rate_limit import SMALL_BODY_BYTES, RateLimits, tool_failure
 from hardening.settings import HardeningSettings
 from hardening.token_buckets import TokenBuckets
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 MODERN = "2026-07-28"
 ERAS = pytest.mark.parametrize("version", ["2025-11-25", MODERN], ids=["legacy", "modern"])
@@ -402,3 +407,58 @@ async def test_refusals_are_counted_by_limit(stack: Stack) -> None:
     await stack.admitted(attempts=12)
     await stack.admitted(BOB, 3, method="tools/call", tool="rare")
     assert stack.limits.refusals == {"principal": 2, "tool": 1}
+
+
+# Low, so that nothing comes back while a test runs, however slow the machine is.
+LOW = {
+    "MCP_RATE_PRINCIPAL_PER_MINUTE": "1",
+    "MCP_RATE_PRINCIPAL_BURST": "12",
+    "MCP_RATE_TOOL_PER_MINUTE": "2",
+    "MCP_RATE_AUTH_FAILURES_PER_MINUTE": "2",
+}
+ON_THE_WIRE = pytest.mark.parametrize("era", wire.ERAS)
+BAD_KEY = "bad-key-0123456789-0123456789-0123456789"
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[wire.Wire]:
+    """Return a client of alice, of a server on a socket with low limits."""
+    with live.live(**LOW) as server:
+        async with wire.Wire(server.url, live.KEY) as client:
+            yield client
+
+
+@ON_THE_WIRE
+async def test_on_the_wire_a_refusal_carries_id_and_time_and_harms_nobody(client: wire.Wire, era: wire.Era) -> None:
+    """429, `Retry-After`, a JSON-RPC error with the id of the request; other callers and the probe go on."""
+    replies = [await client.ask(era, "tools/list", rpc_id=f"id {number}") for number in range(40)]
+    assert [reply.status for reply in replies] == [200] * 12 + [429] * 28
+    refused = replies[-1]
+    assert refused.message["id"] == "id 39"
+    assert 1 <= refused.error["data"]["retryAfter"] == int(refused.headers["retry-after"]) <= 60
+    assert refused.error["data"]["limit"] == "principal"
+    assert refused.headers["x-request-id"] == refused.error["data"]["reference"]
+    assert b"alice" not in refused.body
+    for key in (live.OTHER_KEY, live.PROBE_KEY):
+        assert (await client.ask(era, "tools/list", key=key)).status == 200
+
+
+@ON_THE_WIRE
+async def test_on_the_wire_a_tool_over_its_rate_answers_a_result(client: wire.Wire, era: wire.Era) -> None:
+    """`isError`, and when to call again; the connection and the other tools live."""
+    replies = [await client.call(era, "echo", {"text": "hello"}) for _ in range(5)]
+    assert [reply.status for reply in replies] == [200] * 5
+    assert [bool(reply.result.get("isError")) for reply in replies] == [False] * 2 + [True] * 3
+    assert replies[-1].text.startswith("rate_limited")
+    assert "Retry after" in replies[-1].text
+    assert not (await client.call(era, "who")).result.get("isError")
+
+
+@ON_THE_WIRE
+async def test_on_the_wire_bad_credentials_end_and_good_ones_go_on(client: wire.Wire, era: wire.Era) -> None:
+    """After a few 401 comes 429, at the same address a good key is served, and discovery stays 401."""
+    replies = [await client.ask(era, "tools/list", key=BAD_KEY) for _ in range(6)]
+    assert [reply.status for reply in replies] == [401] * 2 + [429] * 4
+    assert replies[-1].error["data"]["limit"] == "auth_failures"
+    assert (await client.ask(era, "tools/list")).status == 200
+    assert (await client.ask("modern", "server/discover", key=BAD_KEY)).status == 401

@@ -16,7 +16,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import live
 import pytest
+import wire
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -184,6 +186,29 @@ async def test_one_request_is_one_round_trip(shared: Server, limiter: Replica) -
     assert commands() == before
     await burst([other], Claim(ADDRESS, "a"))
     assert commands() == before + 1
+    client.close()
+
+
+@pytest.mark.parametrize("era", wire.ERAS)
+async def test_on_the_wire_a_tool_call_is_one_round_trip(shared: Server, era: wire.Era) -> None:
+    """A whole request, in either era, asks Redis once; a server that has stopped has left Redis."""
+    client = shared.client()
+    clients = len(client.client_list())
+
+    def commands() -> int:
+        return client.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    with live.live(REDIS_URL=shared.url) as server:
+        async with wire.Wire(server.url, live.KEY) as caller:
+            await caller.call(era, "echo", {"text": "hello"})
+            before = commands()
+            assert not (await caller.call(era, "echo", {"text": "hello"})).result.get("isError")
+            assert commands() == before + 1
+            assert (await caller.call(era, "echo", {"text": "hello"}, key="")).status == 401
+            assert commands() == before + 1
+    deadline = time.monotonic() + 5
+    while len(client.client_list()) > clients:
+        assert time.monotonic() < deadline
     client.close()
 
 
