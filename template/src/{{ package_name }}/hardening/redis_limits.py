@@ -1,9 +1,10 @@
 """Limits that all replicas share through Redis; tighter ones, at once, while it is slow or away.
 
 One script decides everything about a request in one round trip, on the clock of Redis.
-While Redis does not answer, each replica admits its share, at most half of a limit: never more in
-all than the limit. Each change between Redis and memory may admit one burst more, and replicas may
-notice it about a second apart. Nothing is ever let through uncounted.
+While Redis does not answer, each replica admits its share, at most half of a limit and at least one
+unit of it: replicas that are declared, or have met in Redis, admit no more in all than the limit.
+Each change between Redis and memory may admit one burst more, and replicas may notice it about a
+second apart. Nothing is ever let through uncounted.
 """
 
 from __future__ import annotations
