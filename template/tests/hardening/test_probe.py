@@ -345,7 +345,7 @@ def test_sdk_server(look: Look, *, stateless: bool, as_json: bool) -> None:
     assert ("end session" in {step["name"] for step in legacy["steps"]}) is not stateless
 
 
-@pytest.mark.parametrize(("legacy", "key"), [("stateless", PROBE_KEY), ("stateful", API_KEY)])
+@pytest.mark.parametrize(("legacy", "key"), [("stateless", PROBE_KEY), ("stateful", PROBE_KEY)])
 def test_own_server(look: Look, tmp_path: Path, legacy: str, key: str) -> None:
     """The project's own server is healthy to the probe, against its own contract."""
     with live(MCP_LEGACY=legacy) as server:

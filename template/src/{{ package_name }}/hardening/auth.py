@@ -124,7 +124,8 @@ class Authentication:
             return self._unauthenticated(exchange, presented=False)
         if principal.kind == "probe":
             metrics = exchange.path == METRICS_PATH and exchange.method == "GET"
-            if metrics or exchange.rpc_method in PROBE_METHODS:
+            # It may end the session that it has opened.
+            if metrics or exchange.method == "DELETE" or exchange.rpc_method in PROBE_METHODS:
                 return None
             return Answer(403, "forbidden", "The probe key may list and discover, and never call.")
         needed = self._scopes.needed(exchange.tool_name)

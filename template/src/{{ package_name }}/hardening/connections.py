@@ -67,7 +67,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _wait_for_head(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
+        if not self.cycle or self.cycle.response_complete:
             self._head_bytes = 0
             self._timer = self.loop.call_later(self.head_seconds, self._close, TOO_SLOW)
 

@@ -58,24 +58,30 @@ class HardeningSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MCP_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     # Who may call.
-    auth: AuthModes = Field(frozenset(), description="How callers prove who they are: api_key, jwt, both, or none.")
+    auth: AuthModes = Field(
+        default=frozenset(), description="How callers prove who they are: api_key, jwt, both, or none."
+    )
     api_keys: SecretStr = Field(
-        SecretStr(""),
+        default=SecretStr(""),
         validation_alias=AliasChoices("MCP_API_KEYS", "MCP_API_KEY"),
         description="name:secret or name:sha256:<hex>, separated by commas; several at once so that keys rotate.",
     )
-    probe_key: SecretStr | None = Field(None, description="Key of the monitor: read-only, with limits of its own.")
-    jwt_issuer: str = Field("", description="Issuer (`iss`) whose tokens are accepted.")
-    jwt_audience: str = Field("", description="Audience every token must carry; default: the public URL and /mcp.")
-    jwt_jwks_url: str = Field("", description="Where the issuer's keys are; default: found by discovery.")
-    required_scopes: Names = Field((), description="Scopes that every token needs.")
+    probe_key: SecretStr | None = Field(
+        default=None, description="Key of the monitor: read-only, with limits of its own."
+    )
+    jwt_issuer: str = Field(default="", description="Issuer (`iss`) whose tokens are accepted.")
+    jwt_audience: str = Field(
+        default="", description="Audience every token must carry; default: the public URL and /mcp."
+    )
+    jwt_jwks_url: str = Field(default="", description="Where the issuer's keys are; default: found by discovery.")
+    required_scopes: Names = Field(default=(), description="Scopes that every token needs.")
 
     # Where it listens and how it is reached.
     host: str = _platform("HOST", "127.0.0.1", "Address to bind; one that is not loopback needs authentication.")
     port: int = _platform("PORT", 8000, "Port to bind; 0 lets the system choose.", ge=0, le=65535)
-    public_url: str = Field("", description="URL clients use, without /mcp; sets host, origin and resource id.")
-    allowed_hosts: Names = Field((), description="Further Host values to accept, e.g. an internal name.")
-    allowed_origins: Names = Field((), description="Further browser origins to accept.")
+    public_url: str = Field(default="", description="URL clients use, without /mcp; sets host, origin and resource id.")
+    allowed_hosts: Names = Field(default=(), description="Further Host values to accept, e.g. an internal name.")
+    allowed_origins: Names = Field(default=(), description="Further browser origins to accept.")
     trusted_proxy_hops: int = _count(0, 0, 10, "Proxies in front whose X-Forwarded-For entries are true.")
     replicas: int = _count(1, 1, 1000, "How many processes serve the same URL; more than one must share secrets.")
 
@@ -125,13 +131,19 @@ class HardeningSettings(BaseSettings):
     readiness_delay_seconds: float = _seconds(5, 0, 300, "Unready before the listener closes, for the balancer.")
 
     # Protocol and logs.
-    legacy: Literal["stateless", "stateful", "refuse"] = Field("stateless", description="Clients before 2026-07-28.")
-    request_state_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
-        (), description="Keys that seal multi-round-trip state, newest first; needed by more than one replica."
+    legacy: Literal["stateless", "stateful", "refuse"] = Field(
+        default="stateless", description="Clients before 2026-07-28."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lines below it are dropped.")
-    log_format: Literal["json", "console"] = Field("json", description="console is for reading by eye.")
-    monitor_client_names: Names = Field(("AliveMCP",), description="Client names whose traffic is marked as probe.")
+    request_state_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(), description="Keys that seal multi-round-trip state, newest first; needed by more than one replica."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lines below it are dropped."
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="console is for reading by eye.")
+    monitor_client_names: Names = Field(
+        default=("AliveMCP",), description="Client names whose traffic is marked as probe."
+    )
 
     @field_validator("api_keys")
     @classmethod

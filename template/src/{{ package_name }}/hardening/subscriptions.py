@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from mcp.server.subscriptions import (
@@ -36,6 +36,7 @@ log = structlog.get_logger()
 LISTEN = "subscriptions/listen"
 RETRY_SECONDS = 1.0
 LISTS = {"tools": ToolsListChanged, "prompts": PromptsListChanged, "resources": ResourcesListChanged}
+NAMES = {kind: name for name, kind in LISTS.items()}
 
 
 def open_bus(settings: HardeningSettings) -> SubscriptionBus | None:
@@ -51,7 +52,9 @@ class RedisBus:
     def __init__(self, url: str, name: str) -> None:
         from redis.asyncio import Redis
 
-        self._redis = Redis.from_url(url, socket_connect_timeout=RETRY_SECONDS, health_check_interval=10)
+        self._redis: Any = Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - its options have no types
+            url, socket_connect_timeout=RETRY_SECONDS, health_check_interval=10
+        )
         self._channel = f"{name}:changes"
         self._local = InMemorySubscriptionBus()
 
@@ -108,7 +111,7 @@ def encode(event: ServerEvent) -> bytes:
     """Return an event as it travels between replicas."""
     if isinstance(event, ResourceUpdated):
         return to_json({"updated": event.uri})
-    return to_json({"changed": next(name for name, kind in LISTS.items() if isinstance(event, kind))})
+    return to_json({"changed": NAMES[type(event)]})
 
 
 def decode(data: bytes) -> ServerEvent | None:
