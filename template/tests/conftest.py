@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import alias
@@ -15,25 +17,29 @@ from live import PROBE_KEY, Live, live
 from wire import Wire
 
 from hardening.database import Database
+from hardening.dev import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-    from pathlib import Path
 
     from mcp.types import CallToolResult
 
 
 @pytest.fixture(scope="session")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real PostgreSQL: the one of `TEST_DATABASE_URL`, or one started for these tests."""
-    if given := os.environ.get("TEST_DATABASE_URL"):
-        yield given
-        return
-    from hardening.dev import EmbeddedPostgres
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A real PostgreSQL that these tests may stop and start."""
+    # Not below pytest's own folder: run by root, each run closes it to the user that PostgreSQL runs as.
+    with TemporaryDirectory(prefix="postgres-") as folder:
+        embedded = EmbeddedPostgres(Path(folder))
+        with embedded:
+            yield embedded
 
-    folder: Path = tmp_path_factory.mktemp("postgres")
-    with EmbeddedPostgres(folder) as url:
-        yield url
+
+@pytest.fixture(scope="session")
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A real PostgreSQL: the one of `TEST_DATABASE_URL`, or one started for these tests."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    return given or request.getfixturevalue("postgres").server.get_uri()
 
 
 @pytest.fixture(scope="module")

@@ -80,8 +80,14 @@ def failure_of(error: BaseException) -> errors.ToolFailure | None:
     ancestry = {(base.__module__.partition(".")[0], base.__name__) for base in type(error).__mro__}
     for modules, names, failure in _KNOWN:
         if any((module, name) in ancestry for module in modules for name in names):
-            return failure()
+            return None if _rejected(error) else failure()
     return None
+
+
+def _rejected(error: BaseException) -> bool:
+    """Return whether another system has refused what this one asked for: then asking again is no use."""
+    status = getattr(getattr(error, "response", None), "status_code", 500)
+    return isinstance(status, int) and status < 500 and status != 429  # noqa: PLR2004 - statuses of HTTP
 
 
 def failure_or_crash(error: BaseException, *, wrapped: bool = False) -> errors.ToolFailure:
