@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 from mcp.shared.inbound import find_invalid_x_mcp_header
 from pydantic_core import to_json
 
-from .scopes import Scopes
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -67,15 +65,7 @@ def text_problems(place: str, text: str) -> list[str]:
     return found
 
 
-def _scope_problems(tool: Tool) -> Iterator[str]:
-    try:
-        Scopes((), {tool.name: tool.declaration.scopes})
-    except ValueError:
-        yield "a scope has no spaces, quotes or backslashes, e.g. notes:read"
-
-
 def _problems(tool: Tool) -> Iterator[str]:
-    yield from _scope_problems(tool)
     wire = tool.wire()
     if not NAME.fullmatch(tool.name):
         yield "name it with letters, digits, _ . - only, at most 128"
