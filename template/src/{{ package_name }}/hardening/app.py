@@ -55,10 +55,10 @@ class App:
         }
         # The order of the stack; every request passes it from top to bottom.
         guards: tuple[tuple[str, Guard], ...] = (
-            # A kubelet asks by the pod's address and has no credential.
-            ("health", HealthGuard(self.drain, server.database.ping if server.database else None)),
             # A foreign page must learn nothing, not even that authentication is missing.
-            ("host", HostGuard(settings)),
+            ("host", HostGuard(settings, any_host=frozenset({LIVE_PATH, READY_PATH}))),
+            # The platform has no credential, and its questions are no load.
+            ("health", HealthGuard(self.drain, server.database.ping if server.database else None)),
             # Costs nothing to check and keeps what is not a request away from everything below.
             ("declared", DeclaredLimits(settings, routes)),
             # A replica that is leaving takes no new work.

@@ -6,6 +6,7 @@ One layer and not ten, because each further one costs every request.
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -71,11 +72,13 @@ class Edge:
             log.exception("crashed")
             await self._refuse(exchange, "shield", CRASHED)
         finally:
-            for release in reversed(exchange.on_end):
-                release()
-            self.access_log(exchange)
-            self._count(-counted)
-            current.reset(token)
+            # One that fails must not keep the others from running.
+            with ExitStack() as ends:
+                ends.callback(current.reset, token)
+                ends.callback(self._count, -counted)
+                ends.callback(self.access_log, exchange)
+                for release in exchange.on_end:
+                    ends.callback(release)
 
     async def _answer(self, exchange: Exchange) -> None:
         for name, guard in self.guards:

@@ -30,7 +30,7 @@ UNREADY = Answer(503, "unready", body=b'{"status":"unready"}', headers=UNCACHED)
 
 
 class HealthGuard:
-    """Answers the two health paths before the Host check: a kubelet asks by the pod's address."""
+    """Answers the two health paths before anything is asked of the caller but its Origin."""
 
     def __init__(
         self,

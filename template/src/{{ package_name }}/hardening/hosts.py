@@ -26,9 +26,14 @@ PREFLIGHT_SECONDS = b"600"
 
 
 class HostGuard:
-    """Refuses a foreign Host with 421 and a foreign Origin with 403; answers CORS for allowed origins."""
+    """Refuses a foreign Host with 421 and a foreign Origin with 403; answers CORS for allowed origins.
 
-    def __init__(self, settings: HardeningSettings) -> None:
+    Args:
+        settings: Public URL, further hosts and origins.
+        any_host: Paths that are answered under every Host: a kubelet asks by the pod's address.
+    """
+
+    def __init__(self, settings: HardeningSettings, any_host: frozenset[str] = frozenset()) -> None:
         hosts = {host.lower() for host in settings.allowed_hosts}
         origins = {origin.lower().rstrip("/") for origin in settings.allowed_origins}
         if settings.public_url:
@@ -39,12 +44,13 @@ class HostGuard:
             if url.port is None and url.hostname:
                 hosts.add(f"{url.netloc}:{default_port}")
         self.hosts = hosts
+        self.any_host = any_host
         self.origins = origins
         self.loopback = settings.loopback
 
     async def __call__(self, exchange: Exchange) -> Answer | None:
         """Check one request; see the class."""
-        if not self._host_ok(exchange.header(b"host").lower()):
+        if exchange.path not in self.any_host and not self._host_ok(exchange.header(b"host").lower()):
             return Answer(421, "host", "This server does not answer to that Host; see MCP_PUBLIC_URL.")
         origin = exchange.header(b"origin").lower()
         if not origin:

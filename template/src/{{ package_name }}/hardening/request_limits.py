@@ -7,7 +7,6 @@ The body is read after it, so that nobody unknown makes this server hold or wait
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -26,10 +25,9 @@ JSON = "application/json"
 # In the header, which the protocol compares with the body before it opens a stream.
 LISTEN = b"subscriptions/listen"
 RETRY_SECONDS = 1.0
-DISCARD_SECONDS = 1.0
 OVERLOADED = Answer(503, "overloaded", "Too many requests are being answered.", retry_after=RETRY_SECONDS)
 TOO_MANY = Answer(503, "concurrency", "Too many of your requests are being answered.", retry_after=RETRY_SECONDS)
-TOO_BIG = Answer(413, "too_big", "The request is larger than MCP_MAX_BODY_BYTES.", headers=((b"connection", b"close"),))
+TOO_BIG = Answer(413, "too_big", "The request is larger than MCP_MAX_BODY_BYTES.")
 TOO_SLOW = Answer(408, "too_slow", "The request did not arrive in time.", headers=((b"connection", b"close"),))
 
 
@@ -140,7 +138,6 @@ class Body:
                     chunks.append(message.get("body", b""))
                     size += len(chunks[-1])
                     if size > self.max_body_bytes:
-                        await _discard(exchange.receive)
                         return TOO_BIG
                     if not message.get("more_body"):
                         break
@@ -149,14 +146,6 @@ class Body:
         exchange.body = b"".join(chunks)
         exchange.receive = _replay(exchange.body, exchange.receive)
         return None
-
-
-async def _discard(receive: Receive) -> None:
-    """Read on for a moment: an answer to a client that is still sending is lost with the connection."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(DISCARD_SECONDS):
-            while (await receive()).get("more_body"):
-                pass
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
