@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from allpairspy import AllPairs
 from harness import AWKWARD, DEFAULT, SHORTEST, Answers
 
@@ -33,3 +34,5 @@ def _answers(row: dict[str, object]) -> Answers:
 
 
 ROWS = rows()
+# The quick loop takes the rows that have a name: they go to the limits in both directions.
+EVERY_ROW = [pytest.param(name, marks=pytest.mark.slow if name.startswith("pair") else ()) for name in ROWS]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from harness import AWKWARD, DEFAULT, ROOT, files, questions, run, tool
 from rendering.ownership import owners
-from rows import ROWS
+from rows import EVERY_ROW, ROWS
 
 if TYPE_CHECKING:
     from harness import Template
@@ -28,7 +28,7 @@ ILLEGAL_ON_WINDOWS = re.compile(r'[<>:"|?*\\]|[ .]$')
 WINDOW = 7
 
 
-@pytest.fixture(params=ROWS)
+@pytest.fixture(params=EVERY_ROW)
 def project(request: pytest.FixtureRequest, template: Template) -> Path:
     """One project for each row of answers."""
     return template.render(ROWS[request.param])
@@ -101,7 +101,7 @@ def test_every_format_parses(project: Path) -> None:
     assert {".json", ".py", ".toml", ".yml"} <= seen
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", EVERY_ROW)
 def test_metadata_says_what_was_answered(template: Template, row: str) -> None:
     """Names, text and addresses arrive in the metadata letter for letter; empty ones are left out."""
     answers = yaml.safe_load((template.render(ROWS[row]) / ".copier-answers.yml").read_text("utf-8"))
