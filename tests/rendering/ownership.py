@@ -53,6 +53,7 @@ OURS = [
     "/ruff.toml",
     "/src/*/__main__.py",
     "/src/*/hardening/**",
+    "/tests/conformance/**",
     "/tests/conftest.py",
     "/tests/hardening/**",
     "/tests/support/**",
