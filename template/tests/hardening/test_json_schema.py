@@ -154,6 +154,7 @@ EQUAL: list[tuple[Schema, Schema]] = [
     ({"$schema": "https://json-schema.org/draft/2020-12/schema"}, {}),
     (an_object(title=STRING), an_object(title={"type": "string", "title": "Title", "description": "A title."})),
     ({"anyOf": [{"type": "boolean"}, True]}, {}),
+    ({"$id": "https://schemas.example.com/b"}, {"$id": "https://schemas.example.com/b", "title": "B"}),
 ]
 
 
@@ -205,6 +206,10 @@ APART: list[tuple[Schema, Schema]] = [
     (
         an_object(a=STRING),
         {"$ref": "#/$defs/A", "additionalProperties": False, "$defs": {"A": {"properties": {"a": STRING}}}},
+    ),
+    (
+        {"allOf": [{"properties": {"a": STRING}}], "unevaluatedProperties": False},
+        {"unevaluatedProperties": False},
     ),
     # One value may be a member of two alternatives.
     ({"oneOf": [STRING, INTEGER]}, {"oneOf": [STRING, INTEGER, NUMBER]}),

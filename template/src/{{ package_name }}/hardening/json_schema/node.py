@@ -20,12 +20,12 @@ TEXTS = ("title", "description", "$comment", "examples", "deprecated", "readOnly
 COMBINED = ("allOf", "anyOf", "oneOf")
 NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 LISTED = (*COMBINED, "prefixItems")
-SINGLE = (
-    *("items", "additionalProperties", "propertyNames", "contains", "not", "if", "then", "else"),
-    *("unevaluatedItems", "unevaluatedProperties", "contentSchema"),
-)
-# They change what a reference or a keyword means.
-FOREIGN = ("$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$vocabulary")
+SINGLE = ("items", "additionalProperties", "propertyNames", "contains", "not", "if", "then", "else", "contentSchema")
+# They change what a reference or another keyword means, or look into the combinations beside them.
+FOREIGN = {
+    *("$schema", "$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$vocabulary"),
+    *("unevaluatedItems", "unevaluatedProperties"),
+}
 # They look at their neighbours, and beside a reference they would see others.
 NEIGHBOURLY = frozenset({*NAMED, *SINGLE, "prefixItems", "minContains", "maxContains", "$ref"})
 # They demand nothing of a value. (The `discriminator` repeats what the `oneOf` beside it says.)
@@ -123,13 +123,19 @@ class Node(NamedTuple):
         return set(self.schema.get("required", ()))
 
     def signature(self) -> str:
-        """Return text that is equal only for schemas that mean the same."""
+        """Return text that is equal only for schemas that mean the same.
+
+        Raises:
+            Unprovable: Something in it has a meaning that the rules do not follow.
+        """
         found: dict[str, object] = {"": self.schema}
         waiting: list[object] = [self.schema]
         while waiting:
             part = waiting.pop()
             if isinstance(part, dict):
                 part = cast("Schema", part)
+                if strange := part.keys() & FOREIGN:
+                    raise Unprovable(", ".join(sorted(strange)))
                 reference = part.get("$ref")
                 if isinstance(reference, str) and reference not in found:
                     found[reference] = self.target(reference).schema
@@ -158,24 +164,16 @@ def texts(schema: object, path: str = "") -> Iterator[tuple[str, str, Any]]:
 
 
 def bare(schema: Any) -> Any:
-    """Return a copy without texts.
-
-    Raises:
-        Unprovable: It uses another dialect, or keywords that redirect references.
-    """
+    """Return a copy without texts, and without a mention of the dialect that is meant anyway."""
     if not isinstance(schema, dict):
         return schema
-    schema = cast("Schema", schema)
-    foreign = next((keyword for keyword in FOREIGN if keyword in schema), None)
-    if foreign or schema.get("$schema", DIALECT).rstrip("#") != DIALECT:
-        raise Unprovable(foreign or "another dialect")
     copy: Schema = {}
-    for keyword, value in schema.items():
+    for keyword, value in cast("Schema", schema).items():
         if keyword in NAMED and isinstance(value, dict):
             copy[keyword] = {name: bare(part) for name, part in cast("Schema", value).items()}
         elif keyword in LISTED and isinstance(value, list):
             copy[keyword] = [bare(part) for part in cast("list[object]", value)]
-        elif keyword not in (*TEXTS, "$schema"):
+        elif keyword not in TEXTS and (keyword, value) != ("$schema", DIALECT):
             copy[keyword] = bare(value) if keyword in SINGLE else value
     return copy
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Assertions that are compared as one group: they need each other, or accept a complement.
 OPAQUE = (
     *("not", "if", "then", "else", "contains", "minContains", "maxContains", "contentSchema"),
-    *("dependentRequired", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties"),
+    *("dependentRequired", "dependentSchemas"),
 )
 COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties", "uniqueItems", "required")
 KNOWN = {*OPAQUE, *COMBINED, *LISTED, *NAMED, *SILENT, *SINGLE, *LEAF, *COUNTS}
@@ -68,6 +68,8 @@ def differences(a: Schema, b: Schema) -> list[Difference]:
     """Return why a value of A may not be a value of B; an empty list is a proof that it is."""
     try:
         a, b = bare(a), bare(b)
+        if canonical(a) == canonical(b):
+            return []
         found = _Proof().within(Node(a, a), Node(b, b), _At())
     except Unprovable as reason:
         return [Difference("", f"cannot be compared: {reason}", "", "")]
@@ -191,7 +193,6 @@ class _Proof:
         for step, part, demand in parts:
             found += self.within(a.to(part), b.to(demand), at.into(step))
         mine, theirs = (node.to({name: node.schema[name] for name in OPAQUE if name in node.schema}) for node in (a, b))
-        unevaluated = any(name.startswith("unevaluated") for name in theirs.schema)
-        if theirs.schema and (unevaluated or mine.signature() != theirs.signature()):
+        if theirs.schema and mine.signature() != theirs.signature():
             found += at.differs(" ".join(theirs.schema), show_all([mine.schema]), show_all([theirs.schema]))
         return found
