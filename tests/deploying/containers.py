@@ -11,6 +11,7 @@ from .base_image import CERTIFICATES, fill
 from .tools import find, run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PYTHON_IMAGE = "localhost/python:3.13-slim"
@@ -19,6 +20,9 @@ TMPFS = "/tmp:rw,noexec,nosuid,nodev,size=16m"  # noqa: S108 - a path inside the
 
 # What an unprivileged build machine allows: its own cgroups, no raised limits, no systemd.
 CONTAINERS_CONF = """
+[network]
+network_backend = "netavark"
+network_config_dir = "{root}/networks"
 [engine]
 runtime = "{runtime}"
 cgroup_manager = "cgroupfs"
@@ -50,8 +54,12 @@ class Engine:
         }
 
     def __enter__(self) -> Self:
-        self._image(PYTHON_IMAGE, fill, environment=True)
-        self._image(UV_IMAGE, lambda folder: shutil.copy(find("uv"), folder / "uv"), environment=False)
+        # What the engine calls to make a network.
+        find("iptables")
+        # Only the base image of the tests knows of this machine's certificates.
+        environment = (f"SSL_CERT_FILE={CERTIFICATES}", "PATH=/usr/local/bin:/usr/bin:/bin")
+        self.image(PYTHON_IMAGE, fill, environment=environment)
+        self.image(UV_IMAGE, lambda folder: shutil.copy(find("uv"), folder / "uv"))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,29 +73,17 @@ class Engine:
         assert not check or done.returncode == 0, f"podman {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
 
-    def _image(self, name: str, fill: Any, *, environment: bool) -> None:
-        folder = self.root / "base"
+    def image(
+        self, name: str, fill: Callable[[Path], object], *, of: str = "scratch", environment: tuple[str, ...] = ()
+    ) -> None:
+        """Make an image of a folder that `fill` fills, on top of another one."""
+        folder = self.root / "folder"
         folder.mkdir()
         fill(folder)
-        lines = ["FROM scratch", "COPY . /"]
-        if environment:
-            # Only the base image of the tests knows of this machine's certificates.
-            lines += [f"ENV SSL_CERT_FILE={CERTIFICATES} PATH=/usr/local/bin:/usr/bin:/bin", 'CMD ["python3"]']
-        (self.root / "Basefile").write_text("\n".join(lines), encoding="utf-8")
-        self(
-            "build",
-            "--quiet",
-            "--isolation",
-            "chroot",
-            "--format",
-            "docker",
-            "-f",
-            self.root / "Basefile",
-            "-t",
-            name,
-            folder,
-            check=True,
-        )
+        lines = [f"FROM {of}", "COPY . /", *(f"ENV {variable}" for variable in environment)]
+        (self.root / "Imagefile").write_text("\n".join(lines), encoding="utf-8")
+        options = ("--quiet", "--pull=never", "--isolation", "chroot", "--format", "docker")
+        self("build", *options, "-f", self.root / "Imagefile", "-t", name, folder, check=True)
         shutil.rmtree(folder)
 
     def build(self, context: Path, tag: str, *options: str, timeout: float = 400) -> tuple[bool, str]:

