@@ -39,10 +39,15 @@ class Envelope:
 
     async def __call__(self, exchange: Exchange) -> Answer | None:
         """Check one body; see the class."""
-        if self.legacy == "refuse" and exchange.era == "legacy":
-            data = (("supported", list(MODERN_PROTOCOL_VERSIONS)), ("requested", exchange.protocol_version))
-            message = f"Speak protocol {' or '.join(MODERN_PROTOCOL_VERSIONS)}; older ones are not served here."
-            return Answer(400, "legacy_refused", message, code=UNSUPPORTED_VERSION, data=data)
+        # Checked in every case, because the answer carries the id of the message where it is known.
+        malformed = self._check(exchange)
+        if self.legacy != "refuse" or exchange.era != "legacy":
+            return malformed
+        data = (("supported", list(MODERN_PROTOCOL_VERSIONS)), ("requested", exchange.protocol_version))
+        message = f"Speak protocol {' or '.join(MODERN_PROTOCOL_VERSIONS)}; older ones are not served here."
+        return Answer(400, "legacy_refused", message, code=UNSUPPORTED_VERSION, data=data)
+
+    def _check(self, exchange: Exchange) -> Answer | None:
         if exchange.body is None:
             return None
         try:
@@ -86,12 +91,10 @@ def too_deep(body: bytes, message: Any, depth: int) -> bool:
     if body.count(b"[") + body.count(b"{") <= depth:
         return False
     level: list[Any] = [message] if isinstance(message, dict | list) else []
-    for _ in range(depth + 1):
+    for _ in range(depth):
         inner: list[Any] = []
         for node in level:
             children = cast("Iterable[Any]", node.values() if isinstance(node, dict) else node)
             inner += [child for child in children if isinstance(child, dict | list)]
-        if not inner:
-            return False
         level = inner
-    return True
+    return bool(level)
