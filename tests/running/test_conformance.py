@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness import Template
 
 NO_DATABASE = {"database": "none"}
+GUARD = "async def __call__(self, exchange: Exchange) -> Answer | None:"
 
 
 @pytest.fixture(scope="session")
@@ -51,10 +52,10 @@ def test_a_protection_that_was_taken_out_is_found(small: Path, tmp_path: Path) -
     """A server that answers under any name fails the run, and the run names the scenario."""
     copy = tmp_path / "copy"
     shutil.copytree(small, copy, ignore=shutil.ignore_patterns(".venv", ".git"))
-    (app,) = copy.glob("src/*/hardening/app.py")
-    text = app.read_text("utf-8")
-    assert '("host", HostGuard(settings)),' in text
-    app.write_text(text.replace('("host", HostGuard(settings)),', ""), "utf-8")
+    (hosts,) = copy.glob("src/*/hardening/hosts.py")
+    text = hosts.read_text("utf-8")
+    assert GUARD in text
+    hosts.write_text(text.replace(GUARD, f"{GUARD}\n        return None"), "utf-8")
 
     code, said = conformance(copy, small / ".venv/bin/python")
 
