@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from .context import MCP_PATH
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .context import Exchange
+    from .metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -25,7 +28,8 @@ CLIENT_FAULT = 400
 class AccessLog:
     """Writes refusals; each layer has so many lines a second, further ones are counted."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, metrics: Metrics | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.metrics = metrics
         self.clock = clock
         self.second = 0
         self.written: defaultdict[str, int] = defaultdict(int)
@@ -34,6 +38,7 @@ class AccessLog:
     def __call__(self, exchange: Exchange) -> None:
         """Note the end of a request."""
         layer = exchange.refused_by
+        self._measure(exchange)
         if layer is None and exchange.status < SERVER_FAULT:
             return
         if layer in QUIET or (layer is not None and exchange.status < CLIENT_FAULT):
@@ -54,3 +59,11 @@ class AccessLog:
             duration_ms=round((time.monotonic() - exchange.started) * 1000, 1),
             suppressed=self.suppressed.pop(layer, 0),
         )
+
+    def _measure(self, exchange: Exchange) -> None:
+        if self.metrics is None:
+            return
+        if exchange.path == MCP_PATH:
+            self.metrics.requested(exchange.era, probe=exchange.probe)
+        if exchange.refused_by and exchange.status >= CLIENT_FAULT:
+            self.metrics.refused(exchange.refused_by, exchange.status)

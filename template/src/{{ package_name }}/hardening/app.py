@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from .sessions import Sessions
 from .shutdown import Drain
 from .standing_streams import StandingStreams
 from .subscriptions import LISTEN, ListenHandler, RedisBus
+from .telemetry import MetricsGuard, open_metrics, read_from, schema_sha256
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -49,6 +51,10 @@ class App:
         scopes = {tool.name: tool.declaration.scopes for tool in server.declared.values()}
         self.authentication = Authentication(settings, tool_scopes=scopes, on_failure=self.limits.auth_failed)
         self.sessions = Sessions(settings)
+        self.streams = OpenStreams(settings)
+        self.schema_sha256 = schema_sha256(server)
+        self.metrics = server.metrics = open_metrics(server, self.schema_sha256)
+        read_from(self)
         routes = {
             MCP_PATH: STATEFUL if settings.legacy == "stateful" else STATELESS,
             **dict.fromkeys((LIVE_PATH, READY_PATH, METRICS_PATH, METADATA_PATH), READ),
@@ -79,8 +85,10 @@ class App:
             ("authorization", self.authentication.authorize),
             # What is allowed is counted, everything that one request needs at once.
             ("rate", self.limits.message),
-            ("streams", OpenStreams(settings)),
+            ("streams", self.streams),
             ("sessions", self.sessions),
+            # Not of the protocol, and behind everything that protects it.
+            ("metrics", MetricsGuard(self.metrics)),
         )
         server.streamable_http_app(
             stateless_http=settings.legacy != "stateful",
@@ -97,7 +105,7 @@ class App:
             self.listen = ListenHandler(server.bus, max_subscriptions=settings.max_streams)
             self.protocol.app.add_request_handler(LISTEN, SubscriptionsListenRequestParams, self.listen)
         self.standing = StandingStreams(self.protocol.handle_request)
-        self.edge = Edge(guards, self.standing, AccessLog(), self.sessions)
+        self.edge = Edge(guards, self.standing, AccessLog(self.metrics), self.sessions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -112,6 +120,8 @@ class App:
             if isinstance(self.server.bus, RedisBus):
                 await stack.enter_async_context(self.server.bus.running())
             await stack.enter_async_context(self.protocol.run())
+            lag = asyncio.ensure_future(self.metrics.watch_loop())
+            stack.callback(lag.cancel)
             yield
 
     def in_flight(self) -> int:

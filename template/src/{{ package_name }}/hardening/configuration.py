@@ -151,7 +151,7 @@ def _shown(value: object) -> str:
 
 def _bounds(info: FieldInfo) -> str:
     limits = {name: getattr(item, name) for item in info.metadata for name in ("ge", "le") if hasattr(item, name)}
-    return f"{limits['ge']:g} to {limits['le']:g}" if {"ge", "le"} <= limits.keys() else ""
+    return f"{limits['ge']} to {limits['le']}" if {"ge", "le"} <= limits.keys() else ""
 
 
 def as_env_file(settings_type: type[HardeningSettings]) -> str:

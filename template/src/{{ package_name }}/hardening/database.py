@@ -16,6 +16,8 @@ import structlog
 from .errors import PoolExhausted, UpstreamUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from asyncpg.pool import PoolConnectionProxy
 
     from .settings import HardeningSettings
@@ -44,7 +46,8 @@ class Database:
     def __init__(self, settings: HardeningSettings) -> None:
         self.settings = settings
         self.waiting = 0
-        self.acquire_seconds: list[float] = []
+        # Told how many seconds each call has waited for its connection.
+        self.observe: Callable[[float], object] = float
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def open(self) -> None:
@@ -117,10 +120,7 @@ class Database:
             raise failure(retry_after_seconds=RETRY_SECONDS) from error
         finally:
             self.waiting -= 1
-            self.acquired(time.monotonic() - started)
-
-    def acquired(self, seconds: float) -> None:
-        """Note how long a call waited; replaced by the metrics."""
+            self.observe(time.monotonic() - started)
 
     async def give_back(self, connection: Connection) -> None:
         """Return a connection to the pool, or close it when the database does not let go of it in time."""

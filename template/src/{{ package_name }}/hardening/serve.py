@@ -58,7 +58,7 @@ def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedS
     output.know(word for tool in server.declared.values() for word in tool.words())
     listener = bind(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(server, listener))
+        runner.run(_run(server, listener, output))
         output.flush()
         # A thread that never returns must not keep the process: everything that matters is closed.
         os._exit(0)
@@ -77,9 +77,10 @@ def bind(settings: HardeningSettings) -> socket.socket:
     return listener
 
 
-async def _run(server: HardenedServer, listener: socket.socket) -> None:
+async def _run(server: HardenedServer, listener: socket.socket, output: logs.Logs) -> None:
     try:
         async with Running.open(server) as running:
+            running.app.metrics.read(log_lines_dropped=lambda: output.dropped)
             await running.serve(listener)
             log.info("stopped")
     except DatabaseUnavailableError as unavailable:
@@ -131,7 +132,8 @@ class Running:
         """Listen until a signal comes and the drain is over."""
         host, port = listener.getsockname()[:2]
         settings = configuration.effective(self.server.hardening)
-        log.info("started", host=host, port=port, version=self.server.version, settings=settings)
+        version, schema = self.server.version, self.app.schema_sha256
+        log.info("started", host=host, port=port, version=version, schema=schema, settings=settings)
         await self.http.serve([listener])
 
 

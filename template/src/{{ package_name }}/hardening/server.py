@@ -6,7 +6,7 @@ Nothing that the author's code raises leaves here as it is, in either era.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from mcp import MCPError
@@ -18,6 +18,7 @@ from mcp.types import Tool as WireTool
 
 from . import errors
 from .call import Context
+from .call_log import note_call
 from .context import Exchange, Principal, current
 from .deadline import Deadlines
 from .failures import failure_or_crash, protocol_error, result_of
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
     from pydantic import AnyUrl
 
     from .database import Database
+    from .metrics import Metrics
     from .rate_limit import RateLimits
     from .settings import HardeningSettings
 
 log = structlog.get_logger()
-Result = TypeVar("Result")
 
 NOBODY = Principal("none", "in process")
 
@@ -62,6 +63,7 @@ class HardenedServer(MCPServer[None]):
         self.listing = [tool.wire() for tool in self.declared.values()]
         self.database: Database | None = None
         self.limits: RateLimits | None = None
+        self.metrics: Metrics | None = None
         self.deadlines = Deadlines()
         self.calls = self.deadlines.running
 
@@ -70,14 +72,9 @@ class HardenedServer(MCPServer[None]):
         return self.deadlines.cut_short()
 
     def add_tool(self, fn: Callable[..., Any], *_: Any, **__: Any) -> None:
-        """Refuse a tool that would be called outside the boundary.
-
-        Raises:
-            InvalidDeclarationError: Always; it says where tools belong.
-        """
-        raise InvalidDeclarationError(
-            f"{getattr(fn, '__name__', '?')}: declare it with @tool(read_only=…), add it to TOOLS"
-        )
+        """Refuse a tool that the SDK would call outside the boundary."""
+        name = getattr(fn, "__name__", "?")
+        raise InvalidDeclarationError(f"{name}: declare it with @tool(read_only=…) and add it to TOOLS")
 
     async def list_tools(self) -> list[WireTool]:
         """Return the declared tools, sorted by name."""
@@ -106,22 +103,21 @@ class HardenedServer(MCPServer[None]):
             outcome = "ok"
         except errors.ToolFailure as failure:
             outcome = failure.kind
+            if isinstance(failure, errors.InvalidArguments):
+                self._refund(exchange)
             result = result_of(failure, exchange, {name, *tool.arguments.names})
         except MCPError:
             outcome = "protocol_error"
             raise
         finally:
-            if outcome == "cancelled" and self.limits is not None and exchange is not None:
-                self.limits.give_back(exchange)
-            log.info(
-                "tool call",
-                tool_name=tool.name,
-                duration_ms=round((time.monotonic() - started) * 1000, 1),
-                outcome=outcome if outcome in {"ok", "cancelled"} else "error",
-                error_code=None if outcome == "ok" else outcome,
-                notifications_sent=exchange.notifications_sent if exchange else 0,
-            )
+            if outcome == "cancelled":
+                self._refund(exchange)
+            note_call(tool.name, outcome, time.monotonic() - started, exchange, self.metrics)
         return result
+
+    def _refund(self, exchange: Exchange | None) -> None:
+        if self.limits is not None and exchange is not None:
+            self.limits.give_back(exchange)
 
     async def _run(
         self, tool: Tool, arguments: dict[str, Any], sdk: SdkContext[None, Any], exchange: Exchange | None
@@ -185,7 +181,7 @@ class HardenedServer(MCPServer[None]):
 
         return decorator
 
-    async def _guarded(self, name: str, work: Coroutine[Any, Any, Result]) -> Result:
+    async def _guarded(self, name: str, work: Coroutine[Any, Any, Any]) -> Any:
         try:
             return await self.deadlines.run(name, self.hardening.tool_timeout_seconds, work)
         except MCPError:
