@@ -30,7 +30,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from live import KEY as API_KEY
 from live import PROBE_KEY, Live, live
 from mcp.server import MCPServer
 from prometheus_client.parser import text_string_to_metric_families
