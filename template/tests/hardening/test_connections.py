@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
+import sample
 from live import KEY, Live, live
-from wire import Wire
+from wire import SECONDS, Wire, request
 
 START = b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n"
 
@@ -97,3 +99,24 @@ async def test_an_idle_connection_is_kept_between_requests() -> None:
         writer.close()
 
     assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+
+
+async def test_a_head_behind_a_running_call_is_bounded_too() -> None:
+    """Whoever waits for one answer cannot fill the memory with the head of the next request meanwhile."""
+    with live() as server:
+        server.do(sample.RUNNING.clear)
+        headers, body = request("modern", "tools/call", {"name": "wait", "arguments": {"seconds": 20}}, key=KEY)
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        reader, writer = await connect(server)
+        writer.write(START + f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        async with asyncio.timeout(SECONDS):
+            while not sample.RUNNING.is_set():
+                await asyncio.sleep(0.005)
+        writer.write(START + b"x-long: " + b"a" * 200_000)
+        answer = b""
+        # Closed while it still sends, it may be told so or not.
+        with contextlib.suppress(ConnectionResetError):
+            answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+    assert answer == b""

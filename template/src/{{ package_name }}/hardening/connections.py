@@ -66,14 +66,16 @@ class BoundedConnection(HttpToolsProtocol):
         """Count what belongs to an unfinished head."""
         if self._receiving is None:
             self._wait_for_client()
-        self._head_bytes += len(data)
+        if not self._in_body:
+            self._head_bytes += len(data)
         super().data_received(data)
-        if self._receiving is not None and not self._in_body and self._head_bytes > MAX_HEAD_BYTES:
+        if not self._in_body and self._head_bytes > MAX_HEAD_BYTES:
             self._close(TOO_BIG)
 
     def on_headers_complete(self) -> None:
         """The head is there; the body has bounds of its own."""
         self._stop_waiting()
+        self._head_bytes = 0
         self._in_body = True
         super().on_headers_complete()
 
@@ -107,7 +109,6 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _wait_for_client(self) -> None:
         if not self.cycle or self.cycle.response_complete:
-            self._head_bytes = 0
             self._receiving = self.loop.call_later(self.seconds, self._close, TOO_SLOW)
 
     def _stop_waiting(self) -> None:
@@ -118,8 +119,9 @@ class BoundedConnection(HttpToolsProtocol):
     def _close(self, answer: bytes) -> None:
         self._stop_waiting()
         if not self.transport.is_closing():
-            # To a refused body the answer has been given.
-            self.transport.write(b"" if self._in_body else answer)
+            # Not into an answer that is under way, nor after the one that has refused this body.
+            if not self._in_body and (not self.cycle or self.cycle.response_complete):
+                self.transport.write(answer)
             self.transport.close()
             self._watch_client()
 

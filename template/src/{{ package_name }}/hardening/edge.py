@@ -72,13 +72,8 @@ class Edge:
             log.exception("crashed")
             await self._refuse(exchange, "shield", CRASHED)
         finally:
-            # One that fails must not keep the others from running.
-            with ExitStack() as ends:
-                ends.callback(current.reset, token)
-                ends.callback(self._count, -counted)
-                ends.callback(self.access_log, exchange)
-                for release in exchange.on_end:
-                    ends.callback(release)
+            self._end(exchange, counted=counted)
+            current.reset(token)
 
     async def _answer(self, exchange: Exchange) -> None:
         for name, guard in self.guards:
@@ -121,6 +116,17 @@ class Edge:
         for header, value in message.get("headers", ()):
             if header.lower() == SESSION_HEADER and exchange.rpc_method == "initialize":
                 self.sessions.opened(exchange, value.decode("latin-1"))
+
+    def _end(self, exchange: Exchange, *, counted: bool) -> None:
+        try:
+            # One that fails keeps no other from running.
+            with ExitStack() as ends:
+                ends.callback(self._count, -counted)
+                ends.callback(self.access_log, exchange)
+                for release in exchange.on_end:
+                    ends.callback(release)
+        except Exception:
+            log.exception("crashed")
 
     def _count(self, change: int) -> None:
         self.running += change
