@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 from enum import IntEnum, StrEnum
+from inspect import currentframe
+from pathlib import Path
 from typing import Any
 
 import pytest
 from captured import calling
 
-from hardening.log_fields import FIELDS, admitted, cut
+from hardening import log_fields
+from hardening.log_fields import ALWAYS, FIELDS, admitted, cut
 from hardening.log_lines import Lines
+
+MODULES = sorted(Path(log_fields.__file__).parent.glob("*.py"))
 
 
 class Colour(StrEnum):
@@ -26,10 +32,27 @@ class Exit(IntEnum):
 
 def test_every_field_has_types_and_a_reason() -> None:
     """The table says of each field what it may hold and why it may be written."""
+    with calling():
+        line = Lines(()).make("info", "a text", {"city": 1}, ValueError(), currentframe())
+    assert line.keys() == ALWAYS.keys()
     for name, (types, reason) in FIELDS.items():
         assert name.isidentifier()
         assert types
         assert len(reason.split()) > 1
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.stem)
+def test_what_the_hardening_logs_gets_through(module: Path) -> None:
+    """Each text of ours is a literal and each field is in the table, so that no line of ours is cut."""
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "log"):
+            continue
+        (text,) = node.args
+        assert isinstance(text, ast.Constant), f"{module.name}:{node.lineno}: the text is no literal"
+        names = {keyword.arg for keyword in node.keywords}
+        assert names <= FIELDS.keys() | {"exc_info"}, f"{module.name}:{node.lineno}: add the field to log_fields.FIELDS"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The only fields a log line can have, with their types: what is not here is dropped and counted.
 
-No setting adds to this table, and no type in it holds a structure that a call could fill.
+No setting adds to these tables, and no type in it holds a structure that a call could fill.
 """
 
 from __future__ import annotations
@@ -18,6 +18,24 @@ FLAG: tuple[type, ...] = (bool,)
 EITHER: tuple[type, ...] = (int, str)
 TEXTS: tuple[type, ...] = (list, tuple)
 SETTINGS: tuple[type, ...] = (dict,)
+
+# What `log_lines` writes by itself, and why.
+ALWAYS: dict[str, str] = {
+    "ts": "when, in UTC, to the millisecond",
+    "level": "debug, info, warning, error or critical",
+    "msg": "what happened; a literal of the code that logs",
+    "request_id": "made here; the caller has it as X-Request-Id and as the reference of an error",
+    "trace_id": "of the W3C traceparent the caller sent, or made here",
+    "session_id": "hash of the session's id (legacy, stateful)",
+    "principal": "name of the key, or subject of the token",
+    "client_name": "what the client claims to be: not checked, 64 characters at most",
+    "probe": "whether a monitor asks",
+    "era": "modern or legacy",
+    "protocol_version": "version the client speaks",
+    "tool_name": "which tool; unknown where this server has none of that name",
+    "exception": "types and places of an exception and its causes",
+    "dropped_fields": "how many fields were left out because they are not in the table",
+}
 
 # name: (types, why it may be written). None is always accepted.
 FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
