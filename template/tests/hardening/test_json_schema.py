@@ -234,6 +234,13 @@ APART: list[tuple[Schema, Schema]] = [
     (STRING, {"$schema": "http://json-schema.org/draft-04/schema#"}),
     (STRING, {"$id": "https://schemas.example.com/b", "type": ["string", "null"]}),
     (STRING, {"anyOf": [STRING, {"$dynamicRef": "#a"}]}),
+    *(
+        ({"type": "integer", **foreign}, {"type": "number", **foreign})
+        for foreign in (
+            {"$schema": "http://json-schema.org/draft-04/schema#"},
+            {"$id": "https://schemas.example.com/b"},
+        )
+    ),
 ]
 
 # With each, a schema that would be within it if one read it kindly.
