@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from .context import current, printable, trace_id
 from .failures import failure_or_crash, protocol_error
+from .tracing import annotate
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
@@ -39,6 +40,7 @@ def observe(server: MCPServer[Any]) -> ServerMiddleware[Any]:
     async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         started = time.monotonic()
         _note_client(ctx)
+        annotate()
         code: int | None = None
         try:
             _refuse_cursor(ctx)

@@ -7,13 +7,14 @@ import os
 import socket
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import structlog
 import uvicorn
 import uvloop
 
-from . import configuration, logs
+from . import configuration, logs, tracing
 from .app import App
 from .connections import bounded
 from .database import Database, DatabaseUnavailableError
@@ -52,6 +53,8 @@ def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedS
         server = build(settings)
     except InvalidDeclarationError as invalid:
         _refuse("tools", str(invalid).split("\n"))
+    if tracing.wanted() and not find_spec("opentelemetry.sdk"):
+        _refuse("settings", [f"{tracing.ENDPOINTS[0]}: needs the extra: uv sync --extra otel"])
     if found := tool_problems(server.declared.values()):
         _refuse("tools", found)
     output = logs.configure(level=settings.log_level, fmt=settings.log_format)
@@ -123,6 +126,8 @@ class Running:
                 server.database = Database(server.hardening)
                 stack.push_async_callback(server.database.close)
                 await server.database.open()
+            if tracing.wanted():
+                stack.push_async_callback(tracing.stop, tracing.start(server.name, server.version, server.declared))
             running = cls(server)
             await stack.enter_async_context(running.app.run())
             yield running
