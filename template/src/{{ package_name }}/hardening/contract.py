@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 SettingsT = TypeVar("SettingsT", bound="HardeningSettings")
 
 
-def main(
-    arguments: Sequence[str], settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedServer]
-) -> int:
+def main(arguments: Sequence[str], settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedServer]) -> int:
     """Write, check or compare the published contract; 0 same, 4 differs."""
     parser = argparse.ArgumentParser(prog="schema", description=main.__doc__)
     parser.add_argument("action", choices=("write", "check", "diff"), help="what to do with schema/tools.json")
