@@ -231,7 +231,7 @@ class Upstream:
         pairs = [line.partition(":") for line in head[1:] if line]
         headers = {name.lower(): value.strip() for name, _, value in pairs}
         if self.hasty and path != "/readyz":
-            await self._plain(writer, b"401 Unauthorized")
+            await self._plain(writer, b"401 Unauthorized", pause=0.001)
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         self.seen.append(Seen(method, path, headers, len(body)))
         if path == "/readyz":
@@ -255,10 +255,13 @@ class Upstream:
             return False
         return True
 
-    async def _plain(self, writer: asyncio.StreamWriter, status: bytes) -> None:
+    async def _plain(self, writer: asyncio.StreamWriter, status: bytes, pause: float = 0) -> None:
+        """Answer in two parts, as ASGI servers do."""
         body = b"{}"
         writer.write(b"HTTP/1.1 " + status + b"\r\ncontent-type: application/json\r\n")
-        writer.write(b"content-length: %d\r\n\r\n%s" % (len(body), body))
+        writer.write(b"content-length: %d\r\n\r\n" % len(body))
+        await asyncio.sleep(pause)
+        writer.write(body)
         await writer.drain()
 
 

@@ -34,7 +34,8 @@ MANAGERS = {"apt", "apt-get", "dpkg", "pip", "pip3", "uv", "uvx", "gcc", "cc", "
 @pytest.fixture(scope="module")
 def image(engine: Engine, locked: Path) -> str:
     """The image, built as `make image` does."""
-    done, output = engine.build(locked, IMAGE, "--build-arg", "VERSION=1.2.3")
+    # Older builders find the labels of another version in their cache.
+    done, output = engine.build(locked, IMAGE, "--no-cache", "--build-arg", "VERSION=1.2.3")
     assert done, output
     return IMAGE
 
@@ -107,17 +108,18 @@ def test_it_stays_small(engine: Engine, image: str) -> None:
     assert len(whole["RootFS"]["Layers"]) - len(base["RootFS"]["Layers"]) <= LAYER_BUDGET
 
 
-def test_a_change_of_the_source_is_one_small_layer(engine: Engine, image: str, locked: Path, tmp_path: Path) -> None:
+def test_a_change_of_the_source_is_one_small_layer(engine: Engine, locked: Path, tmp_path: Path) -> None:
     """A release pushes the project again, not its dependencies."""
     changed = shutil.copytree(locked, tmp_path / "changed")
     with (changed / "src/weather_server/server.py").open("a", encoding="utf-8") as file:
         file.write("\n# changed\n")
-    done, output = engine.build(changed, "localhost/changed:test")
-    assert done, output
+    layers: list[list[str]] = []
+    for context, tag in ((locked, "localhost/before:test"), (changed, "localhost/after:test")):
+        done, output = engine.build(context, tag)
+        assert done, output
+        layers.append(engine.inspect(tag)["RootFS"]["Layers"])
 
-    before = engine.inspect(image)["RootFS"]["Layers"]
-    after = engine.inspect("localhost/changed:test")["RootFS"]["Layers"]
-
+    before, after = layers
     assert before[:-1] == after[:-1]
     assert before[-1] != after[-1]
 

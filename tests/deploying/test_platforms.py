@@ -9,6 +9,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from harness import files
 
 from .tools import run
 
@@ -120,15 +121,11 @@ def test_every_setting_that_is_named_exists(project: Path, known: set[str], file
 
 def test_nothing_follows_a_moving_tag(project: Path) -> None:
     """No file names an image without a tag, or by `latest`."""
-    files = [
-        path
-        for path in project.rglob("*")
-        if path.is_file() and ".git" not in path.parts and path.suffix not in {".md", ".py"}
-    ]
+    named_files = [project / name for name in files(project)]
     moving = []
-    for path in files:
+    for path in [path for path in named_files if path.suffix not in {".md", ".py"}]:
         text = path.read_text(encoding="utf-8")
-        named = re.findall(r"^\s*(?:image:|ARG \w+_IMAGE=|newTag:)\s*(.+)$", text, re.MULTILINE)
+        named = re.findall(r"^[ -]*(?:image: |ARG \w+_IMAGE=|newTag: )(\S+)$", text, re.MULTILINE)
         for name in named:
             image = re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", name.strip())
             tag = image if "newTag" in text and ":" not in image else image.partition("@")[0].rpartition(":")[2]
@@ -142,7 +139,7 @@ def test_nothing_follows_a_moving_tag(project: Path) -> None:
 def test_pulled_images_are_pinned_by_digest(project: Path) -> None:
     """The tag is for people; what is pulled is the digest."""
     text = (project / "Dockerfile").read_text() + (project / "compose.yaml").read_text()
-    named = re.findall(r"_IMAGE(?:=|:-)([^\s}]+)", text)
+    named = re.findall(r"(?:^ARG \w+_IMAGE=|_IMAGE:-)([^\s}]+)", text, re.MULTILINE)
     pulled = [image for image in named if not image.startswith("mcp-server:")]
 
     assert len(pulled) == 5
