@@ -126,7 +126,8 @@ def test_nothing_follows_a_moving_tag(project: Path) -> None:
     for path in [path for path in named_files if path.suffix not in {".md", ".py"}]:
         text = path.read_text(encoding="utf-8")
         named = re.findall(r"^[ -]*(?:image: |ARG \w+_IMAGE=|newTag: )(\S+)$", text, re.MULTILINE)
-        for name in named:
+        # What is only a variable is set by a workflow that insists on a digest.
+        for name in [name for name in named if not re.fullmatch(r"\$\w+", name)]:
             image = re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", name.strip())
             tag = image if "newTag" in text and ":" not in image else image.partition("@")[0].rpartition(":")[2]
             if not re.match(r"\d", tag) and tag != "dev":
