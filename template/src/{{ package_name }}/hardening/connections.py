@@ -97,10 +97,12 @@ class BoundedConnection(HttpToolsProtocol):
         super().resume_writing()
 
     def on_response_complete(self) -> None:
-        """Closing waits for the client to take everything; not for ever."""
+        """Closing waits for the client to take everything, and the rest of a body to come; not for ever."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch_client()
+        elif self._in_body and self._receiving is None:
+            self._wait_for_client()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; see `on_response_complete`."""

@@ -30,6 +30,7 @@ TOOL = "tool"
 BUDGET = "budget"
 STATE = "hardening.rate_limit"
 DISCOVER = "server/discover"
+IN_FLIGHT = "in_flight"
 SMALL_BODY_BYTES = 65_536
 
 
@@ -145,7 +146,9 @@ class RateLimits:
 
     def _settle(self, exchange: Exchange) -> None:
         if not _state(exchange).counted:
-            self.limiter.charge(self._claims(exchange))
+            # Over its own cap a caller uses up nothing that it shares with others either.
+            own = exchange.refused_by == IN_FLIGHT
+            self.limiter.charge([one for one in self._claims(exchange) if not (own and one.limit.anonymous)])
 
     def _claims(self, exchange: Exchange) -> tuple[Claim, ...]:
         principal = exchange.principal
