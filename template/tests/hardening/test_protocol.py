@@ -179,3 +179,12 @@ async def test_each_opening_has_a_line(wire: Wire, era: Era, tmp_path: Any) -> N
     assert lines[0]["client_name"] == "wire"
     if era == "legacy":
         assert lines[1]["error_code"] == -32602
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_an_unknown_method_is_not_given_back(wire: Wire, era: Era) -> None:
+    """-32601 says what is wrong and holds nothing that the caller wrote."""
+    reply = await wire.ask(era, "made/up-by-a-caller")
+
+    assert reply.error["code"] == -32601
+    assert b"made/up" not in reply.body

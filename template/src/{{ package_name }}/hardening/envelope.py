@@ -76,7 +76,7 @@ class Envelope:
             name = exchange.params.get("name")
             if method == "tools/call" and isinstance(name, str):
                 exchange.tool_name = name
-            collect({key: value for key, value in exchange.params.items() if key != "_meta"}, exchange.sensitive)
+            collect([value for key, value in exchange.params.items() if key != "_meta"], exchange.sensitive)
         return None
 
 

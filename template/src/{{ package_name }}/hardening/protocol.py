@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from mcp import MCPError
 from mcp.server.caching import CacheHint
-from mcp.types import INTERNAL_ERROR, INVALID_PARAMS
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
 from pydantic import ValidationError
 
 from .context import current, printable, trace_id
@@ -49,6 +49,9 @@ def observe(server: MCPServer[Any]) -> ServerMiddleware[Any]:
                 result["capabilities"] = await _truthful(server, result.get("capabilities") or {})
         except MCPError as error:
             code = error.error.code
+            if code == METHOD_NOT_FOUND:
+                # The SDK gives the name of the method back; it is whatever the caller has written.
+                raise MCPError(METHOD_NOT_FOUND, "Method not found") from None
             raise
         except ValidationError:
             code = INVALID_PARAMS

@@ -20,6 +20,7 @@ from .connections import bounded
 from .database import Database, DatabaseUnavailableError
 from .lint import problems as tool_problems
 from .shutdown import CLOSING_SECONDS, Server
+from .takeover import TakeOver
 from .tools import InvalidDeclarationError
 
 if TYPE_CHECKING:
@@ -60,8 +61,14 @@ def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedS
     output = logs.configure(level=settings.log_level, fmt=settings.log_format)
     output.know(word for tool in server.declared.values() for word in tool.words())
     listener = bind(settings)
+    taken = TakeOver(output)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(server, listener, output))
+        try:
+            runner.run(_run(server, listener, output, taken))
+        except DatabaseUnavailableError as unavailable:
+            taken.release()
+            _refuse("settings", [str(unavailable)])
+        taken.release()
         output.flush()
         # A thread that never returns must not keep the process: everything that matters is closed.
         os._exit(0)
@@ -80,14 +87,12 @@ def bind(settings: HardeningSettings) -> socket.socket:
     return listener
 
 
-async def _run(server: HardenedServer, listener: socket.socket, output: logs.Logs) -> None:
-    try:
-        async with Running.open(server) as running:
-            running.app.metrics.read(log_lines_dropped=lambda: output.dropped)
-            await running.serve(listener)
-            log.info("stopped")
-    except DatabaseUnavailableError as unavailable:
-        _refuse("settings", [str(unavailable)])
+async def _run(server: HardenedServer, listener: socket.socket, output: logs.Logs, taken: TakeOver) -> None:
+    taken.watch(asyncio.get_running_loop())
+    async with Running.open(server) as running:
+        running.app.metrics.read(log_lines_dropped=lambda: output.dropped)
+        await running.serve(listener)
+        log.info("stopped")
 
 
 class Running:

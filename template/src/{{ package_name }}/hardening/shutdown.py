@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import uvicorn
-from pydantic_core import to_json
 from sse_starlette.sse import AppStatus
 
 from .context import MCP_PATH
 from .errors import Answer
+from .logs import last_words
 
 if TYPE_CHECKING:
     from socket import socket
@@ -103,7 +103,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal module's form
         """Begin the drain; a second signal ends the process at once."""
         if self.drain.unready:
-            _last_words("second signal, exiting at once", [])
+            last_words("second signal, exiting at once")
             os._exit(SECOND_SIGNAL)
         self.drain.unready = True
         # A thread, so that the deadline holds even when the event loop does not run.
@@ -132,10 +132,5 @@ class Server(uvicorn.Server):
     def _watch(self) -> None:
         chain = self.settings.readiness_delay_seconds + self.settings.drain_timeout_seconds + CLOSING_SECONDS
         if not self.finished.wait(chain):
-            _last_words("drain: deadline passed, exiting", self.work.calls())
+            last_words("drain: deadline passed, exiting", calls=self.work.calls())
             os._exit(STUCK)
-
-
-def _last_words(message: str, calls: list[str]) -> None:
-    """Write one line past every queue and lock, since the process ends with it."""
-    os.write(2, to_json({"level": "error", "msg": message, "calls": calls}) + b"\n")
