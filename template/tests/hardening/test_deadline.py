@@ -43,10 +43,12 @@ class Stubborn:
 
     def __init__(self) -> None:
         self.told = 0
+        self.began = asyncio.Event()
         self.let_go = asyncio.Event()
 
     async def __call__(self) -> str:
         """Swallow every cancellation until the test lets go."""
+        self.began.set()
         while not self.let_go.is_set():
             try:
                 await self.let_go.wait()
@@ -84,13 +86,28 @@ async def test_the_deadline_cancels_the_work() -> None:
 
 async def test_work_that_ignores_its_end_is_answered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call whose code swallows the cancellation does not keep its caller waiting."""
-    monkeypatch.setattr(deadline, "CLEANUP_SECONDS", SOON)
+    monkeypatch.setattr(deadline, "LATE_SECONDS", SOON)
     work = Stubborn()
     started = time.monotonic()
 
     with pytest.raises(errors.Timeout):
         await Deadlines().run("one", SOON, work())
     assert time.monotonic() - started < 5
+    assert work.told == 1
+    work.let_go.set()
+
+
+async def test_a_caller_that_has_gone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ignores its end does not keep the place of a caller that went away."""
+    monkeypatch.setattr(deadline, "GONE_SECONDS", SOON)
+    work = Stubborn()
+    call = asyncio.create_task(Deadlines().run("one", LONG, work()))
+    await work.began.wait()
+    call.cancel()
+
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await call
     assert work.told == 1
     work.let_go.set()
 

@@ -33,7 +33,8 @@ IDLE_SECONDS = 300.0
 RETRY_SECONDS = 1.0
 
 # What says that the database is away, slow or unwilling, as opposed to a fault of this code.
-FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# The last is what the library says of itself when the server ends a connection between two statements.
+FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class DatabaseUnavailableError(Exception):

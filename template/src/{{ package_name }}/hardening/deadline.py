@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 Result = TypeVar("Result")
 
-# What a call that was ended may take to give back what it holds, before it is answered regardless.
-CLEANUP_SECONDS = 0.5
+# What a call that was ended may take to give back what it holds, before it is answered regardless:
+# at the deadline somebody waits for the answer, when the caller has gone away nobody does.
+LATE_SECONDS = 0.5
+GONE_SECONDS = 3.0
 RESTARTING = "The server is restarting. Call again; check first whether the call had an effect."
 
 
@@ -52,14 +54,16 @@ class Deadlines:
         task = asyncio.create_task(_outcome(work), name=name)
         deadline = asyncio.timeout(seconds)
         self.running[deadline] = name
+        patience = GONE_SECONDS
         try:
             async with deadline:
                 await asyncio.wait({task})
         except TimeoutError:
+            patience = LATE_SECONDS
             raise (errors.UpstreamUnavailable(RESTARTING) if self.stopping else errors.Timeout()) from None
         finally:
             del self.running[deadline]
-            await _end(task)
+            await _end(task, patience)
         returned, error = task.result()
         if isinstance(error, Exception):
             raise error
@@ -85,12 +89,12 @@ async def _outcome(work: Coroutine[Any, Any, Result]) -> tuple[Result | None, Ba
         return None, error
 
 
-async def _end(task: asyncio.Task[Any]) -> None:
+async def _end(task: asyncio.Task[Any], patience: float) -> None:
     if task.done():
         return
     task.cancel()
     # Shielded, because what has cancelled this call cancels every further wait in it too.
     with anyio.CancelScope(shield=True):
-        await asyncio.wait({task}, timeout=CLEANUP_SECONDS)
+        await asyncio.wait({task}, timeout=patience)
     if not task.done():
         log.error("call ignores its end", tool_name=task.get_name())

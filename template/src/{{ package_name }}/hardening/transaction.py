@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .call import Context
     from .database import Connection
 
+# What the library says on a connection that is gone.
+BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 UNCERTAIN = "The database went away while the change was saved. Check whether it was, then call again."
 
 
@@ -74,13 +76,15 @@ async def _transaction(ctx: Context[Any], taken: Connection) -> AsyncGenerator[N
         await taken.execute(f"SET LOCAL statement_timeout = {milliseconds}")
         yield
     except BaseException as error:
-        if isinstance(error, asyncpg.InterfaceError) and lost(taken):
-            raise UpstreamUnavailable from error
+        # Asked first, because undoing may cut it. On a connection that is there, it is used in a wrong way.
+        gone = isinstance(error, asyncpg.InternalClientError) or (isinstance(error, BROKEN) and lost(taken))
         await _undo(ctx, taken, transaction)
+        if gone:
+            raise UpstreamUnavailable from error
         raise
     try:
         await transaction.commit()
-    except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.PostgresConnectionError, *BROKEN) as error:
         raise UpstreamUnavailable(UNCERTAIN) from error
 
 
