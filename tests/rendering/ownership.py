@@ -23,6 +23,7 @@ YOURS = [
     "/docs/settings.md",
     "/fly.toml",
     "/railway.json",
+    "/renovate.json",
     "/schema/**",
     "/server.json",
     "/src/*/__init__.py",
@@ -35,6 +36,8 @@ YOURS = [
 
 OURS = [
     "/.dockerignore",
+    "/.github/scripts/**",
+    "/.github/secretlint.json",
     "/.github/workflows/*.yml",
     "/.gitignore",
     "/.pre-commit-config.yaml",
