@@ -52,6 +52,19 @@ def test_every_component_that_is_named_exists(page: str, project: Path) -> None:
     assert {name for pair in named for name in pair if name} <= there
 
 
+def test_every_verdict_of_the_probe_is_explained(page: str, project: Path) -> None:
+    """The first table has a row for each thing that the probe can say."""
+    probe = (project / "src/weather_server/hardening/probe.py").read_text("utf-8")
+    verdicts = re.search(r"class Verdict\(.+?\n\n((?:    [A-Z_]+ = \d\n)+)", probe, re.DOTALL)
+    assert verdicts
+    names = re.findall(r"([A-Z_]+) =", verdicts[1])
+    first = page[page.index("\n## First look") : page.index("\n## Alerts")]
+    explained = re.findall(r"^\| ([\w ,]+) \| ", first, re.MULTILINE)
+
+    said = {"HTTP alive, MCP dead" if name == "MCP_DEAD" else name.lower().replace("_", " ") for name in names}
+    assert said <= set(explained)
+
+
 def test_every_make_target_exists(page: str, project: Path) -> None:
     """Commands can be typed as they stand."""
     makefile = (project / "Makefile").read_text("utf-8")
