@@ -6,16 +6,23 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from harness import AWKWARD, SHORTEST
 
+from .projects import ANSWERS
 from .tools import find, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness import Template
 
-def test_hadolint_is_content(project: Path) -> None:
-    """No finding, the information level included."""
-    done = run(find("hadolint"), "--failure-threshold", "style", project / "Dockerfile")
+
+@pytest.mark.parametrize("answers", [ANSWERS, SHORTEST, AWKWARD], ids=["usual", "shortest", "awkward"])
+def test_hadolint_is_content(template: Template, answers: dict[str, object]) -> None:
+    """No finding, the information level included, whatever the answers were."""
+    file = template.render(answers) / "Dockerfile"
+
+    done = run(find("hadolint"), "--failure-threshold", "style", file)
 
     assert done.returncode == 0, done.stdout
 
