@@ -40,7 +40,7 @@ async def table(database_url: str, request: pytest.FixtureRequest) -> AsyncItera
     async with direct(database_url) as db:
         await db.execute(f"CREATE TABLE {name} (n int UNIQUE)")
         yield name
-        await db.execute(f"DROP TABLE {name}")
+        await db.execute(f"DROP TABLE {name}; DROP FUNCTION IF EXISTS wait_{name}")
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +87,32 @@ async def test_a_call_that_fails_leaves_nothing(
     assert kind(await wire.call(era, "write_then_fail", {"table": table})) == "internal"
     assert await rows(database_url, table) == 0
     assert whole(server)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_commit_that_is_cut_off_is_uncertain(wire: Wire, database_url: str, table: str, era: Era) -> None:
+    """When the database goes away during the commit, the caller is told to look before it calls again."""
+    async with direct(database_url) as db:
+        # Checked at the commit, and slow.
+        await db.execute(
+            f"CREATE FUNCTION wait_{table}() RETURNS trigger LANGUAGE plpgsql"
+            " AS 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END';"
+            f"CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED"
+            f" FOR EACH ROW EXECUTE FUNCTION wait_{table}()"
+        )
+        call = asyncio.create_task(wire.call(era, "query", insert(table)))
+
+        async def cut_off() -> bool:
+            return await db.fetchval(
+                "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE query LIKE 'COMMIT%' AND state = 'active' AND pid <> pg_backend_pid()"
+            )
+
+        await eventually(cut_off)
+        answer = await call
+
+    assert kind(answer) == "upstream_unavailable"
+    assert "Check whether it was, then call again." in answer.text
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -84,7 +84,7 @@ async def _transaction(ctx: Context[Any], taken: Connection) -> AsyncGenerator[N
         raise
     try:
         await transaction.commit()
-    except (OSError, asyncpg.PostgresConnectionError, *BROKEN) as error:
+    except (OSError, asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, *BROKEN) as error:
         raise UpstreamUnavailable(UNCERTAIN) from error
 
 
