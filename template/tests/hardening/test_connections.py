@@ -120,3 +120,21 @@ async def test_a_head_behind_a_running_call_is_bounded_too() -> None:
         writer.close()
 
     assert answer == b""
+
+
+async def test_the_rest_of_a_refused_body_goes_by() -> None:
+    """Whoever is refused while still sending can read why, and use the connection again."""
+    headers, _ = request("modern", "tools/list")
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with live() as server:
+        reader, writer = await connect(server)
+        writer.write(START + f"{head}content-length: 300000\r\n\r\n".encode() + b"a" * 1000)
+        refused = await asyncio.wait_for(reader.readuntil(b"}}}"), SECONDS)
+        writer.write(b"a" * 299_000)
+        await writer.drain()
+        writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        after = await asyncio.wait_for(reader.readuntil(b'"live"}'), SECONDS)
+        writer.close()
+
+    assert refused.startswith(b"HTTP/1.1 401 ")
+    assert after.startswith(b"HTTP/1.1 200 ")

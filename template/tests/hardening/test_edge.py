@@ -116,6 +116,19 @@ async def test_a_crash_in_the_middle_of_an_answer_cuts_it(server: Live, wire: Wi
     assert (await wire.ask(era, "tools/list")).status == 200
 
 
+async def test_nothing_is_sent_into_an_answer_that_has_begun(server: Live) -> None:
+    """Not even a refusal: the client would read it as a part of what it asked for."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    edge = Edge((), half_an_answer, AccessLog(), Sessions(server.settings))
+    await edge({"type": "http", "method": "POST", "path": "/mcp", "headers": []}, nothing, send)
+
+    assert [message.get("body") for message in sent] == [None, b'{"half":']
+
+
 @both_eras
 async def test_a_release_that_fails_keeps_no_other_from_running(server: Live, wire: Wire, era: Era) -> None:
     """Each of them runs, and the drain does not wait for an exchange that is over."""

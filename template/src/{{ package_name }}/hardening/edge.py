@@ -92,7 +92,7 @@ class Edge:
         headers, body = answer.render(exchange.request_id, exchange.rpc_id)
         headers += exchange.response_headers
         await exchange.send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await exchange.send({"type": "http.response.body", "body": b"" if exchange.method == "HEAD" else body})
+        await exchange.send({"type": "http.response.body", "body": body})
 
     def _watched(self, exchange: Exchange) -> Send:
         send = exchange.send
