@@ -17,7 +17,7 @@ from live import PROBE_KEY, Live, live
 from wire import Wire
 
 from hardening.database import Database
-from hardening.dev import EmbeddedPostgres
+from hardening.embedded_postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

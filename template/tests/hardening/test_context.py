@@ -54,6 +54,14 @@ def test_each_request_has_ids_of_its_own() -> None:
     assert all(len(one) == 16 for one in ids)
 
 
+def test_whitespace_around_a_value_is_no_part_of_it() -> None:
+    """A client that pads a value is not told that header and body differ (RFC 9110, section 5.5)."""
+    padded = exchange((b"mcp-protocol-version", b" 2026-07-28 \t"), (b"mcp-method", b"tools/list  "))
+
+    assert padded.protocol_version == MODERN
+    assert dict(padded.scope["headers"])[b"mcp-method"] == b"tools/list"
+
+
 def test_repeated_headers_are_joined() -> None:
     """No layer can be shown another value of a header than the next one."""
     one = exchange((b"host", b"good"), (b"host", b"bad"))

@@ -95,13 +95,15 @@ async def test_no_notification_is_promised_that_cannot_come(era: Era) -> None:
 
 @pytest.mark.parametrize("era", ERAS)
 async def test_every_listing_can_be_asked_for(wire: Wire, empty_wire: Wire, era: Era) -> None:
-    """What is declared can be listed, on one page, and an empty list is a list."""
+    """What is advertised can be listed, on one page, and an empty list of tools is a list."""
     for method in LISTINGS:
         key = {"templates/list": "resourceTemplates"}.get(method.partition("/")[2], method.partition("/")[0])
-        full, none = await wire.ask(era, method), await empty_wire.ask(era, method)
+        full = await wire.ask(era, method)
         assert full.result[key]
-        assert none.result[key] == []
         assert "nextCursor" not in full.result
+
+    none = await empty_wire.ask(era, "tools/list")
+    assert none.result["tools"] == []
 
 
 async def test_tools_are_listed_in_one_order(wire: Wire) -> None:
@@ -188,3 +190,14 @@ async def test_an_unknown_method_is_not_given_back(wire: Wire, era: Era) -> None
 
     assert reply.error["code"] == -32601
     assert b"made/up" not in reply.body
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("method", ["prompts/list", "resources/list", "resources/templates/list"])
+async def test_what_is_not_advertised_is_not_served(era: Era, method: str) -> None:
+    """A server without prompts and resources has no such methods."""
+    with Live(settings_from(ENVIRONMENT), bare) as running:
+        async with Wire(running.url, KEY) as wire:
+            reply = await wire.ask(era, method)
+
+    assert reply.error["code"] == -32601

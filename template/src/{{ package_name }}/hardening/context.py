@@ -115,6 +115,8 @@ current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 def open_exchange(scope: Scope, receive: Receive, send: Send) -> Exchange:
     """Make the exchange of one HTTP request; nothing in it is trusted yet."""
+    # Whitespace around a value is no part of it (RFC 9110, section 5.5), and the parser leaves it at the end.
+    scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         # A repeated header is joined, so that no layer can be shown another value than the next.

