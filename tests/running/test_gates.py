@@ -1,0 +1,179 @@
+"""Gates 1 and 2 of a project's CI, on the project as it comes out and with one fault planted in each."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from harness import git
+from harness import run as command
+from workflow import Run, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness import Template
+
+PROTOCOL = "Gate 1: start the server and probe it in both eras"
+CONTRACT = "Gate 2: compare the contract with what was published"
+TOOL = "src/weather_server/tools/countdown.py"
+TOOLS = "src/weather_server/tools/__init__.py"
+SERVER = "src/weather_server/server.py"
+HARDENING = "src/weather_server/hardening"
+PROMPT = """server = harden(settings, tools=TOOLS, instructions=INSTRUCTIONS)
+
+    @server.prompt()
+    def ask() -> str:
+        return "Ask."
+
+    return server
+    return harden("""
+CRASH = """server = harden(settings, tools=TOOLS, instructions=INSTRUCTIONS)
+
+    async def crash(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    server.list_tools = crash
+    return server
+    return harden("""
+
+
+@pytest.fixture(scope="module")
+def prepared(template: Template) -> Path:
+    """A project that needs no database, set up; it is shared, so nobody changes it."""
+    return template.prepared({"database": "none"})
+
+
+@pytest.fixture
+def work(prepared: Path, tmp_path: Path) -> Path:
+    """A copy to plant a fault in, with the commit that it is compared with."""
+    copy = tmp_path / "work"
+    shutil.copytree(prepared, copy, ignore=shutil.ignore_patterns(".venv"))
+    return copy
+
+
+def change(work: Path, path: str, old: str, new: str) -> None:
+    """Replace a text that has to be there."""
+    file = work / path
+    text = file.read_text("utf-8")
+    assert old in text, text
+    file.write_text(text.replace(old, new, 1), "utf-8")
+
+
+def gates(work: Path, prepared: Path, scratch: Path, *only: str) -> Run:
+    """Run the steps of the job that call the gates, with the environment that was set up once."""
+    file = work / ".github/workflows/ci.yml"
+    job = load(file)["jobs"]["gates"]
+    steps = [step for step in job["steps"] if step["name"].startswith(only)]
+    assert len(steps) == len(only)
+    scratch.mkdir(exist_ok=True)
+    environment = {
+        "PYTHONPATH": str(work / "src"),
+        "UV_NO_SYNC": "1",
+        "UV_PROJECT_ENVIRONMENT": str(prepared / ".venv"),
+    }
+    base = git("rev-parse", "HEAD", cwd=work).strip()
+    started = Run(file, "gates", work, scratch, (), {"github.event.before": base}, environment)
+    for number, step in enumerate(steps):
+        done = started.execute(step, {**environment, **started.fill(step.get("env", {}))}, number)
+        started.steps[step["name"]] = done
+        started.summary += (scratch / f"summary-{number}").read_text("utf-8")
+    return started
+
+
+def raise_version(work: Path) -> None:
+    """Raise it, and install it, which is what `uv run` does where it may sync."""
+    change(work, "pyproject.toml", 'version = "0.1.0"', 'version = "0.2.0"')
+    metadata = work / "src/weather_server-0.2.0.dist-info/METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: weather-server\nVersion: 0.2.0\n", "utf-8")
+
+
+def publish(work: Path, prepared: Path) -> None:
+    """Do what the author does after a change of the contract: `make schema`."""
+    python = prepared / ".venv/bin/python"
+    command(python, "-m", "weather_server", "schema", "write", cwd=work, env={"PYTHONPATH": str(work / "src")})
+
+
+def test_a_project_passes(work: Path, prepared: Path, tmp_path: Path) -> None:
+    """Both gates let a pristine project through, and say what they looked at."""
+    done = gates(work, prepared, tmp_path, PROTOCOL, CONTRACT)
+
+    assert done.failed == [], done.said
+    assert "both eras answer, a wrong key is refused, SIGTERM drains" in done.said
+    assert "No tool has changed" in done.summary
+
+
+CONTRACT_FAULTS = {
+    "a tool is renamed": (
+        [
+            (TOOL, "async def countdown(", "async def count_to_zero("),
+            (TOOLS, "import countdown", "import count_to_zero as countdown"),
+        ],
+        "gone; renamed to",
+        True,
+    ),
+    "an argument becomes required": ([(TOOL, "] = 0.5", "]")], "step_seconds", True),
+    "a description is changed": ([(TOOL, "Count down in steps", "Ask nobody, count")], "description", False),
+    "a capability is added": ([(SERVER, "return harden(", PROMPT)], "capabilities", False),
+}
+
+
+@pytest.mark.parametrize("fault", CONTRACT_FAULTS)
+def test_a_changed_contract_is_found(work: Path, prepared: Path, tmp_path: Path, fault: str) -> None:
+    """Unreviewed, it fails; reviewed, a reviewer reads it in the summary, and breaking needs a new version."""
+    changes, words, breaks = CONTRACT_FAULTS[fault]
+    for planted in changes:
+        change(work, *planted)
+
+    unreviewed = gates(work, prepared, tmp_path / "unreviewed", CONTRACT)
+    publish(work, prepared)
+    reviewed = gates(work, prepared, tmp_path / "reviewed", CONTRACT)
+
+    assert unreviewed.failed == [CONTRACT]
+    assert words in unreviewed.said
+    assert "::error::Gate 2, contract: run make schema" in unreviewed.said
+    assert words in reviewed.summary
+    assert reviewed.failed == ([CONTRACT] if breaks else []), reviewed.said
+    if breaks:
+        assert "::error::Gate 2, contract: a change breaks clients: raise the version" in reviewed.said
+        raise_version(work)
+        raised = gates(work, prepared, tmp_path / "raised", CONTRACT)
+        assert raised.failed == [], raised.said
+
+
+PROTOCOL_FAULTS = {
+    "the running server differs from what is published": (
+        (TOOL, "Count down in steps", "Ask nobody, count"),
+        "the running server does not offer what schema/tools.json says",
+    ),
+    "the handler of lists crashes": ((SERVER, "return harden(", CRASH), "does not speak the protocol"),
+    "no tool is left": ((TOOLS, "TOOLS = (countdown,)", "TOOLS = ()"), "capabilities lack tools"),
+    "any key is accepted": (
+        (f"{HARDENING}/api_keys.py", "if compare_digest(key.digest, digest):", "if key:"),
+        "a wrong key should be refused",
+    ),
+    "it never gets ready": (
+        (SERVER, "return harden(", "__import__('time').sleep(60)\n    return harden("),
+        "the server was not ready within 2 seconds",
+    ),
+    "it ends while it starts": ((SERVER, "return harden(", "raise SystemExit(3)\n    return harden("), "ended while"),
+}
+
+
+@pytest.mark.parametrize("fault", PROTOCOL_FAULTS)
+def test_a_server_that_does_not_serve_is_found(
+    work: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """The first gate names what is wrong, and shows the end of the server's log."""
+    planted, words = PROTOCOL_FAULTS[fault]
+    change(work, *planted)
+    if "never" in fault:
+        monkeypatch.setenv("GATE_START_SECONDS", "2")
+
+    done = gates(work, prepared, tmp_path, PROTOCOL)
+
+    assert done.failed == [PROTOCOL], done.said
+    assert words in done.said
+    assert "The last lines of the server's log:" in done.said
