@@ -228,7 +228,9 @@ async def flood_of(server: Live, first: int, count: int) -> int:
 
 async def test_memory_is_bounded_whatever_addresses_come() -> None:
     """Ten thousand addresses through the guards take no more than the first three thousand did."""
-    limits = RateLimits(settings_from(ENVIRONMENT | {"MCP_RATE_MAX_KEYS": "1024"}))
+    # A bucket that fills slowly is not forgotten by itself.
+    slow = {"MCP_RATE_ADDRESS_PER_MINUTE": "1", "MCP_RATE_ADDRESS_BURST": "1", "MCP_RATE_MAX_KEYS": "1024"}
+    limits = RateLimits(settings_from(ENVIRONMENT | slow))
     guards = (AddressGuard(1), limits.address)
 
     async def flood(first: int, count: int) -> None:
