@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 import yaml
+from dev_server import free_port
 from harness import git, tool
 from harness import run as command
 from node import NODE, NPM, package
 from workflow import Run, load
 
+from .containers import PYTHON_IMAGE
 from .platform_stand_in import Platform, Version
 from .tools import PROBE_KEY, find, run
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness import Template
+
+    from .containers import Engine
 
 ANSWERS = {"database": "none", "repository_url": "https://github.com/example/weather-server"}
 TARGETS = ["kubernetes", "fly", "railway"]
@@ -523,3 +527,28 @@ def test_a_committed_credential_is_found(work: Path, tmp_path: Path) -> None:
     assert clean.failed == [], clean.said
     assert found.failed == ["Look for credentials in what is committed"]
     assert ".npmrc" in found.said
+
+
+# --- The image ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_image_is_started_and_stopped(engine: Engine, locked: Path, tmp_path: Path) -> None:
+    """Refused unconfigured, answering with a read-only root, drained; an image that starts anyway is found."""
+    built, output = engine.build(locked, "localhost/gate:1")
+    assert built, output
+    engine.image("localhost/gate:2", lambda folder: (folder / "x").touch(), of=PYTHON_IMAGE)
+    file = locked / ".github/workflows/ci.yml"
+    (step,) = (step for step in load(file)["jobs"]["image"]["steps"] if step["name"] == "Start, probe, stop")
+
+    def boot(image: str) -> tuple[str, str]:
+        environment = {**engine.env, "ENGINE": engine.podman, "IMAGE": image, "IMAGE_CHECK_PORT": str(free_port())}
+        done = Run(file, "image", locked, tmp_path).execute(step, environment, 0)
+        return done.outcome, done.said
+
+    outcome, said = boot("localhost/gate:1")
+    assert outcome == "success", said
+    assert "Image: refuses to start unconfigured, answers, drains." in said
+    outcome, said = boot("localhost/gate:2")
+    assert outcome == "failure"
+    assert "::error::Image: without settings it should refuse to start with exit code 78" in said

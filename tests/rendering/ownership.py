@@ -48,6 +48,7 @@ OURS = [
     "/deploy/grafana/**",
     "/deploy/kubernetes/base/**",
     "/deploy/kubernetes/components/**",
+    "/deploy/kubernetes/probe/**",
     "/deploy/nginx/**",
     "/deploy/prometheus/**",
     "/docs/operations.md",

@@ -149,7 +149,7 @@ PROTOCOL_FAULTS = {
         "the running server does not offer what schema/tools.json says",
     ),
     "the handler of lists crashes": ((SERVER, "return harden(", CRASH), "does not speak the protocol"),
-    "no tool is left": ((TOOLS, "TOOLS = (countdown,)", "TOOLS = ()"), "capabilities lack tools"),
+    "no tool is left": ((TOOLS, "TOOLS = (countdown,)", "TOOLS = ()"), "the list is empty"),
     "any key is accepted": (
         (f"{HARDENING}/api_keys.py", "if compare_digest(key.digest, digest):", "if key:"),
         "a wrong key should be refused",

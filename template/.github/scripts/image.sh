@@ -37,7 +37,7 @@ run --detach "${options[@]}" "$image" > /dev/null
 python3 src/*/hardening/probe.py "http://127.0.0.1:$port/mcp" --wait 60 --schema schema/tools.json ||
   fail "it does not answer as the contract says"
 
-"$engine" stop --time 60 "$name" > /dev/null
+"$engine" stop -t 60 "$name" > /dev/null
 code=$("$engine" inspect --format '{{.State.ExitCode}}' "$name")
 [ "$code" -eq 0 ] || fail "it should end with 0 after SIGTERM, and ended with $code"
 echo "Image: refuses to start unconfigured, answers, drains."

@@ -1,0 +1,73 @@
+"""The probe that runs in another cluster: accepted there, restricted, and its command looks for real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import kubernetes_validate
+import pytest
+
+from .kubernetes import Manifest, build, of_kind, restricted
+from .servers import Server, install
+from .tools import PROBE_KEY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness import Template
+
+
+@pytest.fixture(scope="module")
+def job(project: Path) -> Manifest:
+    """The CronJob, as kustomize builds it."""
+    return of_kind(build(project / "deploy/kubernetes/probe"), "CronJob")
+
+
+@pytest.mark.parametrize("version", ["1.33", "1.37"])
+def test_it_is_accepted(job: Manifest, version: str) -> None:
+    """Every field is one of the API's, and the pod fits the restricted profile."""
+    kubernetes_validate.validate(job, version, strict=True)
+
+    assert restricted(job["spec"]["jobTemplate"]["spec"]["template"]["spec"]) == []
+
+
+def test_a_look_ends_before_the_next(job: Manifest) -> None:
+    """Every minute, one look, without a second try that would make the alert late."""
+    spec = job["spec"]
+
+    assert spec["schedule"] == "* * * * *"
+    assert spec["concurrencyPolicy"] == "Replace"
+    assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 60
+    assert spec["jobTemplate"]["spec"]["backoffLimit"] == 0
+
+
+@pytest.mark.parametrize(("key", "code", "verdict"), [(PROBE_KEY, 0, "healthy"), ("wrong", 3, "auth_refused")])
+async def test_the_command_looks(  # noqa: PLR0913, PLR0917 - fixtures
+    job: Manifest, template: Template, tmp_path: Path, key: str, code: int, verdict: str
+) -> None:
+    """The command finds the probe in the image, asks the server, and ends as the probe does."""
+    project = template.project({"database": "none"}, tmp_path / "project")
+    install(project)
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    python, option, code_text = container["command"]
+    assert (python, option) == ("python", "-c")
+    assert "/app/project/*/" in code_text
+
+    async with Server(project, proxy="http://127.0.0.1", MCP_TRUSTED_PROXY_HOPS="0") as server:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", code_text.replace("/app/project", str(project / "site"))],
+            env={**os.environ, "MCP_PROBE_URL": f"http://{server.address}/mcp", "MCP_PROBE_KEY": key},
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+
+    assert done.returncode == code, done.stdout + done.stderr
+    assert json.loads(done.stdout)["verdict"] == verdict
