@@ -182,6 +182,7 @@ class Upstream:
     answer: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
     seen: list[Seen] = field(default_factory=list[Seen])
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    connections: int = 0
     checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 
     async def __aenter__(self) -> Self:
@@ -214,6 +215,7 @@ class Upstream:
         task = asyncio.current_task()
         assert task
         self.tasks.add(task)
+        self.connections += 1
         try:
             while await self._request(reader, writer):
                 pass
