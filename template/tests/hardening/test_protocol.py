@@ -124,6 +124,13 @@ async def test_listings_say_how_long_they_hold(wire: Wire, method: str) -> None:
     assert result["resultType"] == "complete"
 
 
+async def test_what_is_read_says_how_long_it_holds(wire: Wire) -> None:
+    """A resource is fresh when it is read and nobody else's (2026-07-28, Caching)."""
+    result = (await wire.ask("modern", "resources/read", {"uri": "sample://text"})).result
+
+    assert (result["ttlMs"], result["cacheScope"]) == (0, "private")
+
+
 async def test_discovery_names_what_is_spoken(wire: Wire) -> None:
     """A client learns the versions, the name and the instructions without a handshake."""
     result = (await wire.ask("modern", "server/discover")).result

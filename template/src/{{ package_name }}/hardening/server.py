@@ -6,7 +6,7 @@ Nothing that the author's code raises leaves here as it is, in either era.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from mcp import MCPError
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from .settings import HardeningSettings
 
 log = structlog.get_logger()
+
+Completer = TypeVar("Completer", bound="Callable[..., Coroutine[Any, Any, Any]]")
 
 NOBODY = Principal("none", "in process")
 
@@ -168,11 +170,12 @@ class HardenedServer(MCPServer[None]):
         """
         return await self._guarded("resource", super().read_resource(uri, context))
 
-    def completion(self) -> Any:
+    # As in the SDK, but that the decorator's parameter has no name.
+    def completion(self) -> Callable[[Completer], Completer]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Register what completes arguments; it runs inside the boundary too."""
         register: Callable[[Any], Any] = super().completion()
 
-        def decorator(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        def decorator(function: Completer) -> Completer:
             async def guarded(*arguments: Any) -> Any:
                 return await self._guarded("completion", function(*arguments))
 
