@@ -255,7 +255,7 @@ class Upstream:
                 with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                     await task
             return False
-        return True
+        return headers.get("connection") != "close"
 
     async def _plain(self, writer: asyncio.StreamWriter, status: bytes, pause: float = 0) -> None:
         """Answer in two parts, as ASGI servers do."""
