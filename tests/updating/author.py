@@ -132,7 +132,9 @@ def _owner(name: str) -> str:
     return "yours" if name in ADDED else (owners(name) or ["yours"])[0]
 
 
-def update(project: Path, to: str = NEXT_RELEASE, data: Answers | None = None, context_lines: int = 100_000) -> None:
+def update(
+    project: Path, to: str | copier.VcsRef = NEXT_RELEASE, data: Answers | None = None, context_lines: int = 100_000
+) -> None:
     """Run the update that `make update` runs; never with trust."""
     copier.run_update(
         project,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import copier
 import pytest
 import yaml
 from harness import NEXT_RELEASE, ROOT, git, run, tool
@@ -82,8 +83,8 @@ def test_an_answer_is_changed_by_the_command(project: Project) -> None:
     answers.write_text(answers.read_text("utf-8").replace("license: MIT", "license: Proprietary"), "utf-8")
     commit(by_hand, "Edit the answers")
 
-    update(by_hand, ":current:")
-    update(by_command, ":current:", {"license": "Proprietary"})
+    update(by_hand, copier.VcsRef.CURRENT)
+    update(by_command, copier.VcsRef.CURRENT, {"license": "Proprietary"})
 
     assert 'license = "MIT"' in (by_hand / "pyproject.toml").read_text("utf-8")
     assert 'license = "LicenseRef-Proprietary"' in (by_command / "pyproject.toml").read_text("utf-8")
@@ -101,7 +102,7 @@ def test_a_package_can_be_renamed(template: Template, project: Project) -> None:
     fresh = template.render({"package_name": "climate"})
     assert "cp -r src/old_name/. src/new_name/ && rm -r src/old_name" in DOCUMENTED
     assert contents(renamed, "ours", "shared") == contents(fresh, "ours", "shared")
-    assert contents(renamed, "yours").keys() | {"renovate.json"} == contents(fresh, "yours").keys()
+    assert contents(renamed, "yours").keys() <= contents(fresh, "yours").keys()
 
 
 @pytest.mark.slow
@@ -140,6 +141,22 @@ def test_a_conflict_is_told_and_can_be_undone(project: Project) -> None:
     run("bash", "-c", undo, cwd=edited)
     assert git("status", "--porcelain", cwd=edited) == ""
     assert recorded(edited)["_commit"] == "v1.0.0"
+
+
+@pytest.mark.slow
+def test_a_deleted_file_comes_back_by_command(project: Project) -> None:
+    """An update leaves it away; the documented command brings that file and nothing else."""
+    name = "src/weather_server/hardening/envelope.py"
+    poorer = project(LAST)
+    (poorer / name).unlink()
+    (poorer / "ruff.toml").write_text("# mine\n", "utf-8")
+    commit(poorer, "Delete a file of the template, edit another")
+
+    restore = "copier recopy --defaults --overwrite --vcs-ref=:current: --exclude '*' --exclude '!/path/to/file'"
+    assert restore in DOCUMENTED
+    run("bash", "-c", restore.replace("path/to/file", name), cwd=poorer)
+
+    assert git("status", "--porcelain", "--untracked-files=all", cwd=poorer) == f"?? {name}\n"
 
 
 @pytest.mark.slow
