@@ -133,6 +133,9 @@ def test_deployments_do_not_overlap(prepared: Path, target: str) -> None:
 @pytest.fixture
 def work(prepared: Path, tmp_path: Path) -> Path:
     """What a runner has checked out: the project without its environment."""
+    # What the scripts call, beside the platform's own command.
+    for name in ("curl", "jq"):
+        find(name)
     copy = tmp_path / "work"
     shutil.copytree(prepared, copy, ignore=shutil.ignore_patterns(".venv"))
     return copy

