@@ -65,7 +65,7 @@ async def test_progress_increases(asked: Exchange) -> None:
     """A value that does not increase is dropped, and so is one that is no number (2026-07-28, Progress)."""
     sdk = Sdk()
     ctx = call(sdk)
-    for value in (1.0, 1.0, 0.5, float("nan"), 10.0, 9.0):
+    for value in (float("nan"), 1.0, 1.0, 0.5, float("nan"), 10.0, 9.0):
         await ctx.report_progress(value, 1.0)
 
     assert sdk.sent == [1.0, 10.0]
@@ -83,6 +83,16 @@ async def test_progress_is_throttled_except_for_the_last(asked: Exchange) -> Non
     assert sdk.sent[-1] == 1000
     assert len(sdk.sent) < 50
     assert asked.notifications_sent == len(sdk.sent)
+
+
+async def test_nobody_is_told_who_did_not_ask() -> None:
+    """Without a progress token nothing is sent and nothing is counted."""
+    sdk = Sdk()
+    with captured.calling() as exchange:
+        await call(sdk).report_progress(1, 1)
+
+    assert sdk.sent == []
+    assert exchange.notifications_sent == 0
 
 
 async def test_no_progress_after_the_end(asked: Exchange) -> None:

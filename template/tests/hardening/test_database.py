@@ -27,7 +27,7 @@ from hardening.failures import ERROR_META_KEY
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from hardening.dev import EmbeddedPostgres
+    from hardening.embedded_postgres import EmbeddedPostgres
 
 RETRYABLE = {"busy", "timeout", "upstream_unavailable"}
 

@@ -11,7 +11,7 @@ from wire import ERAS, Era, Wire, opening, request
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator
 
-ROUTES = ("/mcp", "/metrics", "/.well-known/oauth-protected-resource/mcp", "/nothing")
+ROUTES = ("/mcp", "/.well-known/oauth-protected-resource/mcp", "/nothing")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer
 
 from hardening import errors
 from hardening.results import Results
@@ -53,6 +53,17 @@ class Place:
     height: float
 
 
+class Written(BaseModel):
+    """A model that writes a number as text."""
+
+    number: int
+
+    @field_serializer("number")
+    def as_text(self, number: int) -> str:
+        """Write it in words of its own."""
+        return str(number)
+
+
 EXAMPLES: list[tuple[Any, Any]] = [
     (int, 5),
     (str, "text"),
@@ -66,6 +77,7 @@ EXAMPLES: list[tuple[Any, Any]] = [
     (Part, Part(identifier=1)),
     (list[Part], [Part(identifier=1)]),
     (Place, Place("hill", 3.5)),
+    (Written, Written(number=5)),
     (Part | Place, Place("hill", 3.5)),
     (int | None, None),
     (Any, {"a": [1, None]}),

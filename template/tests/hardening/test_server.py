@@ -251,6 +251,8 @@ async def test_a_call_that_fails_says_so_and_hurts_nobody(wire: Wire, name: str,
     assert told(answer)["kind"] == kind
     assert SENTINEL not in answer.body.decode()
     assert SENTINEL not in str(answer.headers)
+    # What the exception says beside the value.
+    assert "secret detail" not in answer.body.decode()
     assert beside.text == "well"
     assert not (await wire.call(era, "who")).result["isError"]
 

@@ -62,7 +62,7 @@ class App:
         # The order of the stack; every request passes it from top to bottom.
         guards: tuple[tuple[str, Guard], ...] = (
             # A foreign page must learn nothing, not even that authentication is missing.
-            ("host", HostGuard(settings, any_host=frozenset({LIVE_PATH, READY_PATH}))),
+            ("host", HostGuard(settings, any_host=frozenset({LIVE_PATH, READY_PATH, METRICS_PATH}))),
             # The platform has no credential, and its questions are no load.
             ("health", HealthGuard(self.drain, server.database.ping if server.database else None)),
             # Costs nothing to check and keeps what is not a request away from everything below.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 # JSON has neither NaN nor infinity (RFC 8259, section 6).
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class InvalidDeclarationError(Exception):
@@ -57,7 +57,7 @@ class Arguments:
         optional = {name for name, one in parameters.items() if one.default is not inspect.Parameter.empty}
         fields = {name: NotRequired[hints[name]] if name in optional else hints[name] for name in parameters}
         model: Any = TypedDict(tool, fields)  # type: ignore[misc] - the fields are known at start only
-        model.__pydantic_config__ = STRICT
+        model.__pydantic_config__ = CLOSED
         self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(model)
         self.schema = self._adapter.json_schema(schema_generator=PlainSchema)
         self.schema.pop("title", None)
@@ -73,7 +73,7 @@ class Arguments:
             InvalidArguments: They do not fit the schema.
         """
         try:
-            # Strict once more, because a model inside the arguments has settings of its own.
+            # Strict here, and not in the settings, because a model inside the arguments has settings of its own.
             return self._adapter.validate_json(to_json(_whole(dict(arguments))), strict=True)
         except ValidationError as invalid:
             raise invalid_arguments(invalid, self.names) from None

@@ -30,7 +30,7 @@ class HostGuard:
 
     Args:
         settings: Public URL, further hosts and origins.
-        any_host: Paths that are answered under every Host: a kubelet asks by the pod's address.
+        any_host: Paths that are answered under every Host: a kubelet and Prometheus ask by the pod's address.
     """
 
     def __init__(self, settings: HardeningSettings, any_host: frozenset[str] = frozenset()) -> None:

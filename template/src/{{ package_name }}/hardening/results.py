@@ -55,7 +55,7 @@ class Results:
         # Read back, because a model that was filled without validation dumps without complaint.
         # By names and without computed fields: aliases may differ in the two directions.
         written = self._adapter.dump_json(returned, by_alias=False, round_trip=True)
-        self._adapter.validate_json(written, strict=True, by_alias=False, by_name=True)
+        self._adapter.validate_json(written, by_alias=False, by_name=True)
         content = from_json(dumped, allow_inf_nan=False)
         text = content if isinstance(content, str) else dumped.decode()
         return CallToolResult(
