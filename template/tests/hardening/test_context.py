@@ -138,6 +138,18 @@ async def test_the_trace_of_the_caller_goes_on(wire: Wire, tmp_path: Path, era: 
 
 
 @pytest.mark.parametrize("era", ERAS)
+async def test_what_a_monitor_does_is_marked(wire: Wire, tmp_path: Path, era: Era) -> None:
+    """Its lines can be left out of a count of real calls; the name is only claimed, and opens nothing."""
+    marked: list[bool] = []
+    for number, name in enumerate(("AliveMCP", "alivemcp/2", "claude")):
+        meta = {"_meta": {"io.modelcontextprotocol/clientInfo": {"name": name, "version": "1"}}}
+        params, headers = (meta, {}) if era == "modern" else ({}, {"user-agent": name})
+        marked.append((await logged(tmp_path / str(number), wire, era, params, **headers))["probe"])
+
+    assert marked == [True, True, False]
+
+
+@pytest.mark.parametrize("era", ERAS)
 async def test_the_name_a_client_gives_itself_is_kept(wire: Wire, tmp_path: Path, era: Era) -> None:
     """The opening line names the client, from the message of its era, bounded and printable."""
     method, params = opening(era)

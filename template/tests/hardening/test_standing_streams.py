@@ -114,3 +114,13 @@ async def test_an_answer_that_is_complete_gets_no_second_end() -> None:
     await StandingStreams(protocol)({"method": "GET"}, send, send)  # type: ignore[arg-type] - nothing is received
 
     assert len(sent) == 2
+
+
+async def test_a_silent_legacy_stream_is_kept_alive() -> None:
+    """A comment now and then, so that no proxy takes a long call for a dead one."""
+    with live(MCP_STREAM_PING_SECONDS="1") as running:
+        async with Wire(running.url, KEY) as wire:
+            reply = await wire.call("legacy", "wait", {"seconds": 2.5})
+
+    assert reply.body.count(b": ping") >= 1
+    assert reply.result["structuredContent"] == {"result": "waited"}

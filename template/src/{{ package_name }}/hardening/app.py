@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from mcp.types import SubscriptionsListenRequestParams
+from sse_starlette.sse import EventSourceResponse
 
 from .access_log import AccessLog
 from .addresses import AddressGuard
@@ -90,6 +91,7 @@ class App:
             # Not of the protocol, and behind everything that protects it.
             ("metrics", MetricsGuard(self.metrics)),
         )
+        EventSourceResponse.DEFAULT_PING_INTERVAL = settings.stream_ping_seconds
         server.streamable_http_app(
             stateless_http=settings.legacy != "stateful",
             max_request_body_size=settings.max_body_bytes,

@@ -20,6 +20,8 @@ from .failures import failure_or_crash, protocol_error
 from .tracing import annotate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
     from mcp.server.mcpserver import MCPServer
 
@@ -34,12 +36,13 @@ OPENINGS = {"initialize", "server/discover"}
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 
 
-def observe(server: MCPServer[Any]) -> ServerMiddleware[Any]:
-    """Return the middleware of `server`."""
+def observe(server: MCPServer[Any], monitors: Iterable[str] = ()) -> ServerMiddleware[Any]:
+    """Return the middleware of `server`; what clients with the name of a monitor do is marked as probe."""
+    known = tuple(name.casefold() for name in monitors)
 
     async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         started = time.monotonic()
-        _note_client(ctx)
+        _note_client(ctx, known)
         annotate()
         code: int | None = None
         try:
@@ -80,7 +83,7 @@ def _refuse_cursor(ctx: ServerRequestContext[Any, Any]) -> None:
         raise MCPError(INVALID_PARAMS, "Unknown cursor")
 
 
-def _note_client(ctx: ServerRequestContext[Any, Any]) -> None:
+def _note_client(ctx: ServerRequestContext[Any, Any], monitors: tuple[str, ...]) -> None:
     """Keep what the client claims to be; for display only (2026-07-28, Overview)."""
     exchange = current.get()
     if exchange is None:
@@ -88,6 +91,7 @@ def _note_client(ctx: ServerRequestContext[Any, Any]) -> None:
     claimed = exchange.params.get("clientInfo") if ctx.method == "initialize" else exchange.meta.get(CLIENT_INFO)
     if isinstance(claimed, dict):
         exchange.client_name = printable(cast("dict[str, Any]", claimed).get("name")) or exchange.client_name
+    exchange.probe = exchange.probe or exchange.client_name.casefold().startswith(monitors)
     exchange.trace_id = trace_id(exchange.meta.get("traceparent")) or exchange.trace_id
 
 

@@ -57,7 +57,7 @@ class HardenedServer(MCPServer[None]):
             request_state_security=request_state_security(settings),
             cache_hints=CACHE_HINTS,
             subscriptions=bus or False,
-            middleware=[observe(self)],
+            middleware=[observe(self, settings.monitor_client_names)],
         )
         self.hardening = settings
         self.bus = bus
