@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from captured import captured, nothing
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wire import ERAS, MODERN, Era, Wire, opening
 
@@ -90,6 +90,8 @@ def test_only_a_valid_traceparent_counts(traceparent: Any, expected: str) -> Non
     assert trace_id(traceparent) == expected
 
 
+@example("x" * 200)
+@example("\x1b[31m\n\u202e")
 @given(st.one_of(st.text(max_size=200), st.none(), st.integers(), st.lists(st.text())))
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 def test_claimed_text_is_bounded_and_printable(text: Any) -> None:
