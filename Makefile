@@ -3,7 +3,7 @@
 PYTHON ?= python3
 # A folder of its own, because the embedded PostgreSQL runs as another user when root starts it.
 PYTEST = scratch=$$(mktemp -d) && chmod 755 "$$scratch" && trap 'rm -rf "$$scratch"' EXIT && \
-	.venv/bin/python -m pytest --basetemp="$$scratch/tests"
+	PYTEST_DEBUG_TEMPROOT="$$scratch" .venv/bin/python -m pytest --basetemp="$$scratch/tests"
 INSTALL = .venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

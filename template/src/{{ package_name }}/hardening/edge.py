@@ -104,6 +104,9 @@ class Edge:
                 self._note_session(exchange, message)
                 message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                # Whoever has read the whole answer may ask again at once, however long the protocol tidies up.
+                self._release(exchange)
 
         return watched
 
@@ -119,11 +122,20 @@ class Edge:
 
     def _end(self, exchange: Exchange, *, counted: bool) -> None:
         try:
+            self._release(exchange)
+            self.access_log(exchange)
+        except Exception:
+            log.exception("crashed")
+        finally:
+            self._count(-counted)
+
+    @staticmethod
+    def _release(exchange: Exchange) -> None:
+        releases, exchange.on_end = exchange.on_end, []
+        try:
             # One that fails keeps no other from running.
             with ExitStack() as ends:
-                ends.callback(self._count, -counted)
-                ends.callback(self.access_log, exchange)
-                for release in exchange.on_end:
+                for release in releases:
                     ends.callback(release)
         except Exception:
             log.exception("crashed")

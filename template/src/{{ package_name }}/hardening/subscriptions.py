@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import structlog
 from mcp.server.subscriptions import (
@@ -56,6 +57,7 @@ class RedisBus:
             url, socket_connect_timeout=RETRY_SECONDS, health_check_interval=10
         )
         self._channel = f"{name}:changes"
+        self._origin = uuid4().hex
         self._local = InMemorySubscriptionBus()
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
@@ -63,16 +65,13 @@ class RedisBus:
         return self._local.subscribe(listener)
 
     async def publish(self, event: ServerEvent) -> None:
-        """Tell every replica, this one included."""
+        """Tell this replica at once, and every other one through Redis."""
         from redis.exceptions import RedisError
 
-        try:
+        await self._local.publish(event)
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(RETRY_SECONDS):
-                reached = await self._redis.publish(self._channel, encode(event))
-        except (RedisError, OSError, TimeoutError):
-            reached = 0
-        if not reached:
-            await self._local.publish(event)
+                await self._redis.publish(self._channel, encode(event, self._origin))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -97,7 +96,7 @@ class RedisBus:
                         log.info("subscription bus back", backend="redis")
                         away = False
                     async for message in channel.listen():
-                        event = decode(message["data"])
+                        event = decode(message["data"], self._origin)
                         if event is not None:
                             await self._local.publish(event)
             except (RedisError, OSError, TimeoutError):
@@ -107,16 +106,18 @@ class RedisBus:
             await asyncio.sleep(RETRY_SECONDS)
 
 
-def encode(event: ServerEvent) -> bytes:
-    """Return an event as it travels between replicas."""
+def encode(event: ServerEvent, origin: str) -> bytes:
+    """Return an event as it travels between replicas, with the name of the process it comes from."""
     if isinstance(event, ResourceUpdated):
-        return to_json({"updated": event.uri})
-    return to_json({"changed": NAMES[type(event)]})
+        return to_json({"from": origin, "updated": event.uri})
+    return to_json({"from": origin, "changed": NAMES[type(event)]})
 
 
-def decode(data: bytes) -> ServerEvent | None:
-    """Return the event, or None for what is none: another version may share the channel."""
+def decode(data: bytes, own: str) -> ServerEvent | None:
+    """Return the event; None for this process's own, and for what is none: another version may share the channel."""
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
         message = from_json(data)
+        if message["from"] == own:
+            return None
         return ResourceUpdated(uri=message["updated"]) if "updated" in message else LISTS[message["changed"]]()
     return None
