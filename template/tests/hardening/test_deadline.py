@@ -68,6 +68,32 @@ async def test_a_result_and_an_error_come_out_as_they_are() -> None:
     assert deadlines.running == {}
 
 
+async def test_the_age_of_the_oldest_call_is_known() -> None:
+    """It grows until the code has ended, however it ends, and one that ignores its end stays visible."""
+    now = 0.0
+    deadlines = Deadlines(clock=lambda: now)
+    assert deadlines.oldest_seconds() == 0
+    stubborn = Stubborn()
+    first = asyncio.create_task(deadlines.run("first", SOON, stubborn()))
+    await stubborn.began.wait()
+    now = 5.0
+    second = asyncio.create_task(deadlines.run("second", LONG, never()))
+    await asyncio.sleep(0)
+    now = 7.0
+    assert deadlines.oldest_seconds() == 7
+    with pytest.raises(errors.Timeout):
+        await first
+    assert deadlines.oldest_seconds() == 7
+    stubborn.let_go.set()
+    async with asyncio.timeout(LONG):
+        while deadlines.oldest_seconds() == 7:
+            await asyncio.sleep(0.01)
+    assert deadlines.oldest_seconds() == 2
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    assert deadlines.oldest_seconds() == 0
+
+
 async def test_the_deadline_cancels_the_work() -> None:
     """At the deadline the work is told to end, and what it cleans up is waited for."""
     ended = asyncio.Event()

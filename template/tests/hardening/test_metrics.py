@@ -24,6 +24,7 @@ EXPORTED = {
     "mcp_in_flight",
     "mcp_log_lines_dropped_total",
     "mcp_notifications_sent_total",
+    "mcp_oldest_call_seconds",
     "mcp_pool_acquire_seconds_bucket",
     "mcp_pool_idle",
     "mcp_pool_size",

@@ -74,7 +74,9 @@ async def test_what_is_in_use_is_shown(server: Live, wire: Wire, probe: Wire) ->
     after = await scrape(probe)
 
     assert during["mcp_in_flight"] == 1
+    assert during["mcp_oldest_call_seconds"] > 0
     assert after["mcp_in_flight"] == 0
+    assert after["mcp_oldest_call_seconds"] == 0
     assert after["mcp_draining"] == 0
 
 

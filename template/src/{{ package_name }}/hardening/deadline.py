@@ -7,6 +7,7 @@ and a call whose code ignores its end is answered all the same.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -15,7 +16,7 @@ import structlog
 from . import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -34,13 +35,18 @@ class EscapedError(Exception):
 class Deadlines:
     """The calls that run, each with the moment that ends it.
 
+    Args:
+        clock: Seconds, monotonic; for the age of calls.
+
     Attributes:
         running: What runs, by its deadline; the values are names of tools.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.running: dict[asyncio.Timeout, str] = {}
         self.stopping = False
+        self._clock = clock
+        self._began: dict[asyncio.Task[Any], float] = {}
 
     async def run(self, name: str, seconds: float, work: Coroutine[Any, Any, Result]) -> Result:
         """Return what `work` returns, or raise what it raises.
@@ -52,6 +58,8 @@ class Deadlines:
             asyncio.CancelledError: The caller went away; never because the work raised it.
         """
         task = asyncio.create_task(_outcome(work), name=name)
+        self._began[task] = self._clock()
+        task.add_done_callback(self._began.pop)
         deadline = asyncio.timeout(seconds)
         self.running[deadline] = name
         patience = GONE_SECONDS
@@ -71,6 +79,14 @@ class Deadlines:
             raise EscapedError from error
         # Without an error there is a result, which may be None.
         return returned  # type: ignore[return-value]
+
+    def oldest_seconds(self) -> float:
+        """Return how long the oldest call has been running, 0 when none runs.
+
+        One that ignores its end is still there when its caller has long been answered.
+        """
+        began = next(iter(self._began.values()), None)
+        return 0.0 if began is None else self._clock() - began
 
     def cut_short(self) -> list[str]:
         """End every call that still runs, with a failure that tells the caller to try again."""

@@ -51,6 +51,7 @@ LAG_WINDOW_SECONDS = 15.0
 # What is read when Prometheus asks: name, meaning. Those of the pool are given with a pool only.
 READINGS = {
     "in_flight": "Requests being answered.",
+    "oldest_call_seconds": "Age of the oldest call whose code still runs.",
     "sessions": "Open sessions (legacy, stateful).",
     "streams": "Open subscription streams.",
     "draining": "1 from the first moment of a drain.",

@@ -38,6 +38,7 @@ def read_from(app: App) -> None:
     server = app.server
     app.metrics.read(
         in_flight=app.in_flight,
+        oldest_call_seconds=server.deadlines.oldest_seconds,
         sessions=lambda: len(app.sessions.open),
         streams=lambda: app.streams.slots.total,
         draining=lambda: app.drain.unready,
