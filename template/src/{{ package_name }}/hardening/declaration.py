@@ -48,7 +48,8 @@ def tool(  # noqa: PLR0913 - one keyword per promise
         title: Name for people; default: the function's name.
         timeout_seconds: Deadline of one call; default: `MCP_TOOL_TIMEOUT_SECONDS`.
         rate_per_minute: Calls by one caller; default: `MCP_RATE_TOOL_PER_MINUTE`.
-        cost: Units that a call takes from its caller's budget (`MCP_BUDGET_UNITS`).
+        cost: Units that a call takes from its caller's budget (`MCP_BUDGET_UNITS`), with invalid arguments too;
+            a cancelled one gives them back.
         scopes: Scopes that a token needs for it.
         streams: It reports progress.
     """

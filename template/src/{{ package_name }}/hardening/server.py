@@ -105,21 +105,15 @@ class HardenedServer(MCPServer[None]):
             outcome = "ok"
         except errors.ToolFailure as failure:
             outcome = failure.kind
-            if isinstance(failure, errors.InvalidArguments):
-                self._refund(exchange)
             result = result_of(failure, exchange, {name, *tool.arguments.names})
         except MCPError:
             outcome = "protocol_error"
             raise
         finally:
-            if outcome == "cancelled":
-                self._refund(exchange)
+            if outcome == "cancelled" and self.limits is not None and exchange is not None:
+                self.limits.give_back(exchange)
             note_call(tool.name, outcome, time.monotonic() - started, exchange, self.metrics)
         return result
-
-    def _refund(self, exchange: Exchange | None) -> None:
-        if self.limits is not None and exchange is not None:
-            self.limits.give_back(exchange)
 
     async def _run(
         self, tool: Tool, arguments: dict[str, Any], sdk: SdkContext[None, Any], exchange: Exchange | None
