@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from captured import captured, exchange
-from live import KEY, Live
+from live import KEY, Live, live
 from wire import ERAS, Era, Wire, opening
 
 from hardening.access_log import LINES_PER_SECOND, AccessLog
@@ -44,6 +44,22 @@ async def test_a_refusal_says_who_refused_and_how(server: Live, tmp_path: Path, 
     assert line["duration_ms"] >= 0
     assert line["era"] == era
     assert KEY not in str(line)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_refusal_for_a_rate_says_which(tmp_path: Path, era: Era) -> None:
+    """The layer alone does not: several rates are asked at once."""
+    with (
+        captured(tmp_path / "log") as log,
+        live(MCP_RATE_PRINCIPAL_PER_MINUTE="1", MCP_RATE_PRINCIPAL_BURST="1") as running,
+    ):
+        async with Wire(running.url, KEY) as wire:
+            await wire.ask(era, "tools/list")
+            reply = await wire.ask(era, "tools/list")
+        (line,) = refusals(log.lines())
+
+    assert reply.status == 429
+    assert (line["layer"], line["limit"]) == ("rate", "principal")
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -6,7 +6,7 @@ import asyncio
 import re
 
 import pytest
-from live import KEY, PROBE_KEY, Live, live
+from live import KEY, PROBE_KEY, Live, free_port, live
 from wire import ERAS, Era, Wire, opening
 
 
@@ -85,6 +85,18 @@ async def test_the_contract_can_be_compared_from_outside(server: Live, probe: Wi
     series = await scrape(probe)
 
     assert f'mcp_schema_info{{sha256="{server.app.schema_sha256}"}}' in series
+
+
+@pytest.mark.parametrize(("redis", "degraded"), [(False, 0), (True, 1)], ids=["without Redis", "Redis is away"])
+async def test_limits_that_are_local_for_want_of_redis_are_shown(redis: bool, degraded: int) -> None:  # noqa: FBT001
+    """Tighter limits refuse callers for a reason that they cannot see; the operator can."""
+    with live(REDIS_URL=f"redis://127.0.0.1:{free_port()}" if redis else "") as running:
+        async with Wire(running.url, KEY) as wire, Wire(running.url, PROBE_KEY) as probe:
+            await wire.call("modern", "echo", {"text": "hello"})
+            series = await scrape(probe)
+
+    assert series["mcp_limits_degraded"] == degraded
+    assert min(series["mcp_redis_errors_total"], 1) == degraded
 
 
 async def test_the_pool_is_shown(database_url: str) -> None:

@@ -55,6 +55,7 @@ class AccessLog:
         log.info(
             "refused",
             layer=layer,
+            limit=exchange.limit,
             status=exchange.status,
             duration_ms=round((time.monotonic() - exchange.started) * 1000, 1),
             suppressed=self.suppressed.pop(layer, 0),

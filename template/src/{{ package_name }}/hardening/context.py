@@ -96,6 +96,7 @@ class Exchange:
     response_headers: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
     status: int = 0
     refused_by: str | None = None
+    limit: str | None = None
     notifications_sent: int = 0
 
     @property

@@ -90,7 +90,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "bytes": (NUMBER, "how big, in bytes"),
     "rows": (NUMBER, "rows read or written"),
     "attempt": (NUMBER, "which attempt"),
-    "limit": (NUMBER, "bound that was reached"),
+    "limit": (EITHER, "bound that was reached, or which rate"),
     "share": (NUMBER, "part of a limit that this replica may use"),
     "remaining": (NUMBER, "what is left of it"),
     "cost": (NUMBER, "units of budget"),

@@ -46,10 +46,14 @@ class Lines:
     Args:
         words: Names of things of this server (tools, their parameters, kinds of failure): written
             even when an argument of the call happens to be the same word.
+
+    Attributes:
+        dropped_fields: How many fields were left out so far.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
         self.words = set(words)
+        self.dropped_fields = 0
 
     def make(
         self,
@@ -85,6 +89,7 @@ class Lines:
                 dropped += 1
         if dropped:
             line["dropped_fields"] = dropped
+            self.dropped_fields += dropped
         if error is not None:
             line["exception"] = described(error)
         return line

@@ -79,6 +79,11 @@ class Logs:
         """How many lines were lost so far."""
         return self.writer.dropped
 
+    @property
+    def dropped_fields(self) -> int:
+        """How many fields were left out so far because they are not in the table."""
+        return self.lines.dropped_fields
+
     def flush(self, seconds: float = 1.0) -> bool:
         """Wait until what was logged so far is written; False when that takes longer."""
         return self.writer.flush(seconds)

@@ -58,9 +58,12 @@ READINGS = {
     "pool_size": "Database connections open.",
     "pool_idle": "Database connections open and not in use.",
     "pool_waiting": "Calls that wait for a database connection.",
+    "limits_degraded": "1 while limits are local and tighter, because Redis is slow or away.",
+    "redis_errors": "Questions about limits that Redis did not answer.",
     "log_lines_dropped": "Log lines lost because standard error was slow or closed.",
+    "log_fields_dropped": "Log fields left out because they are not in the table of fields.",
 }
-TOTALS = frozenset({"log_lines_dropped"})
+TOTALS = frozenset({"redis_errors", "log_lines_dropped", "log_fields_dropped"})
 
 # Times of creation would double the number of series.
 disable_created_metrics()

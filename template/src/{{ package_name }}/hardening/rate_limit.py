@@ -83,7 +83,7 @@ class RateLimits:
                 return None
         if decision.allowed or self._good.is_probe(state.credential):
             return None
-        return self._refuse(state, decision)
+        return self._refuse(exchange, decision)
 
     async def auth_failed(self, exchange: Exchange) -> errors.Answer | None:
         """Count a failed authentication; return an answer in place of the 401 when there are too many."""
@@ -95,21 +95,20 @@ class RateLimits:
         # To a client, 429 in place of 401 here could mean for ever that the server is a legacy one.
         if decision.allowed or (decision.limit == AUTH_FAILURES and _method(exchange) == DISCOVER):
             return None
-        return self._refuse(state, decision)
+        return self._refuse(exchange, decision)
 
     async def principal(self, exchange: Exchange) -> errors.Answer | None:
         """Guard after authentication: read no large body of a caller that is over its limit.
 
         After a small one, `message` can refuse with the id of the message.
         """
-        state = _state(exchange)
         if exchange.principal is not None and exchange.principal.kind == "jwt":
-            self._good.remember(state.credential)
+            self._good.remember(_state(exchange).credential)
         length = exchange.header(b"content-length")
         if length.isdigit() and int(length) <= SMALL_BODY_BYTES:
             return None
         decision = self.limiter.check(self._claims(exchange))
-        return None if decision.allowed else self._refuse(state, decision)
+        return None if decision.allowed else self._refuse(exchange, decision)
 
     async def message(self, exchange: Exchange) -> errors.Answer | None:
         """Guard after the message is known and allowed: take everything that it needs, at once."""
@@ -118,7 +117,7 @@ class RateLimits:
         tool = self._tool_claims(exchange, exchange.tool_name or "")
         decision = await self.limiter.take(self._claims(exchange), tool)
         if not decision.allowed and decision.limit not in {TOOL, BUDGET}:
-            return self._refuse(state, decision)
+            return self._refuse(exchange, decision)
         if tool:
             state.tool = decision
             state.budget = tool[1:] if decision.allowed else ()
@@ -139,7 +138,7 @@ class RateLimits:
         return decision
 
     def give_back(self, exchange: Exchange) -> None:
-        """Return the budget of a call that was cancelled or never ran; the call itself still counts."""
+        """Return the budget of a cancelled call, and of no other; the call itself still counts."""
         state = _state(exchange)
         self.limiter.charge([Claim(limit, key, -cost) for limit, key, cost in state.budget])
         state.budget = ()
@@ -170,8 +169,9 @@ class RateLimits:
         call = Claim(limit, f"{name} {caller}")
         return (call, Claim(self._budget, caller, cost)) if cost else (call,)
 
-    def _refuse(self, state: _State, decision: Decision) -> errors.Answer:
-        state.counted = True
+    def _refuse(self, exchange: Exchange, decision: Decision) -> errors.Answer:
+        _state(exchange).counted = True
+        exchange.limit = decision.limit
         self.refusals[decision.limit] += 1
         return refusal(decision)
 

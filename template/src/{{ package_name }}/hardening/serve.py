@@ -90,7 +90,9 @@ def bind(settings: HardeningSettings) -> socket.socket:
 async def _run(server: HardenedServer, listener: socket.socket, output: logs.Logs, taken: TakeOver) -> None:
     taken.watch(asyncio.get_running_loop())
     async with Running.open(server) as running:
-        running.app.metrics.read(log_lines_dropped=lambda: output.dropped)
+        running.app.metrics.read(
+            log_lines_dropped=lambda: output.dropped, log_fields_dropped=lambda: output.dropped_fields
+        )
         await running.serve(listener)
         log.info("stopped")
 

@@ -42,6 +42,8 @@ def read_from(app: App) -> None:
         sessions=lambda: len(app.sessions.open),
         streams=lambda: app.streams.slots.total,
         draining=lambda: app.drain.unready,
+        limits_degraded=lambda: app.limits.limiter.degraded,
+        redis_errors=lambda: app.limits.limiter.redis_errors,
     )
     if server.database is not None:
         database = server.database
