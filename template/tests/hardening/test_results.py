@@ -173,7 +173,7 @@ def test_a_result_over_the_cap_does_not_leave(hint: Any, value: Any) -> None:
     results = Results(hint)
 
     results.finish(value, 1000)
-    with pytest.raises(errors.InvalidInput, match="Ask for less"):
+    with pytest.raises(errors.TooLarge, match="Ask for less"):
         results.finish(value, 99)
 
 

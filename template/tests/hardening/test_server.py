@@ -144,6 +144,8 @@ def build(settings: HardeningSettings) -> HardenedServer:
             "exit": SystemExit(SENTINEL),
             "missing": errors.NotFound("Choose another one."),
         }
+        if how == "huge":
+            return "x" * MOST_BYTES
         if how in failures:
             raise failures[how]
         return how
@@ -343,6 +345,21 @@ async def test_failures_beyond_tools_say_as_little(wire: Wire, what: str, how: s
     assert answer.error["data"]["reference"] == answer.headers["x-request-id"]
     assert SENTINEL not in answer.body.decode()
     assert "error" not in (await wire.ask(era, method, filled(params, "well"))).message
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("what", [*BEYOND_TOOLS, "listing"])
+async def test_what_is_no_tool_has_a_cap_too(wire: Wire, what: str, era: Era, tmp_path: Any) -> None:
+    """A prompt, resource, completion or listing that is too large does not leave; caller and operator learn why."""
+    method, params = BEYOND_TOOLS.get(what, ("tools/list", {}))
+    with captured(tmp_path / "log") as log:
+        answer = await wire.ask(era, method, filled(params, "huge"))
+        (line,) = [line for line in log.lines() if line["msg"] == "answer too large"]
+
+    assert (answer.error["code"], answer.error["data"]["kind"]) == (-32603, "invalid_input")
+    assert "Ask for less." in answer.error["message"]
+    assert len(answer.body) < MOST_BYTES
+    assert (line["rpc_method"], line["limit"]) == (method, MOST_BYTES)
 
 
 @pytest.mark.parametrize("era", ERAS)

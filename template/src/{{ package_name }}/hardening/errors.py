@@ -45,6 +45,12 @@ class InvalidArguments(InvalidInput):
     """The arguments break the schema. Raised for the author, who never sees such a call."""
 
 
+class TooLarge(InvalidInput):
+    """The answer would be larger than `MCP_MAX_RESPONSE_BYTES`. Raised for the author."""
+
+    default_advice = "The result would be too large. Ask for less."
+
+
 class NotFound(ToolFailure):
     """What the arguments name does not exist."""
 

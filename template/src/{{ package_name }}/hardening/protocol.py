@@ -1,4 +1,4 @@
-"""Every message of the protocol: no exception text out, no capability that is not there.
+"""Every message of the protocol: no exception text out, no capability that is not there, no endless answer.
 
 Sits in the SDK's own chain, around each request of either era.
 """
@@ -14,8 +14,10 @@ from mcp import MCPError
 from mcp.server.caching import CacheHint
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from .context import current, printable, trace_id
+from .errors import TooLarge
 from .failures import failure_or_crash, protocol_error
 from .tracing import annotate
 
@@ -36,8 +38,14 @@ OPENINGS = {"initialize", "server/discover"}
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 
 
-def observe(server: MCPServer[Any], monitors: Iterable[str] = ()) -> ServerMiddleware[Any]:
-    """Return the middleware of `server`; what clients with the name of a monitor do is marked as probe."""
+def observe(server: MCPServer[Any], monitors: Iterable[str], max_bytes: int) -> ServerMiddleware[Any]:
+    """Return the middleware of `server`.
+
+    Args:
+        server: Whose prompts and resources are advertised if there are any.
+        monitors: What clients do whose name begins with one of these is marked as probe.
+        max_bytes: Largest answer; those of tools are measured where they are made.
+    """
     known = tuple(name.casefold() for name in monitors)
 
     async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -49,6 +57,7 @@ def observe(server: MCPServer[Any], monitors: Iterable[str] = ()) -> ServerMiddl
             _refuse_cursor(ctx)
             await _refuse_unused(server, ctx.method)
             result = await call_next(ctx)
+            _bound(ctx.method, result, max_bytes)
             if ctx.method in OPENINGS and isinstance(result, dict):
                 result["capabilities"] = await _truthful(server, result.get("capabilities") or {})
         except MCPError as error:
@@ -77,10 +86,26 @@ def observe(server: MCPServer[Any], monitors: Iterable[str] = ()) -> ServerMiddl
     return middleware
 
 
+async def wall(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Stand around everything else: the SDK's own layers raise too, and in the older protocols their text gets out."""
+    try:
+        return await call_next(ctx)
+    except MCPError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the wall is for all of them
+        raise protocol_error(failure_or_crash(error), current.get(), INTERNAL_ERROR) from None
+
+
 def _refuse_cursor(ctx: ServerRequestContext[Any, Any]) -> None:
     """Every listing is one page, so no cursor was ever given out (2026-07-28, Pagination)."""
     if ctx.method.endswith("/list") and (ctx.params or {}).get("cursor") is not None:
         raise MCPError(INVALID_PARAMS, "Unknown cursor")
+
+
+def _bound(method: str, result: HandlerResult, max_bytes: int) -> None:
+    if method != "tools/call" and len(to_json(result)) > max_bytes:
+        log.warning("answer too large", rpc_method=method, limit=max_bytes)
+        raise protocol_error(TooLarge(), current.get(), INTERNAL_ERROR)
 
 
 def _note_client(ctx: ServerRequestContext[Any, Any], monitors: tuple[str, ...]) -> None:

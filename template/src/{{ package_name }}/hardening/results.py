@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from pydantic_core import from_json
 
 from .arguments import PlainSchema
-from .errors import InvalidInput
+from .errors import TooLarge
 
 
 class Results:
@@ -41,7 +41,7 @@ class Results:
         """Return a result as it goes out.
 
         Raises:
-            InvalidInput: It is larger than `max_bytes`.
+            TooLarge: It is larger than `max_bytes`.
             TypeError: It is no result at all, though the tool builds its content itself.
             ValueError: It does not fit the schema, which is a fault of the tool.
         """
@@ -73,4 +73,4 @@ def _wrap(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _bound(dumped: bytes, max_bytes: int) -> None:
     if len(dumped) > max_bytes:
-        raise InvalidInput("The result would be too large. Ask for less.")
+        raise TooLarge

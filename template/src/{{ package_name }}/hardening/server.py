@@ -22,7 +22,7 @@ from .call_log import note_call
 from .context import Exchange, Principal, current
 from .deadline import Deadlines
 from .failures import failure_or_crash, protocol_error, result_of
-from .protocol import CACHE_HINTS, observe
+from .protocol import CACHE_HINTS, observe, wall
 from .rate_limit import tool_failure
 from .replicas import request_state_security
 from .subscriptions import open_bus
@@ -57,8 +57,10 @@ class HardenedServer(MCPServer[None]):
             request_state_security=request_state_security(settings),
             cache_hints=CACHE_HINTS,
             subscriptions=bus or False,
-            middleware=[observe(self, settings.monitor_client_names)],
+            middleware=[observe(self, settings.monitor_client_names, settings.max_response_bytes)],
         )
+        # Outside of the layers that the SDK brings along; what is given above stands inside of them.
+        self.middleware.insert(0, wall)
         self.hardening = settings
         self.bus = bus
         self.declared = read_tools(tools)

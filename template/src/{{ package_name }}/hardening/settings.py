@@ -111,7 +111,7 @@ class HardeningSettings(BaseSettings):
 
     # How big, how slow, how many at once.
     max_body_bytes: int = _count(1_048_576, 1024, 67_108_864, "Largest request.")
-    max_response_bytes: int = _count(4_194_304, 1024, 268_435_456, "Largest result of a tool.")
+    max_response_bytes: int = _count(4_194_304, 1024, 268_435_456, "Largest answer: of a tool or anything else.")
     max_json_depth: int = _count(64, 8, 128, "Deepest nesting of a request.")
     max_in_flight: int = _count(100, 1, 100_000, "Requests being answered at once.")
     max_in_flight_per_principal: int = _count(32, 1, 100_000, "Requests of one caller being answered at once.")

@@ -73,7 +73,7 @@ class Tool:
 
         Raises:
             InvalidArguments: The arguments do not fit the schema.
-            InvalidInput: The result is larger than `max_bytes`.
+            TooLarge: The result is larger than `max_bytes`.
             KeptConnectionError: The tool returned before it gave its connection back.
             ValueError: The result does not fit the schema.
         """
