@@ -195,6 +195,21 @@ async def test_a_call_that_was_sent_is_never_repeated(make: Make) -> None:
         assert answer.json()["error"]["data"] == {"kind": "interrupted"}
 
 
+async def test_a_proxy_that_repeats_posts_fails_the_same_test(project: Path, tmp_path: Path) -> None:
+    """The control: told to repeat what is refused, nginx repeats what was begun as well; it knows no difference."""
+
+    async def die(writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    changes = {r"^proxy_next_upstream error timeout;": "proxy_next_upstream error timeout http_503 non_idempotent;"}
+    async with Upstream(answer=die) as one, Upstream(answer=die) as other:
+        upstreams = [one.address, other.address]
+        async with Proxy("nginx", project / "deploy", tmp_path, upstreams, changes) as proxy, proxy.client() as client:
+            await client.post("/mcp", content=b"{}")
+
+        assert len(one.calls) + len(other.calls) == 2
+
+
 async def test_an_unready_replica_gets_no_new_calls(project: Path, tmp_path: Path) -> None:
     """Caddy asks for readiness, and takes a replica out that is draining."""
     async with Upstream() as draining, Upstream() as ready:
