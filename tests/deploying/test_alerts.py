@@ -113,6 +113,14 @@ CASES = {
         # One that streams, and one that never said that it would.
         calls("a", each_minute=1) | notifications("a", each_minute=1) | calls("b", each_minute=9),
     ),
+    "McpCallTooOld": Case(
+        {"mcp_oldest_call_seconds": f"0+{MINUTE}x60", 'mcp_tool_timeout_seconds{tool="a"}': "20x60"}
+        | {'mcp_tool_timeout_seconds{tool="b"}': "30x60"},
+        # Past the deadline of one tool, and not yet of the longest by half.
+        {"mcp_oldest_call_seconds": "44x60", 'mcp_tool_timeout_seconds{tool="a"}': "20x60"}
+        | {'mcp_tool_timeout_seconds{tool="b"}': "30x60"},
+    ),
+    "McpLimitsDegraded": Case({"mcp_limits_degraded": "0x30 1x30"}, {"mcp_limits_degraded": "0x42 1x3"}),
     "McpReplicasDisagree": Case(
         {'mcp_schema_info{instance="1",sha256="a"}': "1x60", 'mcp_schema_info{instance="2",sha256="b"}': "1x60"},
         {'mcp_schema_info{instance="1",sha256="a"}': "1x60", 'mcp_schema_info{instance="2",sha256="a"}': "1x60"},
