@@ -11,7 +11,6 @@ from jsonschema.exceptions import ValidationError
 
 # Beyond these a number is no float any more; within them JSON Schema and Python agree what a number is.
 LARGEST = 10**300
-BELOW = {"minLength": 0, "minItems": 0, "minProperties": 0}
 
 SCALARS: st.SearchStrategy[Any] = st.one_of(
     st.none(),

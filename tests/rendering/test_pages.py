@@ -1,0 +1,99 @@
+"""Every page speaks of files, tests, settings and commands that exist; the runbook has tests of its own."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harness import DEFAULT, ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness import Template
+
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
+PAGES += [f"docs/decisions/{path.name}" for path in (ROOT / "docs/decisions").iterdir()]
+OF_A_PROJECT = ["README.md", "docs/settings.md"]
+HARDENING = ROOT / "template/src/{{ package_name }}/hardening"
+# What stands for a name that the reader knows, and files that authors add.
+EXAMPLES = re.compile(r"[<*…]|my_server|path/to|greet")
+ADDED = {".env", ".ruff.toml", "compose.override.yaml", "local.mk", "uv.lock"}
+PATH = re.compile(r"(?<![\w/.])(?:[\w.-]+/)*[\w.-]+(?:\.(?:py|yaml|yml|json|md|toml|lua|ini|sh|txt)|/)(?![\w/])")
+
+
+def prose(text: str) -> str:
+    """Return a page without its blocks of code."""
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def links(page: Path) -> list[str]:
+    """Return where the links to files lead."""
+    found = re.findall(r"\]\(<?([^)>]+)>?\)", prose(page.read_text("utf-8")))
+    return [link.partition("#")[0] for link in found if not re.match(r"https?:|#", link)]
+
+
+def named(page: Path) -> set[str]:
+    """Return the paths that a page names as code."""
+    quoted = re.findall(r"`([^`]+)`", prose(page.read_text("utf-8")))
+    return {path for code in quoted if not EXAMPLES.search(code) and " " not in code for path in PATH.findall(code)}
+
+
+def wrong(page: Path, *places: Path) -> list[str]:
+    """Return the links and the paths of a page that lead nowhere."""
+    dead = [link for link in links(page) if not (page.parent / link).exists()]
+    return dead + sorted(path for path in named(page) - ADDED if not any((place / path).exists() for place in places))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_and_paths_exist(template: Template, name: str) -> None:
+    """A link leads to a file; a path is one of this repository, or of a project made from it."""
+    project = template.render(DEFAULT)
+    (package,) = (path.parent for path in project.glob("src/*/hardening"))
+    inside = ("", ".github/workflows", "tests/hardening", package, package / "hardening")
+
+    assert wrong(ROOT / name, ROOT, ROOT / "docs", ROOT / "tests/rendering", *(project / path for path in inside)) == []
+
+
+@pytest.mark.parametrize("name", OF_A_PROJECT)
+def test_links_and_paths_of_a_project_exist(template: Template, name: str) -> None:
+    """A project's pages speak of the project alone."""
+    project = template.render(DEFAULT)
+    (package,) = (path.parent for path in project.glob("src/*/hardening"))
+
+    assert wrong(project / name, project, package) == []
+
+
+@pytest.mark.parametrize("name", [*PAGES, "template/README.md.jinja", "template/docs/operations.md"])
+def test_commands_exist(name: str) -> None:
+    """What is typed after `make` is a target, here or in a project."""
+    makefiles = [(ROOT / folder / "Makefile").read_text("utf-8") for folder in (".", "template")]
+    targets = {target for text in makefiles for target in re.findall(r"^([a-z]+):", text, re.MULTILINE)}
+    lines = re.findall(r"(?:`|\$ |^|&& )make ((?:[a-z]+ ?)+)", (ROOT / name).read_text("utf-8"), re.MULTILINE)
+
+    assert {target for line in lines for target in line.split()} - targets == set()
+
+
+def _rows() -> list[list[str]]:
+    text = (ROOT / "README.md").read_text("utf-8")
+    table = text[text.index("| protection |") :].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+@pytest.mark.parametrize("row", _rows(), ids=lambda row: row[0])
+def test_a_protection_is_where_the_readme_says(template: Template, row: list[Any]) -> None:
+    """Each row names modules, tests and settings that there are."""
+    _, modules, tests, settings = (re.findall(r"`([^`]+)`", cell) for cell in row)
+    documented = (template.render(DEFAULT) / "docs/settings.md").read_text("utf-8")
+
+    assert modules
+    assert tests
+    assert [name for name in modules if not (HARDENING / name).is_file()] == []
+    assert [name for name in tests if not (ROOT / "template/tests/hardening" / name).is_file()] == []
+    assert [name for name in settings if f"`{name.removesuffix('*')}" not in documented] == []
