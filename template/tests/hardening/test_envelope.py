@@ -46,6 +46,10 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
     "an id that is a fraction": (b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', -32600),
     "params that are a list": (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":["sentinel-value"]}', -32600),
     "meta that is text": (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":"sentinel-value"}}', -32602),
+    "trace context that is no text": (
+        b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"baggage":["sentinel-value"]}}}',
+        -32602,
+    ),
     "too deep": (f'{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"a":{deep(100)}}}}}'.encode(), -32600),
     "far too deep": (b"[" * 100_000, -32700),
 }
@@ -126,6 +130,23 @@ async def test_answers_of_a_client_pass_in_sessions_only() -> None:
     assert (await check("stateful", message=answered, era="legacy"))[0] is None
     assert (await check("stateful", message=answered, era="modern"))[0].kind == "invalid_request"
     assert (await check("stateless", message=answered, era="legacy"))[0].kind == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        {"result": "sentinel-value"},
+        {"error": "sentinel-value"},
+        {"error": {"code": "sentinel-value", "message": ""}},
+        {"error": {"code": 1, "message": ["sentinel-value"]}},
+        {},
+    ],
+)
+async def test_an_answer_of_a_client_that_is_none_gets_no_further(answered: dict[str, Any]) -> None:
+    """It is refused here, since the SDK's own refusal repeats it."""
+    refused, _ = await check("stateful", message={"jsonrpc": "2.0", "id": 1, **answered}, era="legacy")
+
+    assert refused.kind == "invalid_request"
 
 
 async def test_later_guards_learn_what_the_message_is() -> None:

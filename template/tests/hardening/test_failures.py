@@ -34,6 +34,8 @@ KNOWN: list[tuple[BaseException, type[errors.ToolFailure]]] = [
     (asyncpg.TooManyConnectionsError("secret"), errors.Busy),
     (asyncpg.QueryCanceledError("secret"), errors.Timeout),
     (asyncpg.ReadOnlySQLTransactionError("secret"), errors.PermissionDenied),
+    (asyncpg.CharacterNotInRepertoireError("secret"), errors.InvalidInput),
+    (asyncpg.UntranslatableCharacterError("secret"), errors.InvalidInput),
     (asyncpg.ConnectionDoesNotExistError("secret"), errors.UpstreamUnavailable),
     (asyncpg.AdminShutdownError("secret"), errors.UpstreamUnavailable),
     (asyncpg.CannotConnectNowError("secret"), errors.UpstreamUnavailable),

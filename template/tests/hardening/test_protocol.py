@@ -154,6 +154,25 @@ async def test_no_exception_has_a_text_for_callers(empty_wire: Wire, era: Era, h
 
 
 @pytest.mark.parametrize("era", ERAS)
+async def test_no_layer_of_the_library_has_a_text_for_callers(era: Era) -> None:
+    """What raises around the boundary of every message, as the SDK's own layers are, is told as little of."""
+
+    async def layer(ctx: Any, call_next: Any) -> Any:
+        if ctx.method == "tools/list":
+            raise AttributeError(SENTINEL)
+        return await call_next(ctx)
+
+    with Live(settings_from(ENVIRONMENT), bare) as running:
+        running.server.middleware.insert(1, layer)
+        async with Wire(running.url, KEY) as wire:
+            answer = await wire.ask(era, "tools/list")
+
+    assert answer.error["code"] == -32603
+    assert answer.error["data"]["kind"] == "internal"
+    assert SENTINEL not in answer.body.decode()
+
+
+@pytest.mark.parametrize("era", ERAS)
 async def test_what_a_handler_says_on_purpose_is_said(empty_wire: Wire, era: Era) -> None:
     """A protocol error passes as it is; a value that does not fit is named without itself."""
     said = await empty_wire.ask(era, "test/fail", {"how": "protocol"})

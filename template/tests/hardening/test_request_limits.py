@@ -58,6 +58,20 @@ async def test_a_slow_body_ends_at_its_deadline_and_gives_its_slot_back(era: Era
     assert after.status == 200
 
 
+async def test_a_stream_whose_request_has_no_end_ends_at_its_deadline() -> None:
+    """A GET that announces a body and never sends it is answered 408, and is no stream."""
+    with live(MCP_BODY_TIMEOUT_SECONDS="0.3", MCP_LEGACY="stateful") as slow:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(slow.url.rpartition(":")[2]))
+        writer.write(
+            f"GET /mcp HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\n"
+            "accept: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+        )
+        answer = await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+
+    assert b" 408 " in answer
+
+
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "", "application/jsonp"])
 async def test_only_json_is_read(wire: Wire, era: Era, kind: str) -> None:

@@ -74,12 +74,15 @@ async def test_a_foreign_session_looks_like_none(stateful: Live) -> None:
 
 
 async def test_answers_to_one_id_do_not_cross(stateful: Live) -> None:
-    """A client that gives every request the same id gets each answer where it belongs."""
+    """A client that gives every request the same id, as number or text, gets each answer where it belongs."""
     async with Wire(stateful.url, KEY) as alice:
         session = {"mcp-session-id": await opened(alice)}
         texts = [f"text {number}" for number in range(5)]
         replies = await asyncio.gather(
-            *(alice.call("legacy", "echo", {"text": text}, rpc_id=1, headers=session) for text in texts)
+            *(
+                alice.call("legacy", "echo", {"text": text}, rpc_id=rpc_id, headers=session)
+                for text, rpc_id in zip(texts, [1, "1", 1, "1", 1], strict=True)
+            )
         )
         await ended(alice, session["mcp-session-id"])
 

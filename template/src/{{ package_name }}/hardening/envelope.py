@@ -26,6 +26,9 @@ UNSUPPORTED_VERSION = -32022
 
 NOT_A_MESSAGE = Answer(400, "invalid_request", "Send one JSON-RPC 2.0 message.", code=INVALID_REQUEST)
 
+# Members of `_meta` that carry texts of W3C Trace Context; the SDK relies on it.
+TRACE_CONTEXT = ("traceparent", "tracestate", "baggage")
+
 # Methods whose parameters come from a model or a person, beyond what the protocol itself puts there.
 CARRIES_DATA = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 
@@ -64,13 +67,13 @@ class Envelope:
         method = message.get("method")
         if method is None and self.legacy == "stateful" and exchange.era == "legacy" and "id" in message:
             # The client's answer to a request of ours; only sessions have these.
-            return None
+            return None if _answers(message) else NOT_A_MESSAGE
         if not isinstance(method, str):
             return NOT_A_MESSAGE
         exchange.rpc_id = message.get("id")
         exchange.rpc_method = method
         exchange.params = message.get("params") or {}
-        if not isinstance(exchange.params.get("_meta"), dict | None):
+        if not _traceable(exchange.params.get("_meta")):
             return Answer(400, "invalid_params", "Invalid request parameters", code=INVALID_PARAMS)
         if method in CARRIES_DATA:
             name = exchange.params.get("name")
@@ -84,6 +87,19 @@ def _well_formed(message: dict[str, Any]) -> bool:
     rpc_id = message.get("id", 0)
     identified = isinstance(rpc_id, int | str) and not isinstance(rpc_id, bool)
     return message.get("jsonrpc") == "2.0" and identified and isinstance(message.get("params"), dict | None)
+
+
+def _answers(message: dict[str, Any]) -> bool:
+    if "result" in message:
+        return isinstance(message["result"], dict)
+    error: Any = message.get("error")
+    return isinstance(error, dict) and isinstance(error.get("code"), int) and isinstance(error.get("message"), str)
+
+
+def _traceable(meta: Any) -> bool:
+    if meta is None:
+        return True
+    return isinstance(meta, dict) and all(isinstance(cast("Any", meta).get(name, ""), str) for name in TRACE_CONTEXT)
 
 
 def too_deep(body: bytes, message: Any, depth: int) -> bool:

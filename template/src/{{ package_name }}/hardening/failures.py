@@ -51,6 +51,12 @@ _KNOWN: tuple[tuple[frozenset[str], frozenset[str], type[errors.ToolFailure]], .
     (frozenset({"asyncpg"}), frozenset({"SerializationError", "DeadlockDetectedError"}), errors.Busy),
     (frozenset({"asyncpg"}), frozenset({"TooManyConnectionsError"}), errors.Busy),
     (frozenset({"asyncpg"}), frozenset({"QueryCanceledError"}), errors.Timeout),
+    # Text that JSON can carry and PostgreSQL cannot: NUL.
+    (
+        frozenset({"asyncpg"}),
+        frozenset({"CharacterNotInRepertoireError", "UntranslatableCharacterError"}),
+        errors.InvalidInput,
+    ),
     (frozenset({"asyncpg"}), frozenset({"ReadOnlySQLTransactionError"}), errors.PermissionDenied),
     (
         frozenset({"asyncpg"}),

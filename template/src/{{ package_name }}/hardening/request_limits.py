@@ -124,9 +124,10 @@ class Body:
         self.seconds = settings.body_timeout_seconds
 
     async def __call__(self, exchange: Exchange) -> Answer | None:
-        """Set `exchange.body`, and let the protocol read it once more."""
-        if exchange.method != "POST":
-            return None
+        """Set `exchange.body`, and let the protocol read it once more.
+
+        A GET has a body too if its head says so, and the SDK would wait for it; only that of a POST is a message.
+        """
         chunks: list[bytes] = []
         size = 0
         try:
@@ -143,8 +144,9 @@ class Body:
                         break
         except TimeoutError:
             return TOO_SLOW
-        exchange.body = b"".join(chunks)
-        exchange.receive = _replay(exchange.body, exchange.receive)
+        body = b"".join(chunks)
+        exchange.body = body if exchange.method == "POST" else None
+        exchange.receive = _replay(body, exchange.receive)
         return None
 
 

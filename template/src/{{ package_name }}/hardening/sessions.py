@@ -30,7 +30,8 @@ class _Session:
     principal: str
     used: float
     busy: int = 0
-    turns: dict[int | str, asyncio.Lock] = field(default_factory=dict[int | str, asyncio.Lock])
+    # By the text of the id, as the SDK does it: to it, 1 and "1" are the same.
+    turns: dict[str, asyncio.Lock] = field(default_factory=dict[str, asyncio.Lock])
 
 
 class Sessions:
@@ -67,7 +68,7 @@ class Sessions:
     async def _take_turn(self, session: _Session, exchange: Exchange) -> Answer | None:
         if exchange.rpc_id is None:
             return None
-        turn = session.turns.setdefault(exchange.rpc_id, asyncio.Lock())
+        turn = session.turns.setdefault(str(exchange.rpc_id), asyncio.Lock())
         try:
             async with asyncio.timeout(self.wait_seconds):
                 await turn.acquire()
