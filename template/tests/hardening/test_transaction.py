@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from captured import captured
 from live import KEY, SECONDS, Live
 from queries import Seen, client, direct, eventually, in_process, serving, whole
 from wire import ERAS, Era, Wire, request
@@ -17,6 +18,12 @@ from hardening.transaction import connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from hardening.server import HardenedServer
+
+CANCELLED = 10_000
+AT_ONCE = 40
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +56,7 @@ def seen() -> Iterator[None]:
     Seen.holding.clear()
     Seen.late.clear()
     Seen.kept.clear()
+    Seen.reached.clear()
     yield
     Seen.kept.clear()
 
@@ -68,6 +76,19 @@ def kind(answer: Any) -> str:
     """Return what kind of failure a call ended with."""
     assert answer.result["isError"], answer.result
     return answer.result["_meta"][ERROR_META_KEY]["kind"]
+
+
+async def start(
+    server: Live, era: Era, name: str, arguments: dict[str, Any]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a call on a socket of its own, and do not wait for the answer."""
+    headers, body = request(era, "tools/call", {"name": name, "arguments": arguments}, key=KEY)
+    host = server.url.removeprefix("http://")
+    head = {"host": host, "content-length": str(len(body)), **headers}
+    lines = "".join(f"{key}: {value}\r\n" for key, value in head.items())
+    reader, writer = await asyncio.open_connection(*host.split(":"))
+    writer.write(f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode() + body)
+    return reader, writer
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -223,12 +244,7 @@ async def test_a_caller_that_goes_away_gives_its_connection_back(server: Live, d
         Seen.holding.clear()
         arguments = {"sql": f"SELECT pg_sleep(60), 'gone {number}'"}
         name, arguments = ("hold", {"seconds": 60}) if number % 2 else ("statement", arguments)
-        headers, body = request(era, "tools/call", {"name": name, "arguments": arguments}, key=KEY)
-        host = server.url.removeprefix("http://")
-        head = {"host": host, "content-length": str(len(body)), **headers}
-        lines = "".join(f"{key}: {value}\r\n" for key, value in head.items())
-        _, writer = await asyncio.open_connection(*host.split(":"))
-        writer.write(f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode() + body)
+        _, writer = await start(server, era, name, arguments)
         assert await asyncio.to_thread(Seen.holding.wait, SECONDS)
         writer.transport.abort()
 
@@ -244,27 +260,67 @@ async def test_a_caller_that_goes_away_gives_its_connection_back(server: Live, d
         await eventually(quiet)
 
 
-async def test_hundreds_of_cancelled_calls_leak_nothing(database_url: str) -> None:
-    """Whenever a call is cancelled, before, while or after it has its connection, the connection comes back."""
-    async with in_process(database_url) as server, direct(database_url) as db:
-        database = server.database
-        assert database is not None
+async def nothing_left_open(url: str) -> None:
+    """Check in the database itself that no call is in a transaction any more."""
+    async with direct(url) as db:
+        left = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+        assert not await db.fetchval(left)
 
-        async def cancelled(number: int) -> None:
-            call = asyncio.create_task(server.call_tool("query", {"sql": "SELECT pg_sleep(0.002)"}))
-            await asyncio.sleep((number % 17) / 2000)
+
+async def test_ten_thousand_cancelled_calls_leak_nothing(database_url: str, tmp_path: Path) -> None:
+    """Whenever a call is cancelled, before, while or after it has its connection, the connection comes back."""
+    cancelled = 0
+
+    async def caller(server: HardenedServer, number: int) -> None:
+        nonlocal cancelled
+        while cancelled < CANCELLED:
+            number += 37
+            held = asyncio.Event()
+            Seen.held.set(held)
+            call = asyncio.create_task(server.call_tool("passing", {}))
+            if number % 20:
+                await asyncio.sleep(number % 40 / 1000)
+            else:
+                # Not left to chance: this one is cancelled in the middle of its statement.
+                await asyncio.wait_for(held.wait(), SECONDS)
             call.cancel()
             await asyncio.wait({call})
+            cancelled += call.cancelled()
 
-        for batch in range(40):
-            await asyncio.gather(*(cancelled(batch + number) for number in range(10)))
-        await eventually(lambda: database.idle == database.size)
+    with captured(tmp_path / "log", level="error"):
+        async with in_process(database_url) as server:
+            database = server.database
+            assert database is not None
+            await asyncio.gather(*(caller(server, number) for number in range(AT_ONCE)))
+            await eventually(lambda: database.idle == database.size)
 
-        assert database.size <= 3
-        assert database.waiting == 0
-        assert not await db.fetchval("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")
-        results = await asyncio.gather(*(server.call_tool("query", {"sql": "SELECT 1"}) for _ in range(30)))
-        assert not any(result.is_error for result in results)  # type: ignore[union-attr]
+            assert cancelled >= CANCELLED
+            # It happened at both moments, and often.
+            assert min(Seen.reached["waiting"], Seen.reached["holding"]) >= CANCELLED / 100, Seen.reached
+            assert database.size <= 3
+            assert database.waiting == 0
+            await nothing_left_open(database_url)
+            results = await asyncio.gather(*(server.call_tool("query", {"sql": "SELECT 1"}) for _ in range(30)))
+            assert not any(result.is_error for result in results)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_hundreds_of_callers_that_hang_up_leak_nothing(server: Live, database_url: str, era: Era) -> None:
+    """The same over sockets, through the whole stack: many at once, each gone at another moment."""
+
+    async def hang_up(number: int) -> None:
+        _, writer = await start(server, era, "passing", {})
+        await asyncio.sleep(number % 101 / 500)
+        writer.transport.abort()
+
+    await asyncio.gather(*(hang_up(number) for number in range(300)))
+    await eventually(lambda: whole(server) and not server.app.in_flight())
+
+    assert Seen.reached["waiting"] + Seen.reached["holding"] >= 30, Seen.reached
+    await nothing_left_open(database_url)
+    async with client(server) as wire:
+        answers = await asyncio.gather(*(wire.call(era, "query", {"sql": "SELECT 1"}) for _ in range(30)))
+    assert not any(answer.result["isError"] for answer in answers)
 
 
 async def test_without_a_database_the_setting_is_named() -> None:

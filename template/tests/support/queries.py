@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Annotated, Any
 
 import alias
@@ -47,6 +49,8 @@ class Seen:
     holding = threading.Event()
     late: list[BaseException] = []  # noqa: RUF012 - shared on purpose
     kept: list[Any] = []  # noqa: RUF012 - the same
+    reached: Counter[str] = Counter()  # noqa: RUF012 - the same
+    held: ContextVar[asyncio.Event] = ContextVar("held")
 
 
 @tool(read_only=False)
@@ -132,6 +136,23 @@ async def leave_a_task(ctx: Context) -> str:
 
 
 @tool(read_only=False)
+async def passing(ctx: Context) -> str:
+    """Run a short statement, and note how far the call has come when it ends."""
+    reached = "waiting"
+    try:
+        async with connection(ctx) as db:
+            reached = "holding"
+            if event := Seen.held.get(None):
+                event.set()
+            await db.execute("SELECT pg_sleep(0.002)")
+            reached = "saving"
+        reached = "done"
+    finally:
+        Seen.reached[reached] += 1
+    return reached
+
+
+@tool(read_only=False)
 async def twice(ctx: Context) -> list[int]:
     """Use two connections one after the other."""
     processes: list[int] = []
@@ -143,7 +164,7 @@ async def twice(ctx: Context) -> list[int]:
 
 TOOLS = (
     *(sample.query, sample.query_read_only, sample.nested),
-    *(hold, hasty, statement, two_at_once, write_then_fail, keep, keep_and_stay, leave_a_task, twice),
+    *(hold, hasty, statement, two_at_once, write_then_fail, keep, keep_and_stay, leave_a_task, passing, twice),
 )
 
 
