@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from live import live
+from wire import Wire
 
 from hardening.addresses import AddressGuard, fold
 from hardening.context import Exchange, open_exchange
@@ -34,6 +36,16 @@ async def test_takes_off_its_own_proxies_only(hops: int, forwarded: str, address
     await AddressGuard(hops)(asked)
 
     assert asked.address == address
+
+
+async def test_without_a_proxy_of_yours_a_stated_address_counts_for_nothing() -> None:
+    """Whoever writes another address into each request is refused as soon as anybody else."""
+    with live(MCP_RATE_ADDRESS_BURST="3", MCP_RATE_ADDRESS_PER_MINUTE="3") as server:
+        async with Wire(server.url) as stranger:
+            stated = [{"x-forwarded-for": f"192.0.2.{number}"} for number in range(4)]
+            replies = [await stranger.ask("modern", "tools/list", headers=headers) for headers in stated]
+
+    assert [reply.status for reply in replies] == [401, 401, 401, 429]
 
 
 def test_an_ipv6_network_is_one_caller() -> None:

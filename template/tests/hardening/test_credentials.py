@@ -124,6 +124,14 @@ def test_the_credential_is_gone_from_the_request(authorization: tuple[str, ...],
     assert any(KEY in text for text in request.sensitive)
 
 
+def test_the_token_alone_is_never_written_either() -> None:
+    """What a log line could hold is the token, without the word before it."""
+    request = exchange(f"Bearer {KEY}")
+    take_credential(request)
+
+    assert {KEY, f"Bearer {KEY}"} <= request.sensitive
+
+
 @pytest.mark.parametrize("authorization", [(), ("",), ("Bearer ",)])
 def test_an_empty_credential_is_not_remembered(authorization: tuple[str, ...]) -> None:
     """The empty string is in every log line, so it is never among what must not be written."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from live import KEY, Live, live
+from live import ENVIRONMENT, KEY, Live, live, settings_from
 from wire import ERAS, Era, Wire, opening, request
+
+from hardening.context import open_exchange
+from hardening.hosts import HostGuard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator
@@ -103,6 +106,25 @@ async def test_a_loopback_server_refuses_a_name_from_outside(wire: Wire) -> None
     reply = await wire.ask("modern", "server/discover", headers={"host": "evil.example.com"})
 
     assert reply.status == 421
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({b"host": b"localhost"}, 421),
+        ({b"host": b"127.0.0.1:8000"}, 421),
+        ({b"host": b"mcp.example.com", b"origin": b"http://localhost:3000"}, 403),
+        ({b"host": b"mcp.example.com", b"origin": b"https://mcp.example.com"}, None),
+    ],
+)
+async def test_a_public_server_knows_no_loopback(headers: dict[bytes, bytes], status: int | None) -> None:
+    """Where others can connect, the names of this machine are as foreign as any."""
+    environment = {"HOST": "0.0.0.0", "MCP_PUBLIC_URL": "https://mcp.example.com"}
+    guard = HostGuard(settings_from(ENVIRONMENT | environment))
+    scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": list(headers.items())}
+    answer = await guard(open_exchange(scope, None, None))  # type: ignore[arg-type] - nothing is received or sent
+
+    assert (answer and answer.status) == status
 
 
 async def test_health_is_answered_by_address(client: Wire) -> None:

@@ -12,7 +12,9 @@ import alias
 import pytest
 
 from hardening import HardeningSettings
+from hardening.contract import published
 from hardening.declaration import Declaration
+from hardening.schema import run
 from hardening.server import HardenedServer
 from hardening.tools import InvalidDeclarationError, read_tools
 
@@ -64,6 +66,15 @@ def test_every_declared_tool_is_served() -> None:
     forgotten = sorted(function.__name__ for function in declared() if function.__name__ not in served)
 
     assert not forgotten, f"Name in TOOLS, in {HERE}/tools/__init__.py, or take @tool away: {', '.join(forgotten)}"
+
+
+async def test_the_contract_is_the_published_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """What clients and models were told changes on purpose only, in a file that somebody has looked at."""
+    settings_type = import_module(f"{alias.PACKAGE}.settings").Settings
+    server = import_module(f"{alias.PACKAGE}.server").build(settings_type.model_construct())
+    code = run("check", current=await published(server), root=alias.ROOT)
+
+    assert code == 0, f"Run make schema, and look at the difference:\n{capsys.readouterr().out}"
 
 
 def test_dependencies_can_be_merged() -> None:

@@ -10,6 +10,9 @@ import sample
 from live import KEY, OTHER_KEY, PROBE_KEY, Live, live
 from wire import ERAS, Era, Wire, opening, request
 
+from hardening.context import Principal, open_exchange
+from hardening.request_limits import Slots
+
 
 @pytest.mark.parametrize("era", ERAS)
 async def test_a_declared_size_over_the_limit_is_not_read(server: Live, era: Era) -> None:
@@ -140,6 +143,33 @@ async def test_the_probe_is_answered_when_the_server_is_full(era: Era) -> None:
 
     assert refused.status == 503
     assert looked.status == 200
+
+
+async def test_open_streams_take_no_slots_of_calls() -> None:
+    """A caller that listens can still call."""
+    with live(MCP_MAX_IN_FLIGHT_PER_PRINCIPAL="1") as server:
+        listen = request("modern", "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, key=KEY)
+        async with Wire(server.url, KEY) as wire:
+            stream = wire.http.stream("POST", f"{server.url}/mcp", content=listen[1], headers=listen[0])
+            async with stream as listening:
+                called = await wire.call("modern", "echo", {"text": "a"})
+
+    assert (listening.status_code, called.status) == (200, 200)
+
+
+def test_nothing_is_remembered_of_those_who_have_gone() -> None:
+    """A slot comes back with the end of its request, and a caller without one takes no memory."""
+    slots = Slots(2, 1)
+    scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": []}
+    exchange = open_exchange(scope, None, None)  # type: ignore[arg-type] - nothing is received or sent
+    alice = Principal("api_key", "alice")
+    taken, refused = slots.take(exchange, alice), slots.take(exchange, alice)
+    for release in exchange.on_end:
+        release()
+
+    assert taken is None
+    assert refused is not None
+    assert (slots.total, dict(slots.by_principal)) == (0, {})
 
 
 def until(condition) -> None:  # noqa: ANN001 - any question

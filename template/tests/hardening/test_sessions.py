@@ -6,8 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from live import KEY, OTHER_KEY, Live, live
-from wire import LEGACY, Reply, Wire, opening
+from live import ENVIRONMENT, KEY, OTHER_KEY, Live, live, settings_from
+from wire import LEGACY, SECONDS, Reply, Wire, opening
+
+from hardening.context import Exchange, Principal, open_exchange
+from hardening.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -89,6 +92,21 @@ async def test_answers_to_one_id_do_not_cross(stateful: Live) -> None:
     assert [reply.result["structuredContent"]["text"] for reply in replies] == texts
 
 
+async def test_one_id_for_everything_loses_no_answer(stateful: Live) -> None:
+    """A turn ends when the SDK has forgotten the request before, or it would forget the next one with it."""
+
+    async def one_after_the_other(alice: Wire, session: dict[str, str]) -> None:
+        for _ in range(40):
+            reply = await alice.ask("legacy", "ping", headers=session)
+            assert reply.result == {}
+
+    async with Wire(stateful.url, KEY) as alice:
+        session = {"mcp-session-id": await opened(alice)}
+        async with asyncio.timeout(SECONDS):
+            await asyncio.gather(*(one_after_the_other(alice, session) for _ in range(8)))
+        await ended(alice, session["mcp-session-id"])
+
+
 async def test_a_session_ends_when_it_is_idle() -> None:
     """What nobody uses is not kept."""
     with live(MCP_LEGACY="stateful", MCP_SESSION_IDLE_SECONDS="1") as short:
@@ -114,3 +132,57 @@ async def test_the_modern_era_has_no_sessions(stateful: Live) -> None:
 
     assert reply.status == 200
     assert "mcp-session-id" not in reply.headers
+
+
+def asking(name: str, session: str) -> Exchange:
+    """Return a request of a caller in a session."""
+    headers = [(b"mcp-session-id", session.encode()), (b"mcp-protocol-version", LEGACY.encode())]
+    scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": headers}
+    exchange = open_exchange(scope, None, None)  # type: ignore[arg-type] - nothing is received or sent
+    exchange.principal, exchange.rpc_id = Principal("api_key", name), 1
+    return exchange
+
+
+def guarding(**environment: str) -> tuple[Sessions, list[float]]:
+    """Return the guard, in which alice has the session `s`, and its clock."""
+    clock = [0.0]
+    settings = settings_from(ENVIRONMENT | {"MCP_LEGACY": "stateful"} | environment)
+    sessions = Sessions(settings, clock=lambda: clock[0])
+    sessions.opened(asking("alice", "s"), "s")
+    return sessions, clock
+
+
+async def test_nobody_else_takes_a_turn_in_a_session() -> None:
+    """Whoever has heard a session's id can neither keep its owner waiting nor keep the session alive."""
+    sessions, clock = guarding()
+    bob = asking("bob", "s")
+    clock[0] = 5.0
+
+    assert await sessions(bob) is None
+    assert (bob.session_id, bob.on_end, sessions.open["s"].used) == ("", [], 0.0)
+
+
+async def test_one_id_is_answered_once_at_a_time() -> None:
+    """A request whose id is being answered waits for its turn, and is told to come again when that takes long."""
+    sessions, _ = guarding(MCP_TOOL_TIMEOUT_SECONDS="0.05")
+    first, second, third = (asking("alice", "s") for _ in range(3))
+    answers = [await sessions(first)]
+    async with asyncio.timeout(SECONDS):
+        answers.append(await sessions(second))
+    for release in reversed(first.on_end):
+        release()
+    answers.append(await sessions(third))
+
+    assert [answer and answer.kind for answer in answers] == [None, "duplicate_id", None]
+
+
+async def test_an_idle_session_makes_room() -> None:
+    """One that nobody has used for so long does not count any more."""
+    sessions, clock = guarding(MCP_MAX_SESSIONS_PER_PRINCIPAL="1", MCP_SESSION_IDLE_SECONDS="60")
+    opening_one = asking("alice", "")
+    opening_one.rpc_method = "initialize"
+    refused = await sessions(opening_one)
+    clock[0] = 61.0
+
+    assert (refused and refused.kind) == "sessions"
+    assert await sessions(opening_one) is None
