@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
+import functools
 import json
 import logging
 import os
@@ -15,6 +17,7 @@ import sys
 import threading
 import traceback
 import warnings
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
@@ -24,7 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 alias.install()
 
-from hardening import HardeningSettings, errors, harden, tool
+from hardening import Context, HardeningSettings, errors, harden, tool
+from hardening.context import current
 
 if TYPE_CHECKING:
     from hardening.server import HardenedServer
@@ -87,45 +91,66 @@ def fail_in_thread(value: str) -> None:
     raise LookupError(value)
 
 
-@tool(read_only=True)
-async def succeed(text: Value) -> str:
-    """Write the value, and say nothing of it."""
-    await spill_everywhere(text)
-    return "done"
-
-
-@tool(read_only=True)
-async def nest(nested: Nested) -> str:
-    """Write values from inside."""
-    for item in nested.items:
-        for key, value in item.items():
-            spill(key)
-            spill(value)
-    return "done"
-
-
-@tool(read_only=True)
-async def crash(text: Value) -> str:
-    """Write the value, then fail with it in the message."""
-    spill(text)
-    raise RuntimeError(f"cannot look up {text}") from KeyError(text)
-
-
-@tool(read_only=True)
-async def refuse(text: Value) -> str:
-    """Fail on purpose, with the value in the advice."""
-    spill(text)
-    raise errors.NotFound(f"There is no {text}.")
-
-
-@tool(read_only=True, timeout_seconds=0.2)
-async def dawdle(text: Value) -> str:
-    """Write the value when the deadline has passed."""
+async def act(*values: str) -> None:
+    """Write values everywhere, then end as the request says in a header of its own."""
+    exchange = current.get()
+    outcome = exchange.header(b"x-outcome") if exchange else ""
+    for value in values:
+        spill(value)
+    text = " ".join(values)
+    if outcome == "crash":
+        raise RuntimeError(f"cannot look up {text}") from KeyError(text)
+    if outcome == "refuse":
+        raise errors.NotFound(f"There is no {text}.")
+    if outcome not in {"late", "hold"}:
+        return
+    if outcome == "late":
+        # No other call runs, so this is the deadline of this one.
+        for deadline in SERVED[0].deadlines.running:
+            deadline.reschedule(asyncio.get_running_loop().time())
+    else:
+        structlog.get_logger().error("holding")
     try:
         await asyncio.sleep(60)
     finally:
-        spill(text)
+        for value in values:
+            spill(value)
+
+
+@tool(read_only=True)
+async def sweep_text(text: Value) -> str:
+    """Take one value, and write it."""
+    await act(text)
     return "done"
+
+
+@tool(read_only=True)
+async def sweep_everywhere(text: Value) -> str:
+    """Take one value, and write it in tasks and threads too."""
+    await spill_everywhere(text)
+    await act(text)
+    return "done"
+
+
+@tool(read_only=True)
+async def sweep_nested(nested: Nested) -> str:
+    """Take values inside values, and write them."""
+    await act(*(part for item in nested.items for pair in item.items() for part in pair))
+    return "done"
+
+
+def careless(function: Any) -> Any:
+    """Return a tool that looks like `function`, and writes what it is given in place of doing its work."""
+
+    @functools.wraps(function)
+    async def instead(**arguments: Any) -> str:
+        await act(*(str(value) for value in arguments.values() if not isinstance(value, Context)))
+        return "done"
+
+    instead.__annotations__ = {**function.__annotations__, "return": "str"}
+    declared = dataclasses.replace(function.__tool__, timeout_seconds=None, rate_per_minute=None, cost=0, scopes=())
+    instead.__tool__ = declared  # type: ignore[attr-defined] - as the decorator does
+    return instead
 
 
 class Unguarded:
@@ -139,12 +164,15 @@ class Unguarded:
         return lambda *_: True
 
 
-TOOLS = (succeed, nest, crash, refuse, dawdle)
+TOOLS = (sweep_text, sweep_everywhere, sweep_nested)
+AUTHORS = tuple(careless(function) for function in import_module(f"{alias.PACKAGE}.tools").TOOLS)
+SERVED: list[HardenedServer] = []
 
 
 def build(settings: HardeningSettings) -> HardenedServer:
-    """Return the server."""
-    return harden(settings, tools=TOOLS)
+    """Return a server with these tools, and with all of the project."""
+    SERVED.append(harden(settings, tools=(*TOOLS, *AUTHORS)))
+    return SERVED[0]
 
 
 if __name__ == "__main__":
@@ -153,4 +181,5 @@ if __name__ == "__main__":
     if os.environ.get("CARELESS_CONTROL"):
         serve.logs.configure = Unguarded  # type: ignore[assignment]
         serve.TakeOver = Unguarded  # type: ignore[assignment]
+        serve.tracing.scrubbing = lambda exporter, _: exporter
     raise SystemExit(serve.serve(HardeningSettings, build))
