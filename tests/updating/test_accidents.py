@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import copier
 import pytest
 import yaml
-from harness import NEXT_RELEASE, ROOT, git, run, tool
-from updating.author import commit, contents, update
+from harness import DEFAULT, NEXT_RELEASE, ROOT, git, run, tool
+from updating.author import commit, contents, edit_metadata, update
 from updating.releases import TAGS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness import Template
     from updating.conftest import Project
 
@@ -32,47 +33,88 @@ def refused(project: Path, *options: str) -> str:
     return done.stdout
 
 
+def documented(command: str, project: Path, **names: str) -> None:
+    """Run a command of docs/updating.md, with names of this project in place of those of the page."""
+    assert command in DOCUMENTED
+    for ours, here in names.items():
+        command = command.replace(ours, here)
+    run("bash", "-ec", command, cwd=project)
+
+
 def recorded(project: Path) -> dict[str, object]:
     """Return the answers file."""
     return yaml.safe_load((project / ".copier-answers.yml").read_text("utf-8"))
 
 
-def test_uncommitted_work_is_safe(project: Project) -> None:
-    """An update waits until everything is committed."""
+@pytest.mark.parametrize("name", ["README.md", "half-a-thought.md"], ids=["edited", "untracked"])
+def test_uncommitted_work_is_safe(project: Project, name: str) -> None:
+    """An update waits until everything is committed, new files included."""
     dirty = project(LAST)
-    (dirty / "README.md").write_text("# half a sentence\n", "utf-8")
+    (dirty / name).write_text("# half a sentence\n", "utf-8")
 
     assert "is dirty" in refused(dirty)
-    assert (dirty / "README.md").read_text("utf-8") == "# half a sentence\n"
+    assert (dirty / name).read_text("utf-8") == "# half a sentence\n"
+    assert "the repository is dirty" in DOCUMENTED
+    assert "untracked files count" in DOCUMENTED
 
 
+@pytest.mark.slow
 def test_a_folder_without_git_is_refused(project: Project) -> None:
-    """Without history there is no way back, so there is no way forward."""
+    """Without history there is no way back, so there is no way forward; the documented command begins one."""
     plain = project(LAST)
     shutil.rmtree(plain / ".git")
 
-    assert "git" in refused(plain)
+    assert "Updating is only supported in git-tracked subprojects" in refused(plain)
+    documented("git init && git add -A && git commit -m Start", plain)
+    update(plain)
+    assert recorded(plain)["_commit"] == NEXT_RELEASE
 
 
-def test_a_lost_answers_file_comes_back_from_git(project: Project) -> None:
-    """Without it nobody knows what to update from; the documented command brings it back."""
-    lost = project(LAST)
+@pytest.mark.parametrize("committed", [True, False], ids=["committed", "not committed"])
+def test_a_lost_answers_file_comes_back_from_git(template: Template, tmp_path: Path, *, committed: bool) -> None:
+    """Without it nobody knows what to update from; `make` says so, and names the documented way back."""
+    lost = template.project(DEFAULT, tmp_path / "lost")
     (lost / ".copier-answers.yml").unlink()
-    commit(lost, "Lose it")
+    if committed:
+        commit(lost, "Lose it")
 
-    refused(lost)
-    restore = 'git checkout "$(git rev-list -n 1 HEAD -- .copier-answers.yml)^" -- .copier-answers.yml'
-    assert restore in DOCUMENTED
-    run("bash", "-c", restore, cwd=lost)
+    assert "Template not found" in refused(lost)
+    said = run("make", "update", cwd=lost, check=False)
+    restore = 'git checkout "$(git log -1 --format=%H --diff-filter=AM -- .copier-answers.yml)" -- .copier-answers.yml'
+    assert said.returncode != 0
+    assert said.stdout.startswith("There is no .copier-answers.yml, so no template either")
+    assert restore in said.stdout
+    documented(restore, lost)
 
-    assert recorded(lost)["_commit"] == LAST
+    assert recorded(lost)["_commit"] == NEXT_RELEASE
 
 
-def test_there_is_no_way_back(project: Project) -> None:
-    """Copier refuses a downgrade; git reverts an update."""
-    newer = project(LAST)
+def test_leaving_is_for_good(template: Template, tmp_path: Path) -> None:
+    """After the documented commands nothing of the project needs the template, and the two commands for it say so."""
+    left = template.project(DEFAULT, tmp_path / "left")
 
-    assert "Downgrades are not supported" in refused(newer, "--vcs-ref", TAGS[0])
+    leave = "git rm .copier-answers.yml .github/workflows/template-update.yml"
+    documented(leave, left)
+    documented('git commit -m "Leave the template"', left)
+
+    assert git("grep", "--files-with-matches", "copier-answers", cwd=left) == "Makefile\n"
+    for command in ("update", "drift"):
+        said = run("make", command, cwd=left, check=False)
+        assert said.returncode != 0
+        assert said.stdout.startswith("There is no .copier-answers.yml, so no template either")
+
+
+@pytest.mark.slow
+def test_a_version_can_be_pinned_and_an_update_taken_back(project: Project) -> None:
+    """The documented option goes to that version and no further; Copier refuses to go back, and git does not."""
+    pinned = project(TAGS[0])
+    documented("copier update --context-lines 100000 --skip-answered --vcs-ref v1.0.1", pinned)
+    commit(pinned, "Update")
+
+    assert recorded(pinned)["_commit"] == "v1.0.1"
+    assert "Downgrades are not supported" in refused(pinned, "--vcs-ref", TAGS[0])
+    git("revert", "--no-edit", "HEAD", cwd=pinned)
+    assert git("diff", "HEAD~2", cwd=pinned) == ""
 
 
 @pytest.mark.slow
@@ -84,7 +126,10 @@ def test_an_answer_is_changed_by_the_command(project: Project) -> None:
     commit(by_hand, "Edit the answers")
 
     update(by_hand, copier.VcsRef.CURRENT)
-    update(by_command, copier.VcsRef.CURRENT, {"license": "Proprietary"})
+    documented(
+        "copier update --context-lines 100000 --skip-answered --vcs-ref=:current: --data license=Proprietary",
+        by_command,
+    )
 
     assert 'license = "MIT"' in (by_hand / "pyproject.toml").read_text("utf-8")
     assert 'license = "LicenseRef-Proprietary"' in (by_command / "pyproject.toml").read_text("utf-8")
@@ -93,16 +138,47 @@ def test_an_answer_is_changed_by_the_command(project: Project) -> None:
 
 @pytest.mark.slow
 def test_a_package_can_be_renamed(template: Template, project: Project) -> None:
-    """Files of ours move with the answer; yours are moved by the documented command, and everything is in place."""
-    renamed = project(LAST)
+    """Files of ours move with the answer, yours by the documented command; one conflict is left, as the page says."""
+    renamed = project(LAST, author=True)
+    before = contents(renamed, "yours")
 
     update(renamed, data={"package_name": "climate"})
-    run("bash", "-c", "cp -r src/weather_server/. src/climate/ && rm -r src/weather_server", cwd=renamed)
+    move = "cp -r src/old_name/. src/new_name/ && rm -r src/old_name"
+    documented(move, renamed, old_name="weather_server", new_name="climate")
 
     fresh = template.render({"package_name": "climate"})
-    assert "cp -r src/old_name/. src/new_name/ && rm -r src/old_name" in DOCUMENTED
-    assert contents(renamed, "ours", "shared") == contents(fresh, "ours", "shared")
-    assert contents(renamed, "yours").keys() <= contents(fresh, "yours").keys()
+    expected = edit_metadata((fresh / "pyproject.toml").read_text("utf-8"))
+    merged = (renamed / "pyproject.toml").read_text("utf-8")
+    ours = re.search(
+        r"^<<<<<<< [^\n]*\n(?P<yours>.*\n)=======\n(?P<ours>.*\n)>>>>>>> [^\n]*\n", merged, re.DOTALL | re.MULTILINE
+    )
+    assert ours
+    assert ours["ours"].startswith('name = "climate"\n')
+    kept = ours["yours"].replace('name = "weather-server"', 'name = "climate"')
+    assert merged.replace(ours[0], kept) == expected
+    assert set(git("diff", "--name-only", "--diff-filter=U", cwd=renamed).split()) == {"pyproject.toml"}
+    assert contents(renamed, "ours") == contents(fresh, "ours")
+    assert contents(renamed, "yours") == {
+        name.replace("src/weather_server/", "src/climate/"): text for name, text in before.items()
+    }
+
+
+@pytest.mark.slow
+def test_a_template_that_was_named_by_a_relative_path(repository: Path, tmp_path: Path) -> None:
+    """It is found from one place only; with the absolute path, which is one line, it is found from everywhere."""
+    relative = Path(os.path.relpath(repository, tmp_path))
+    run(tool("copier"), "copy", "--defaults", "--quiet", "--vcs-ref", LAST, relative, "project", cwd=tmp_path)
+    made = tmp_path / "project"
+    git("init", "--quiet", cwd=made)
+    commit(made, "Start")
+
+    assert "Local template must be a directory" in refused(made)
+    assert "Local template must be a directory" in DOCUMENTED
+    answers = made / ".copier-answers.yml"
+    answers.write_text(answers.read_text("utf-8").replace(str(relative), str(repository)), "utf-8")
+    newer = run(tool("copier"), "check-update", "--quiet", cwd=made, check=False)
+
+    assert newer.returncode == 2, newer.stdout
 
 
 @pytest.mark.slow
@@ -136,9 +212,7 @@ def test_a_conflict_is_told_and_can_be_undone(project: Project) -> None:
     assert "<<<<<<< before updating" in (edited / name).read_text("utf-8")
     assert name in git("ls-files", "--unmerged", cwd=edited)
     assert run("git", "diff", "--check", cwd=edited, check=False).returncode != 0
-    undo = "git reset --hard && git clean --force -d"
-    assert undo in DOCUMENTED
-    run("bash", "-c", undo, cwd=edited)
+    documented("git reset --hard && git clean --force -d", edited)
     assert git("status", "--porcelain", cwd=edited) == ""
     assert recorded(edited)["_commit"] == "v1.0.0"
 
@@ -153,8 +227,7 @@ def test_a_deleted_file_comes_back_by_command(project: Project) -> None:
     commit(poorer, "Delete a file of the template, edit another")
 
     restore = "copier recopy --defaults --overwrite --vcs-ref=:current: --exclude '*' --exclude '!/path/to/file'"
-    assert restore in DOCUMENTED
-    run("bash", "-c", restore.replace("path/to/file", name), cwd=poorer)
+    documented(restore, poorer, **{"path/to/file": name})
 
     assert git("status", "--porcelain", "--untracked-files=all", cwd=poorer) == f"?? {name}\n"
 

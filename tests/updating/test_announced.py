@@ -37,7 +37,9 @@ def public(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """The template behind an address that everybody can ask, for as long as the test runs."""
     git("clone", "--quiet", "--bare", repository, tmp_path / "forge/example/template.git", cwd=tmp_path)
     rewritten = f'[url "{tmp_path}/forge/"]\n    insteadOf = https://github.com/\n'
-    (tmp_path / "gitconfig").write_text(f"[include]\n    path = {os.environ['GIT_CONFIG_GLOBAL']}\n{rewritten}", "utf-8")
+    (tmp_path / "gitconfig").write_text(
+        f"[include]\n    path = {os.environ['GIT_CONFIG_GLOBAL']}\n{rewritten}", "utf-8"
+    )
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("COPIER_CACHE_DIR", str(tmp_path / "cache"))
     return "https://github.com/example/template.git"
@@ -144,4 +146,3 @@ def test_what_an_update_cannot_fix_is_told(template: Template, tmp_path: Path) -
     said = run(*command, cwd=broken, env=environment, check=False).stdout
 
     assert [sentence for sentence in SENTENCES if sentence not in said] == [], said
-    assert f"{len(SENTENCES)} failed" in said

@@ -221,7 +221,8 @@ def places(root: Path) -> list[Place]:
     }
     found = [read(root / name) for name, read in readers.items() if (root / name).exists()]
     folder = root / "deploy/kubernetes"
-    return found + (kubernetes(folder) if folder.exists() else [])
+    # Without our base, what is in there is the author's alone.
+    return found + (kubernetes(folder) if (folder / "base").exists() else [])
 
 
 def longest_tool(root: Path) -> float:
