@@ -164,6 +164,26 @@ async def test_releases_run_in_reverse_order(server: Live, wire: Wire) -> None:
     assert order == [3, 2, 1]
 
 
+async def test_slots_are_free_before_the_protocol_has_tidied_up_and_turns_after(server: Live, wire: Wire) -> None:
+    """A whole answer gives back what was taken for it; what hangs on the protocol's own state waits for that."""
+    order: list[str] = []
+
+    async def guard(exchange: Exchange) -> None:
+        exchange.on_end.append(lambda: order.append("slot"))
+        exchange.on_done.append(lambda: order.append("turn"))
+
+    async def protocol(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+        order.append("tidied up")
+
+    with edge_with(server, guard, protocol=protocol):
+        await wire.ask("modern", "tools/list")
+        await idle(server)
+
+    assert order == ["slot", "tidied up", "turn"]
+
+
 @both_eras
 async def test_a_client_that_goes_away_leaves_nothing_behind(server: Live, wire: Wire, era: Era) -> None:
     """The call is cancelled, and its slot is free."""

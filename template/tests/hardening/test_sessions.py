@@ -92,7 +92,7 @@ async def test_answers_to_one_id_do_not_cross(stateful: Live) -> None:
     assert [reply.result["structuredContent"]["text"] for reply in replies] == texts
 
 
-async def test_one_id_for_everything_loses_no_answer(stateful: Live) -> None:
+async def test_one_id_for_everything_loses_no_answer() -> None:
     """A turn ends when the SDK has forgotten the request before, or it would forget the next one with it."""
 
     async def one_after_the_other(alice: Wire, session: dict[str, str]) -> None:
@@ -100,11 +100,11 @@ async def test_one_id_for_everything_loses_no_answer(stateful: Live) -> None:
             reply = await alice.ask("legacy", "ping", headers=session)
             assert reply.result == {}
 
-    async with Wire(stateful.url, KEY) as alice:
-        session = {"mcp-session-id": await opened(alice)}
-        async with asyncio.timeout(SECONDS):
-            await asyncio.gather(*(one_after_the_other(alice, session) for _ in range(8)))
-        await ended(alice, session["mcp-session-id"])
+    with live(MCP_LEGACY="stateful", MCP_RATE_ADDRESS_BURST="1000", MCP_RATE_PRINCIPAL_BURST="1000") as patient:
+        async with Wire(patient.url, KEY) as alice:
+            session = {"mcp-session-id": await opened(alice)}
+            async with asyncio.timeout(SECONDS):
+                await asyncio.gather(*(one_after_the_other(alice, session) for _ in range(8)))
 
 
 async def test_a_session_ends_when_it_is_idle() -> None:
@@ -159,7 +159,7 @@ async def test_nobody_else_takes_a_turn_in_a_session() -> None:
     clock[0] = 5.0
 
     assert await sessions(bob) is None
-    assert (bob.session_id, bob.on_end, sessions.open["s"].used) == ("", [], 0.0)
+    assert (bob.session_id, bob.on_done, sessions.open["s"].used) == ("", [], 0.0)
 
 
 async def test_one_id_is_answered_once_at_a_time() -> None:
@@ -169,7 +169,7 @@ async def test_one_id_is_answered_once_at_a_time() -> None:
     answers = [await sessions(first)]
     async with asyncio.timeout(SECONDS):
         answers.append(await sessions(second))
-    for release in reversed(first.on_end):
+    for release in reversed(first.on_done):
         release()
     answers.append(await sessions(third))
 

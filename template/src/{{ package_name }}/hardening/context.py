@@ -66,7 +66,8 @@ class Exchange:
     """One HTTP request while it is being answered.
 
     `sensitive` holds every string of the request that must never be written anywhere.
-    `on_end` holds what gives back the slots that guards took; it always runs, in reverse order.
+    `on_end` holds what gives back the slots that guards took; it always runs, in reverse order,
+    with the last byte of the answer. `on_done` waits until the protocol has tidied up as well.
     """
 
     scope: Scope
@@ -93,6 +94,7 @@ class Exchange:
     probe: bool = False
     sensitive: set[str] = field(default_factory=set[str])
     on_end: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    on_done: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     response_headers: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
     status: int = 0
     refused_by: str | None = None

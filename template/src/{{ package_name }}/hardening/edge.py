@@ -121,6 +121,7 @@ class Edge:
                 self.sessions.opened(exchange, value.decode("latin-1"))
 
     def _end(self, exchange: Exchange, *, counted: bool) -> None:
+        exchange.on_end[:0], exchange.on_done = exchange.on_done, []
         try:
             self._release(exchange)
             self.access_log(exchange)

@@ -62,7 +62,8 @@ class Sessions:
         exchange.session_id = name
         session.used = self.clock()
         session.busy += 1
-        exchange.on_end.append(lambda: self._end(session))
+        # Not with the last byte: what the SDK tidies up after it, it finds by the id of the request.
+        exchange.on_done.append(lambda: self._end(session))
         return await self._take_turn(session, exchange)
 
     async def _take_turn(self, session: _Session, exchange: Exchange) -> Answer | None:
@@ -74,7 +75,7 @@ class Sessions:
                 await turn.acquire()
         except TimeoutError:
             return BUSY
-        exchange.on_end.append(turn.release)
+        exchange.on_done.append(turn.release)
         return None
 
     def opened(self, exchange: Exchange, name: str) -> None:
