@@ -155,24 +155,23 @@ SHORT = {
 }
 
 
+@pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("way", ["caddy", "nginx"])
-async def test_a_silent_call_lives_by_keep_alives(talking: Path, tmp_path: Path, way: Way) -> None:
-    """A proxy that cuts after two silent seconds does not cut a call of five: comments come each second.
-
-    In the legacy era, where the interval can be set; the SDK's modern one is 15 seconds, see the last test.
-    """
+async def test_a_silent_call_lives_by_keep_alives(talking: Path, tmp_path: Path, way: Way, era: Era) -> None:
+    """A proxy that cuts after two silent seconds does not cut a call of five: comments come each second."""
     async with (
         Server(talking, MCP_STREAM_PING_SECONDS="1", MCP_DRAIN_TIMEOUT_SECONDS="300") as server,
         reach(way, talking, tmp_path, server, SHORT[way]) as client,
     ):
-        reply = await post(client, "/mcp", tool_call("legacy", KEY, "quiet", {"seconds": 5}))
+        reply = await post(client, "/mcp", tool_call(era, KEY, "quiet", {"seconds": 5}))
 
     assert reply.result["structuredContent"] == {"result": "done"}
 
 
+@pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("way", ["caddy", "nginx"])
 async def test_without_keep_alives_the_proxy_cuts_and_that_is_a_client_gone(
-    talking: Path, tmp_path: Path, way: Way
+    talking: Path, tmp_path: Path, way: Way, era: Era
 ) -> None:
     """The control: comments that are rarer than the proxy's limit do not save the call, which is cancelled."""
     async with (
@@ -180,7 +179,7 @@ async def test_without_keep_alives_the_proxy_cuts_and_that_is_a_client_gone(
         reach(way, talking, tmp_path, server, SHORT[way]) as client,
     ):
         with contextlib.suppress(httpx2.TransportError):
-            reply = await post(client, "/mcp", tool_call("legacy", KEY, "quiet", {"seconds": 30}))
+            reply = await post(client, "/mcp", tool_call(era, KEY, "quiet", {"seconds": 30}))
             assert "result" not in reply.last
         logged = await server.call(5)
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
-from live import KEY, Live, Process, live
+import sample
+from collector import collecting
+from live import ENVIRONMENT, KEY, Live, Process, live, settings_from
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from wire import ERAS, Era, Wire
 
-from hardening.tracing import scrubbing
+from hardening.tracing import leave_out, scrubbing
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -100,35 +100,12 @@ async def test_without_the_wall_it_would_leave(traced: Live) -> None:
     assert SENTINEL in written(bare.get_finished_spans())
 
 
-class Collector(BaseHTTPRequestHandler):
-    """Takes what is sent to it."""
-
-    received: list[bytes]
-    arrived: threading.Event
-
-    def do_POST(self) -> None:
-        """Keep one export."""
-        self.received.append(self.rfile.read(int(self.headers["content-length"])))
-        self.arrived.set()
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class has it so
-        """Say nothing."""
-
-
 async def test_spans_reach_a_collector_at_the_latest_at_the_end() -> None:
     """With the standard variable set, over OTLP and HTTP; a drain sends what is left."""
-    received: list[bytes] = []
-    handler = type("Handler", (Collector,), {"received": received, "arrived": threading.Event()})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as collector:
-        threading.Thread(target=collector.serve_forever, daemon=True).start()
-        endpoint = f"http://127.0.0.1:{collector.server_port}"
-        with Process(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as process:
-            async with Wire(process.url, KEY) as wire:
-                await wire.call("modern", "echo", {"text": SENTINEL})
-            code = process.stop()
-        collector.shutdown()
+    with collecting() as (endpoint, received), Process(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as process:
+        async with Wire(process.url, KEY) as wire:
+            await wire.call("modern", "echo", {"text": SENTINEL})
+        code = process.stop()
 
     assert code == 0
     assert any(b"tools/call echo" in export for export in received)
@@ -144,3 +121,16 @@ async def test_a_collector_that_is_away_does_not_hold_the_process() -> None:
 
     assert reply.status == 200
     assert code == 0
+
+
+@pytest.mark.parametrize(("provider", "kept"), [(trace.ProxyTracerProvider(), 2), (TracerProvider(), 3)])
+def test_spans_that_nobody_wants_are_not_made(
+    monkeypatch: pytest.MonkeyPatch, provider: trace.TracerProvider, kept: int
+) -> None:
+    """They would cost each request a twentieth; as soon as there is a provider, they are made."""
+    server = sample.build(settings_from(ENVIRONMENT))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    before = len(server.middleware)
+    leave_out(server.middleware)
+
+    assert before - len(server.middleware) == 3 - kept

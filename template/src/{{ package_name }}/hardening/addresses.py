@@ -7,6 +7,7 @@ Only the entries that our own proxies wrote are true; the rest is whatever the c
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class AddressGuard:
         exchange.address = fold(address)
 
 
+@lru_cache(maxsize=1024)
 def fold(address: str) -> str:
     """Return an address to count by: IPv4 as it is, IPv6 as its /64, anything else as one and the same."""
     try:

@@ -22,6 +22,7 @@ from .rate_limit import RateLimits
 from .request_limits import Body, DeclaredLimits, InFlight, OpenStreams
 from .sessions import Sessions
 from .shutdown import Drain
+from .single import Single
 from .standing_streams import StandingStreams
 from .subscriptions import LISTEN, ListenHandler, RedisBus
 from .telemetry import MetricsGuard, open_metrics, read_from, schema_sha256
@@ -108,7 +109,14 @@ class App:
             self.listen = ListenHandler(server.bus, max_subscriptions=settings.max_streams)
             self.protocol.app.add_request_handler(LISTEN, SubscriptionsListenRequestParams, self.listen)
         self.standing = StandingStreams(self.protocol.handle_request)
-        self.edge = Edge(guards, self.standing, AccessLog(self.metrics), self.sessions)
+        single = Single(
+            self.protocol.app,
+            self.standing,
+            listing=server.written,
+            stateless=settings.legacy != "stateful",
+            ping_seconds=settings.stream_ping_seconds,
+        )
+        self.edge = Edge(guards, single, AccessLog(self.metrics), self.sessions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""

@@ -65,7 +65,8 @@ class Principal:
 class Exchange:
     """One HTTP request while it is being answered.
 
-    `sensitive` holds every string of the request that must never be written anywhere.
+    `sensitive` holds every string of the request that must never be written anywhere, and `result` what a tool
+    has answered, whose strings are added when an author's line asks for it.
     `on_end` holds what gives back the slots that guards took; it always runs, in reverse order,
     with the last byte of the answer. `on_done` waits until the protocol has tidied up as well.
     """
@@ -93,6 +94,7 @@ class Exchange:
     session_id: str = ""
     probe: bool = False
     sensitive: set[str] = field(default_factory=set[str])
+    result: object = None
     on_end: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     on_done: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     response_headers: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
@@ -126,12 +128,13 @@ def open_exchange(scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers[name] = headers[name] + b", " + value if name in headers else value
     version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
     legacy = not version or version in HANDSHAKE_PROTOCOL_VERSIONS
+    own_ids = secrets.token_hex(24)
     return Exchange(
         scope=scope,
         receive=receive,
         send=send,
-        request_id=secrets.token_hex(8),
-        trace_id=trace_id(headers.get(b"traceparent", b"").decode("latin-1")) or secrets.token_hex(16),
+        request_id=own_ids[:16],
+        trace_id=trace_id(headers.get(b"traceparent", b"").decode("latin-1")) or own_ids[16:],
         method=scope["method"],
         path=scope["path"],
         query=scope.get("query_string", b""),

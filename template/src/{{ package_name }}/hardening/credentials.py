@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
@@ -70,7 +71,12 @@ def bind_session(exchange: Exchange, principal: Principal) -> None:
     """Tell the SDK who calls: it binds legacy sessions to client, issuer and subject."""
     if principal.kind == "none":
         return
-    exchange.scope["user"] = AuthenticatedUser(
+    exchange.scope["user"] = _user(principal)
+
+
+@lru_cache(maxsize=1024)
+def _user(principal: Principal) -> AuthenticatedUser:
+    return AuthenticatedUser(
         AccessToken(
             # Empty, because whoever asks the SDK for the token must not get it.
             token="",

@@ -60,12 +60,14 @@ class Deadlines:
         task = asyncio.create_task(_outcome(work), name=name)
         self._began[task] = self._clock()
         task.add_done_callback(self._began.pop)
+        over = asyncio.get_running_loop().create_future()
+        task.add_done_callback(lambda _: None if over.done() else over.set_result(None))
         deadline = asyncio.timeout(seconds)
         self.running[deadline] = name
         patience = GONE_SECONDS
         try:
             async with deadline:
-                await asyncio.wait({task})
+                await over
         except TimeoutError:
             patience = LATE_SECONDS
             raise (errors.UpstreamUnavailable(RESTARTING) if self.stopping else errors.Timeout()) from None

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
     from mcp.server.mcpserver import MCPServer
 
+    from .listing import Listing
+
 log = structlog.get_logger()
 
 # Definitions stay as they are while a process runs; clients may use them this long after a deploy.
@@ -38,13 +40,14 @@ OPENINGS = {"initialize", "server/discover"}
 CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 
 
-def observe(server: MCPServer[Any], monitors: Iterable[str], max_bytes: int) -> ServerMiddleware[Any]:
+def observe(server: MCPServer[Any], monitors: Iterable[str], max_bytes: int, listing: Listing) -> ServerMiddleware[Any]:
     """Return the middleware of `server`.
 
     Args:
         server: Whose prompts and resources are advertised if there are any.
         monitors: What clients do whose name begins with one of these is marked as probe.
         max_bytes: Largest answer; those of tools are measured where they are made.
+        listing: Answers that are written already.
     """
     known = tuple(name.casefold() for name in monitors)
 
@@ -57,7 +60,7 @@ def observe(server: MCPServer[Any], monitors: Iterable[str], max_bytes: int) -> 
             _refuse_cursor(ctx)
             await _refuse_unused(server, ctx.method)
             result = await call_next(ctx)
-            _bound(ctx.method, result, max_bytes)
+            _bound(ctx.method, result, max_bytes, listing)
             if ctx.method in OPENINGS and isinstance(result, dict):
                 result["capabilities"] = await _truthful(server, result.get("capabilities") or {})
         except MCPError as error:
@@ -102,8 +105,8 @@ def _refuse_cursor(ctx: ServerRequestContext[Any, Any]) -> None:
         raise MCPError(INVALID_PARAMS, "Unknown cursor")
 
 
-def _bound(method: str, result: HandlerResult, max_bytes: int) -> None:
-    if method != "tools/call" and len(to_json(result)) > max_bytes:
+def _bound(method: str, result: HandlerResult, max_bytes: int, listing: Listing) -> None:
+    if method != "tools/call" and len(listing.written(result) or to_json(result)) > max_bytes:
         log.warning("answer too large", rpc_method=method, limit=max_bytes)
         raise protocol_error(TooLarge(), current.get(), INTERNAL_ERROR)
 

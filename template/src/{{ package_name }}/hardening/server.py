@@ -22,6 +22,7 @@ from .call_log import note_call
 from .context import Exchange, Principal, current
 from .deadline import Deadlines
 from .failures import failure_or_crash, protocol_error, result_of
+from .listing import Listing
 from .protocol import CACHE_HINTS, observe, wall
 from .rate_limit import tool_failure
 from .replicas import request_state_security
@@ -51,13 +52,18 @@ class HardenedServer(MCPServer[None]):
 
     def __init__(self, settings: HardeningSettings, tools: Sequence[Callable[..., Any]], **identity: Any) -> None:
         bus = open_bus(settings)
+        # By its own name, because `listing` holds the tools themselves.
+        self.written = Listing(self)
         super().__init__(
             **identity,
             log_level="WARNING",
             request_state_security=request_state_security(settings),
             cache_hints=CACHE_HINTS,
             subscriptions=bus or False,
-            middleware=[observe(self, settings.monitor_client_names, settings.max_response_bytes)],
+            middleware=[
+                observe(self, settings.monitor_client_names, settings.max_response_bytes, self.written),
+                self.written,
+            ],
         )
         # Outside of the layers that the SDK brings along; what is given above stands inside of them.
         self.middleware.insert(0, wall)

@@ -123,7 +123,7 @@ class HardeningSettings(BaseSettings):
     session_idle_seconds: float = _seconds(600, 1, 86_400, "Idle time after which a session ends.")
     body_timeout_seconds: float = _seconds(10, 0.1, 300, "Time to send a request; slower senders get 408.")
     keep_alive_seconds: int = _count(75, 1, 3600, "Idle connections stay open; keep it above the proxy's own.")
-    stream_ping_seconds: int = _count(15, 1, 90, "Comment on a silent legacy stream; modern ones have one every 15 s.")
+    stream_ping_seconds: int = _count(15, 1, 90, "Comment on an answer that is silent for so long.")
 
     # How long: the grace chain, checked at start.
     tool_timeout_seconds: float = _seconds(30, 0.05, 3600, "Deadline of a tool that declares none.")

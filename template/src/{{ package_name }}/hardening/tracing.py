@@ -76,6 +76,12 @@ def annotate() -> None:
         span.set_attribute(PRINCIPAL, f"{exchange.principal.kind} {exchange.principal.name}")
 
 
+def leave_out(middleware: list[Any]) -> None:
+    """Take the SDK's spans out of its chain when nobody has asked for any by the time the server starts."""
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        middleware[:] = [layer for layer in middleware if type(layer).__name__ != "OpenTelemetryMiddleware"]
+
+
 def start(service: str, version: str, tools: Iterable[str]) -> Any:
     """Send spans to the configured endpoint from now on; returns the provider, to be shut down at the end.
 
