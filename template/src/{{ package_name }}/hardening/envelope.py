@@ -92,8 +92,11 @@ def _well_formed(message: dict[str, Any]) -> bool:
 def _answers(message: dict[str, Any]) -> bool:
     if "result" in message:
         return isinstance(message["result"], dict)
-    error: Any = message.get("error")
-    return isinstance(error, dict) and isinstance(error.get("code"), int) and isinstance(error.get("message"), str)
+    error = message.get("error")
+    if not isinstance(error, dict):
+        return False
+    told = cast("dict[str, Any]", error)
+    return isinstance(told.get("code"), int) and isinstance(told.get("message"), str)
 
 
 def _traceable(meta: Any) -> bool:
