@@ -65,9 +65,10 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self("rm", "--all", "--force", "--time", "0")
         self("rmi", "--all", "--force")
-        # The store is mounted on itself; what is left mounted, nobody could delete, pytest's own tidying included.
-        run("umount", str(self.root / "graph" / "overlay"))
         self("unshare", "rm", "-rf", str(self.root / "graph"))
+        # Each command may mount the store on itself; what stays mounted, nobody can delete, pytest included.
+        while run("umount", str(self.root / "graph" / "overlay")).returncode == 0:
+            pass
 
     def __call__(self, *arguments: str | Path, timeout: float = 120, check: bool = False) -> str:
         """Run podman; return its output."""

@@ -62,6 +62,8 @@ class Platform:
     timer: threading.Timer | None = None
     rollback_works: bool = True
     attested: bool = True
+    # What the job that changes the database says of itself, each time it is asked: succeeded/failed.
+    migration: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self.port = free_port()
@@ -175,6 +177,15 @@ class Platform:
         """Tell the revision that runs."""
         return 0, str(len(self.history) or "")
 
+    def kustomize(self, _found: re.Match[str], _text: str) -> tuple[int, str]:
+        """Tell of the job, where its component is switched on."""
+        overlay = (self.work / "deploy/kubernetes/overlays/production/kustomization.yaml").read_text("utf-8")
+        return 0, "kind: Job\n  name: mcp-server-migrations\n" if re.search(MIGRATIONS, overlay, re.MULTILINE) else ""
+
+    def job(self, _found: re.Match[str], _text: str) -> tuple[int, str]:
+        """Tell how far the job is."""
+        return 0, self.migration.pop(0)
+
     def apply(self, found: re.Match[str], _text: str) -> tuple[int, str]:
         """Deploy what the overlay says, and keep its text."""
         overlay = (self.work / found[1] / "kustomization.yaml").read_text("utf-8")
@@ -244,7 +255,13 @@ class Platform:
         return 0, ""
 
 
+MIGRATIONS = r"^  - \.\./\.\./components/migrations$"
+JOB = "job/mcp-server-migrations"
 ACTIONS = {
+    r"^kubectl kustomize deploy/kubernetes/overlays/\.release$": Platform.kustomize,
+    rf"^kubectl --namespace weather delete {JOB} --ignore-not-found$": Platform.fine,
+    r"^kubectl apply --kustomize \S+/\.release --selector app\.kubernetes\.io/component!=server$": Platform.fine,
+    rf"^kubectl --namespace weather get {JOB} --output jsonpath=": Platform.job,
     r"^kubectl --namespace weather get deployment/mcp-server .*revision": Platform.revision,
     r"^kubectl apply --kustomize (\S+)$": Platform.apply,
     r"^kubectl --namespace weather rollout status deployment/mcp-server --timeout \d+s$": Platform.status,

@@ -19,8 +19,9 @@ from node import NODE, NPM, package
 from workflow import Run, load
 
 from .containers import PYTHON_IMAGE
+from .kubernetes import build, pods
 from .platform_stand_in import Platform, Version
-from .tools import PROBE_KEY, find, run
+from .tools import PROBE_KEY, find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -289,9 +290,21 @@ def test_an_image_of_somebody_else_is_refused(prepared: Path, tmp_path: Path) ->
         assert there.history == []
 
 
-def test_the_image_reaches_the_pods(work: Path, prepared: Path, tmp_path: Path) -> None:
-    """The overlay that the workflow writes builds, with the digest in the deployment and credentials gone."""
+def switch_migrations_on(work: Path) -> None:
+    """Take the comment sign off the component, as the author does."""
+    overlay = work / "deploy/kubernetes/overlays/production/kustomization.yaml"
+    text = overlay.read_text("utf-8")
+    assert "  # - ../../components/migrations" in text
+    overlay.write_text(text.replace("# - ../../components/migrations", "- ../../components/migrations"), "utf-8")
+
+
+@pytest.mark.parametrize("migrations", [False, True])
+def test_the_image_reaches_the_pods(work: Path, prepared: Path, tmp_path: Path, *, migrations: bool) -> None:
+    """The overlay that the workflow writes builds, with the digest in server and job, and credentials gone."""
+    if migrations:
+        switch_migrations_on(work)
     with platform(prepared, tmp_path, Version(prepared), before=0) as there:
+        there.migration = ["1/"]
         done = deploy("kubernetes", there, tmp_path)
         assert done.failed == [], done.said
     overlay = work / "deploy/kubernetes/overlays/.release"
@@ -299,12 +312,46 @@ def test_the_image_reaches_the_pods(work: Path, prepared: Path, tmp_path: Path) 
         (overlay / "kustomization.yaml").read_text("utf-8").replace("namespace: weather", "namespace: weather-server")
     )
     (overlay / "kustomization.yaml").write_text(text, "utf-8")
-    built = run(find("kubectl"), "kustomize", overlay)
+    images = {
+        name: [container["image"] for container in pod["spec"]["containers"]] for name, pod in pods(build(overlay))
+    }
 
-    assert built.returncode == 0, built.stderr
-    (deployment,) = (one for one in yaml.safe_load_all(built.stdout) if one["kind"] == "Deployment")
-    assert [one["image"] for one in deployment["spec"]["template"]["spec"]["containers"]] == [IMAGE]
+    assert images == {name: [IMAGE] for name in ["mcp-server", *["mcp-server-migrations"] * migrations]}
     assert not (tmp_path / "scratch/kubeconfig").exists()
+
+
+def test_the_database_is_changed_first(work: Path, prepared: Path, tmp_path: Path) -> None:
+    """The job of this release runs alone and to its end; only then the new version is started."""
+    switch_migrations_on(work)
+    with platform(prepared, tmp_path, Version(prepared), Version(prepared), before=1) as there:
+        there.migration = ["/", "/", "1/"]
+        done = deploy("kubernetes", there, tmp_path)
+
+        assert done.failed == [], done.said
+        assert there.history == [0, 1]
+        apply = "kubectl apply --kustomize deploy/kubernetes/overlays/.release"
+        kubectl = [line.split(" --output")[0] for line in there.asked if line.startswith("kubectl")]
+        begin = next(number for number, line in enumerate(kubectl) if " delete " in line)
+        assert kubectl[begin : begin + 6] == [
+            "kubectl --namespace weather delete job/mcp-server-migrations --ignore-not-found",
+            f"{apply} --selector app.kubernetes.io/component!=server",
+            *["kubectl --namespace weather get job/mcp-server-migrations"] * 3,
+            apply,
+        ]
+
+
+def test_a_change_that_fails_deploys_nothing(work: Path, prepared: Path, tmp_path: Path) -> None:
+    """The version before goes on serving, nothing is rolled back, and the run says where to look."""
+    switch_migrations_on(work)
+    with platform(prepared, tmp_path, Version(prepared), Version(prepared), before=1) as there:
+        there.migration = ["/", "/1"]
+        done = deploy("kubernetes", there, tmp_path)
+
+        assert done.failed == ["Change the database"], done.said
+        assert "::error::The database was not changed, so nothing is deployed: see kubectl" in done.said
+        assert done.steps["Deploy"].outcome == "skipped"
+        assert done.steps["Roll back"].outcome == "skipped"
+        assert there.history == [0]
 
 
 # --- The registry -------------------------------------------------------------------------------------
