@@ -162,6 +162,24 @@ async def test_nobody_else_takes_a_turn_in_a_session() -> None:
     assert (bob.session_id, bob.on_done, sessions.open["s"].used) == ("", [], 0.0)
 
 
+async def test_only_its_caller_can_make_a_session_forgotten(stateful: Live) -> None:
+    """Whatever is answered to somebody else, or in the other era, the session still counts and keeps its turns."""
+    async with Wire(stateful.url, KEY) as alice, Wire(stateful.url, OTHER_KEY) as bob:
+        session = await opened(alice)
+        headers = {"mcp-session-id": session}
+        answers = [
+            await bob.ask("legacy", "tools/list", headers=headers),
+            await ended(bob, session),
+            await alice.ask("modern", "none/such", headers=headers),
+        ]
+        known = stateful.do(lambda: session in stateful.app.sessions.open)
+        await ended(alice, session)
+        forgotten = stateful.do(lambda: session not in stateful.app.sessions.open)
+
+    assert [answer.status for answer in answers] == [404, 404, 404]
+    assert (known, forgotten) == (True, True)
+
+
 async def test_one_id_is_answered_once_at_a_time() -> None:
     """A request whose id is being answered waits for its turn, and is told to come again when that takes long."""
     sessions, _ = guarding(MCP_TOOL_TIMEOUT_SECONDS="0.05")

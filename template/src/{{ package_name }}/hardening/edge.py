@@ -113,9 +113,8 @@ class Edge:
     def _note_session(self, exchange: Exchange, message: Message) -> None:
         if not self.sessions.on:
             return
-        name = exchange.header(SESSION_HEADER)
-        if name and (exchange.method == "DELETE" or exchange.status == HTTPStatus.NOT_FOUND):
-            self.sessions.ended(name)
+        if exchange.method == "DELETE" or exchange.status == HTTPStatus.NOT_FOUND:
+            self.sessions.ended(exchange)
         for header, value in message.get("headers", ()):
             if header.lower() == SESSION_HEADER and exchange.rpc_method == "initialize":
                 self.sessions.opened(exchange, value.decode("latin-1"))

@@ -84,9 +84,13 @@ class Sessions:
         self.open[name] = _Session(principal, self.clock())
         exchange.session_id = name
 
-    def ended(self, name: str) -> None:
-        """Forget a session that its client has ended, or that does not exist any more."""
-        self.open.pop(name, None)
+    def ended(self, exchange: Exchange) -> None:
+        """Forget a session that its own caller has ended, or is told does not exist any more.
+
+        To anybody else, and in the other era, the same answer says nothing about it.
+        """
+        if exchange.session_id and exchange.era == "legacy":
+            self.open.pop(exchange.session_id, None)
 
     def _end(self, session: _Session) -> None:
         session.used = self.clock()
