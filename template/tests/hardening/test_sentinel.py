@@ -59,7 +59,7 @@ def forms(value: str) -> set[str]:
     return found
 
 
-SOUGHT = {form for value in (PLAIN, ODD, TOKEN) for form in forms(value)}
+SOUGHT = {form for value in (PLAIN, ODD, TOKEN, careless.ANSWER) for form in forms(value)}
 
 
 def found_in(output: str) -> list[str]:

@@ -29,6 +29,12 @@ NOT_A_MESSAGE = Answer(400, "invalid_request", "Send one JSON-RPC 2.0 message.",
 # Members of `_meta` that carry texts of W3C Trace Context; the SDK relies on it.
 TRACE_CONTEXT = ("traceparent", "tracestate", "baggage")
 
+# Headers that hold no more than the protocol itself, or what a log line shows on purpose; others may hold anything.
+ORDINARY = frozenset(
+    {b"connection", b"content-length", b"content-type", b"host", b"mcp-method", b"mcp-protocol-version"}
+    | {b"accept", b"accept-encoding", b"accept-language", b"traceparent", b"user-agent", b"x-forwarded-proto"}
+)
+
 # Methods whose parameters come from a model or a person, beyond what the protocol itself puts there.
 CARRIES_DATA = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 
@@ -79,7 +85,9 @@ class Envelope:
             name = exchange.params.get("name")
             if method == "tools/call" and isinstance(name, str):
                 exchange.tool_name = name
-            collect([value for key, value in exchange.params.items() if key != "_meta"], exchange.sensitive)
+            given = [value for key, value in exchange.params.items() if key != "_meta"]
+            headers = [value for header, value in exchange.headers.items() if header not in ORDINARY]
+            collect(given + headers, exchange.sensitive)
         return None
 
 
@@ -102,7 +110,10 @@ def _answers(message: dict[str, Any]) -> bool:
 def _traceable(meta: Any) -> bool:
     if meta is None:
         return True
-    return isinstance(meta, dict) and all(isinstance(cast("Any", meta).get(name, ""), str) for name in TRACE_CONTEXT)
+    if not isinstance(meta, dict):
+        return False
+    members = cast("dict[str, Any]", meta)
+    return all(isinstance(members.get(name, ""), str) for name in TRACE_CONTEXT)
 
 
 def too_deep(body: bytes, message: Any, depth: int) -> bool:

@@ -17,12 +17,13 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
+from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json
 
 from .context import Exchange, current
 from .log_fields import NUMBER, admitted, cut
 from .log_frames import described, literal, place
-from .scrub import LARGEST_NUMBER, SHORTEST, leaks, leaks_recent
+from .scrub import LARGEST_NUMBER, SHORTEST, collect, leaks, leaks_recent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -139,10 +140,21 @@ class Lines:
         if len(text) < SHORTEST or text in self.words or literal(value, frame):
             return False
         if exchange is not None:
+            if not ours and exchange.result is not None:
+                _collect_result(exchange)
             return leaks(text, exchange.sensitive)
         # A thread that a tool has started by hand does not know its call, and may outlive it.
         stray = threading.current_thread() is not threading.main_thread()
         return not ours and (stray or leaks_recent(text))
+
+
+def _collect_result(exchange: Exchange) -> None:
+    """Add the strings of a result; only now, because hardly any call writes a line after it."""
+    result, exchange.result = exchange.result, None
+    plain = getattr(result, "structured_content", None)
+    if plain is None and isinstance(result, BaseModel):
+        plain = result.model_dump()
+    collect(plain, exchange.sensitive)
 
 
 def to_line(line: Line) -> bytes:

@@ -14,6 +14,7 @@ from pydantic import PydanticUserError
 
 from .arguments import Arguments, InvalidDeclarationError
 from .call import Context
+from .context import current
 from .declaration import Declaration
 from .results import Results
 
@@ -83,7 +84,10 @@ class Tool:
         returned = await self.function(**values)
         if not context.end():
             raise KeptConnectionError(self.name)
-        return self.results.finish(returned, max_bytes)
+        finished = self.results.finish(returned, max_bytes)
+        if (exchange := current.get()) is not None:
+            exchange.result = finished
+        return finished
 
     def wire(self) -> WireTool:
         """Return the tool as `tools/list` shows it."""
