@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from dev_server import Dev
 from harness import DEFAULT
+from running.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,3 +27,10 @@ def dev(project: Path) -> Generator[Dev]:
     """The default project's `dev` with its embedded PostgreSQL."""
     with Dev(project) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def database() -> Generator[str]:
+    """The address of a PostgreSQL that keeps running."""
+    with Postgres() as running:
+        yield running.url
