@@ -304,9 +304,8 @@ async def test_each_operation_needs_its_scopes(  # noqa: PLR0913, PLR0917 - one 
     passed: bool,  # noqa: FBT001 - a column
 ) -> None:
     """Required scopes hold for every request of a token, a tool's own for calls of that tool."""
-    scoped = guard(
-        {"MCP_REQUIRED_SCOPES": "use"}, tool_scopes={"write": ("write",)}, implied_scopes={"admin": ("write",)}
-    )
+    settings = {"MCP_REQUIRED_SCOPES": "use", "MCP_IMPLIED_SCOPES": "admin=write"}
+    scoped = guard(settings, tool_scopes={"write": ("write",)})
     exchange = asked(issuer.token(AUDIENCE, scopes=scopes), rpc_method=rpc_method, tool=tool)
 
     assert (await passes(scoped, exchange) is None) is passed

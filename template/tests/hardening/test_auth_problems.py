@@ -18,6 +18,7 @@ GOOD = {
     "MCP_JWT_JWKS_URL": "https://keys.example.com/keys",
     "MCP_PUBLIC_URL": "https://mcp.example.com",
     "MCP_REQUIRED_SCOPES": "use",
+    "MCP_IMPLIED_SCOPES": "notes:admin=notes:read,notes:admin=notes:write",
 }
 BAD = {
     "MCP_PROBE_KEY": KEY,
@@ -25,6 +26,7 @@ BAD = {
     "MCP_JWT_JWKS_URL": "http://keys.example.com/keys",
     "MCP_PUBLIC_URL": "weather.example.net",
     "MCP_REQUIRED_SCOPES": 'quo"te',
+    "MCP_IMPLIED_SCOPES": "all-powerful",
 }
 
 

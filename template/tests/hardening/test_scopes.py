@@ -9,7 +9,7 @@ from hardening.scopes import Scopes
 SCOPES = Scopes(
     ("mcp:use",),
     {"write_note": ("notes:write", "notes:read")},
-    {"admin": ("notes:write",), "notes:write": ("notes:read",), "notes:read": ("admin",)},
+    ("admin=notes:write", "admin=mcp:other", "notes:write=notes:read", "notes:read=admin"),
 )
 
 
@@ -42,3 +42,5 @@ def test_a_scope_that_would_break_a_challenge_is_refused(scope: str) -> None:
         Scopes((scope,))
     with pytest.raises(ValueError, match="tool t"):
         Scopes((), {"t": (scope,)})
+    with pytest.raises(ValueError, match="MCP_IMPLIED_SCOPES"):
+        Scopes(implied=(f"admin={scope}",))

@@ -53,6 +53,10 @@ REFUSED = {
     "a negative delay": ({"MCP_READINESS_DELAY_SECONDS": "-1"}, "MCP_READINESS_DELAY_SECONDS"),
     "a drain that cuts calls": ({"MCP_DRAIN_TIMEOUT_SECONDS": "20"}, "MCP_DRAIN_TIMEOUT_SECONDS"),
     "a pool upside down": ({"MCP_POOL_MIN_SIZE": "20"}, "MCP_POOL_MIN_SIZE"),
+    "a pool for more calls than there can be": (
+        {"DATABASE_URL": "postgres://user@db/name", "MCP_POOL_MAX_SIZE": "101"},
+        "MCP_POOL_MAX_SIZE",
+    ),
     "a cap upside down": ({"MCP_MAX_IN_FLIGHT": "5"}, "MCP_MAX_IN_FLIGHT_PER_PRINCIPAL"),
     "replicas without keys": ({"MCP_REPLICAS": "2"}, "MCP_REQUEST_STATE_KEYS"),
     "replicas with a short key": ({"MCP_REPLICAS": "2", "MCP_REQUEST_STATE_KEYS": "short"}, "MCP_REQUEST_STATE_KEYS"),

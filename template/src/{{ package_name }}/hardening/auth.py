@@ -55,7 +55,6 @@ class Authentication:
     Args:
         settings: Modes, keys, issuer, audience, scopes, public URL.
         tool_scopes: Scopes that a token needs to call a tool, by the tool's name.
-        implied_scopes: Further scopes that a scope stands for, e.g. `{"admin": ("read",)}`.
         on_failure: Called after a bad credential; may answer in place of the 401.
 
     Raises:
@@ -67,7 +66,6 @@ class Authentication:
         settings: HardeningSettings,
         *,
         tool_scopes: Mapping[str, Iterable[str]] | None = None,
-        implied_scopes: Mapping[str, Iterable[str]] | None = None,
         on_failure: Callable[[Exchange], Awaitable[Answer | None]] | None = None,
     ) -> None:
         modes = set(settings.auth)
@@ -88,7 +86,7 @@ class Authentication:
             keys = Keys(issuer, settings.jwt_jwks_url)
             audience = settings.jwt_audience or resource_of(settings.public_url)
             self._verifier = TokenVerifier(keys, issuer=issuer, audience=audience)
-        self._scopes = Scopes(settings.required_scopes, tool_scopes, implied_scopes)
+        self._scopes = Scopes(settings.required_scopes, tool_scopes, settings.implied_scopes)
         self._resource = ProtectedResource(issuer, settings.public_url, self._scopes.required)
         self._on_failure = on_failure
 

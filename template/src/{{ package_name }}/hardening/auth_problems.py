@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 HTTPS = "must be an https URL, e.g. https://login.example.com; http is for this machine only"
 PUBLIC = "must be scheme and host, e.g. https://mcp.example.com"
 SCOPES = "a scope has no spaces, quotes or backslashes, e.g. notes:read"
+IMPLIED = "write scope=scope, e.g. notes:admin=notes:read,notes:admin=notes:write"
 DISTINCT = "must differ from every key of MCP_API_KEYS"
 
 
@@ -33,6 +34,10 @@ def auth_problems(settings: HardeningSettings) -> list[tuple[str, str]]:
         Scopes(settings.required_scopes)
     except ValueError:
         found.append(("required_scopes", SCOPES))
+    try:
+        Scopes(implied=settings.implied_scopes)
+    except ValueError:
+        found.append(("implied_scopes", IMPLIED))
     try:
         resource_of(settings.public_url)
     except ValueError:

@@ -22,7 +22,7 @@ class Scopes:
     Args:
         required: What every request needs (`MCP_REQUIRED_SCOPES`).
         tools: What a tool needs besides, by the tool's name.
-        implied: Which further scopes a scope stands for, e.g. `{"admin": ("read", "write")}`.
+        implied: Which further scope a scope stands for (`MCP_IMPLIED_SCOPES`), e.g. `notes:admin=notes:read`.
 
     Raises:
         ValueError: A scope cannot be written in a challenge.
@@ -32,11 +32,15 @@ class Scopes:
         self,
         required: Iterable[str] = (),
         tools: Mapping[str, Iterable[str]] | None = None,
-        implied: Mapping[str, Iterable[str]] | None = None,
+        implied: Iterable[str] = (),
     ) -> None:
         self.required = _checked("MCP_REQUIRED_SCOPES", required)
         self._tools = {name: _checked(f"the scopes of tool {name}", scopes) for name, scopes in (tools or {}).items()}
-        self._implied = {scope: frozenset(others) for scope, others in (implied or {}).items()}
+        self._implied: dict[str, set[str]] = {}
+        for pair in implied:
+            scope, _, other = pair.partition("=")
+            _checked("MCP_IMPLIED_SCOPES", (scope, other))
+            self._implied.setdefault(scope, set()).add(other)
 
     def needed(self, tool_name: str | None) -> frozenset[str]:
         """Return everything a request needs; with a tool's name, for a call of that tool."""
@@ -49,7 +53,7 @@ class Scopes:
         while waiting:
             scope = waiting.pop()
             covered.add(scope)
-            waiting |= self._implied.get(scope, frozenset()) - covered
+            waiting |= self._implied.get(scope, set()) - covered
         return needed <= covered
 
 

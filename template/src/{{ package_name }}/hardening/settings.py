@@ -75,6 +75,7 @@ class HardeningSettings(BaseSettings):
     )
     jwt_jwks_url: str = Field(default="", description="Where the issuer's keys are; default: found by discovery.")
     required_scopes: Names = Field(default=(), description="Scopes that every token needs.")
+    implied_scopes: Names = Field(default=(), description="What a scope stands for, e.g. notes:admin=notes:read.")
 
     # Where it listens and how it is reached.
     host: str = _platform("HOST", "127.0.0.1", "Address to bind; one that is not loopback needs authentication.")
@@ -141,9 +142,7 @@ class HardeningSettings(BaseSettings):
         default="info", description="Lines below it are dropped."
     )
     log_format: Literal["json", "console"] = Field(default="json", description="console is for reading by eye.")
-    monitor_client_names: Names = Field(
-        default=("AliveMCP",), description="Client names whose traffic is marked as probe."
-    )
+    monitor_client_names: Names = Field(default=("AliveMCP",), description="Client names that are marked as probe.")
 
     @field_validator("api_keys")
     @classmethod
@@ -185,6 +184,8 @@ class HardeningSettings(BaseSettings):
         reachable = self.loopback or self.public_url or self.allowed_hosts
         need(reachable, "public_url", "set the URL clients use, e.g. https://mcp.example.com, or every Host is refused")
         need(self.pool_min_size <= self.pool_max_size, "pool_min_size", "must not exceed MCP_POOL_MAX_SIZE")
+        used = self.database_url is None or self.pool_max_size <= self.max_in_flight
+        need(used, "pool_max_size", "must not exceed MCP_MAX_IN_FLIGHT: further connections are never used")
         fits = self.tool_timeout_seconds < self.drain_timeout_seconds
         need(fits, "drain_timeout_seconds", "must exceed MCP_TOOL_TIMEOUT_SECONDS, or calls are cut at SIGTERM")
         per_caller = self.max_in_flight_per_principal <= self.max_in_flight
