@@ -38,6 +38,14 @@ def test_prints_what_to_paste(dev: Dev) -> None:
     assert printed.count(url) >= 5
 
 
+def test_prints_how_to_probe(dev: Dev) -> None:
+    """Another terminal needs no key of its own making: the line can be pasted as it stands."""
+    assert dev.url
+    (line,) = (line for line in dev.lines if " make probe URL=" in line)
+
+    assert "healthy (exit code 0)" in run("bash", "-c", line, cwd=dev.project).stdout
+
+
 def test_makes_a_key_when_none_is_set(project: Path) -> None:
     """Nobody has to invent a secret to try it."""
     with Dev(project, environment={"MCP_API_KEYS": ""}) as running:

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str], name: str) -> int:
             if "DATABASE_URL" not in environment and _needs_database(package):
                 _say("Starting PostgreSQL …\n")
                 environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres(DATA / "postgres"))
-            _say(snippets(name, url, key))
+            _say(snippets(name, url, key, environment["MCP_PROBE_KEY"]))
             return _supervise(package, environment, reload=not chosen.no_reload)
         except KeyboardInterrupt:
             return 0
@@ -110,8 +110,8 @@ def _needs_database(package: str) -> bool:
     return bool(field.is_required())
 
 
-def snippets(name: str, url: str, key: str) -> str:
-    """Return what to paste into the usual clients."""
+def snippets(name: str, url: str, key: str, probe_key: str) -> str:
+    """Return what to paste into the usual clients, and into another terminal."""
     header = f"Authorization: Bearer {key}"
     cursor = {"mcpServers": {name: {"url": url, "headers": {"Authorization": f"Bearer {key}"}}}}
     code = {"servers": {name: {"type": "http", "url": url, "headers": {"Authorization": f"Bearer {key}"}}}}
@@ -130,6 +130,9 @@ Cursor (.cursor/mcp.json):
 
 Inspector:
   npx @modelcontextprotocol/inspector --cli {url} --transport http --method tools/list --header "{header}"
+
+Probe:
+  MCP_PROBE_KEY={probe_key} make probe URL={url}
 
 Ctrl-C ends everything.
 
