@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .tools import find, run
+from . import kustomize
+from .tools import have, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +29,14 @@ SAFE_SYSCTLS = {
 
 
 def build(folder: Path) -> list[Manifest]:
+    """Return what `kubectl kustomize` makes of a folder, or would make of it where there is none."""
+    kubectl = have("kubectl")
+    return really(kubectl, folder) if kubectl else kustomize.build(folder)
+
+
+def really(kubectl: str, folder: Path) -> list[Manifest]:
     """Return what `kubectl kustomize` makes of a folder."""
-    done = run(find("kubectl"), "kustomize", folder)
+    done = run(kubectl, "kustomize", folder)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
 

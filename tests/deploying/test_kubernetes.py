@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
+import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from .kubernetes import Manifest, build, of_kind, pods, restricted
+from . import kustomize
+from .kubernetes import Manifest, build, of_kind, pods, really, restricted
+from .tools import find
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 OLDEST, NEWEST = "1.33", "1.37"
@@ -20,6 +26,33 @@ OLDEST, NEWEST = "1.33", "1.37"
 CUSTOM = {"HTTPRoute", "ExternalSecret", "ServiceMonitor", "PrometheusRule"}
 COMPONENTS = (*("gateway", "ingress-nginx", "datastores", "monitoring", "external-secret", "migrations"),)
 NAME = {"app.kubernetes.io/name": "mcp-server"}
+# As the deploy workflow writes it.
+RELEASE = """
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources:
+  - ../everything
+patches:
+  - patch: |
+      apiVersion: apps/v1
+      kind: Deployment
+      metadata:
+        name: mcp-server
+        namespace: weather-server
+      spec:
+        template:
+          spec:
+            containers:
+              - name: server
+                image: registry.example.com/released@sha256:0
+  - target:
+      kind: Job
+      name: mcp-server-migrations
+    patch: |
+      - op: replace
+        path: /spec/template/spec/containers/0/image
+        value: registry.example.com/released@sha256:0
+"""
 PUBLIC = {"/mcp", "/.well-known/oauth-protected-resource/mcp"}
 
 
@@ -35,9 +68,9 @@ def shipped(folder: Path) -> list[Manifest]:
     return build(folder / "overlays/production")
 
 
-@pytest.fixture(scope="module")
-def everything(folder: Path) -> list[Manifest]:
-    """The production overlay with every component switched on."""
+@contextmanager
+def with_every_component(folder: Path) -> Iterator[Path]:
+    """Add an overlay with every component switched on, for a moment."""
     overlay = folder / "overlays/everything"
     overlay.mkdir()
     kustomization = yaml.safe_load((folder / "overlays/production/kustomization.yaml").read_text())
@@ -46,11 +79,43 @@ def everything(folder: Path) -> list[Manifest]:
     (overlay / "settings.env").write_text(
         "MCP_PUBLIC_URL=https://weather.example.org\nMCP_AUTH=api_key\n", encoding="utf-8"
     )
-    built = build(overlay)
-    for file in overlay.iterdir():
-        file.unlink()
-    overlay.rmdir()
-    return built
+    try:
+        yield overlay
+    finally:
+        shutil.rmtree(overlay)
+
+
+@pytest.fixture(scope="module")
+def everything(folder: Path) -> list[Manifest]:
+    """The production overlay with every component switched on."""
+    with with_every_component(folder) as overlay:
+        return build(overlay)
+
+
+def settled(manifests: list[Manifest]) -> list[str]:
+    """Return manifests in an order, and with names, that do not depend on who built them."""
+    name = re.compile(r"mcp-server-settings-\w+")
+    return sorted(name.sub("mcp-server-settings", json.dumps(one, sort_keys=True)) for one in manifests)
+
+
+def test_manifests_are_built_as_kubectl_builds_them(folder: Path) -> None:
+    """Where there is no kubectl, these tests look at the same manifests: base, overlays, patches, the probe."""
+    kubectl = find("kubectl")
+    release = folder / "overlays/.release"
+    release.mkdir()
+    (release / "kustomization.yaml").write_text(RELEASE, "utf-8")
+    with with_every_component(folder) as overlay:
+        for one in (folder / "base", folder / "probe", folder / "overlays/production", overlay, release):
+            assert settled(kustomize.build(one)) == settled(really(kubectl, one)), one
+    shutil.rmtree(release)
+
+
+def test_what_is_not_known_is_refused(tmp_path: Path) -> None:
+    """A field that only the real one understands fails here, instead of being left out."""
+    (tmp_path / "kustomization.yaml").write_text("namePrefix: x-\n", "utf-8")
+
+    with pytest.raises(NotImplementedError, match="namePrefix"):
+        kustomize.build(tmp_path)
 
 
 def server(manifests: list[Manifest]) -> Manifest:
