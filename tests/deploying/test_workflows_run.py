@@ -233,6 +233,16 @@ def test_a_version_that_never_gets_ready_is_rolled_back(prepared: Path, tmp_path
         assert there.history == [0, 1, 0]
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_gate_compares_with_what_was_released(prepared: Path, target: str) -> None:
+    """Each target's gate is given the contract; what it does with it is the next test's."""
+    steps = load(prepared / f".github/workflows/deploy-{target}.yml")["jobs"]["deploy"]["steps"]
+    (gate,) = (step for step in steps if step["name"].startswith("Gate 3"))
+
+    assert gate["env"]["GATE_SCHEMA"] == "schema/tools.json"
+    assert gate["run"] == 'bash .github/scripts/gate.sh "the new version"'
+
+
 @pytest.mark.usefixtures("work")
 def test_other_tools_than_released_are_rolled_back(prepared: Path, retold: Path, tmp_path: Path) -> None:
     """A server that works, but tells models what nobody has reviewed, does not stay."""
