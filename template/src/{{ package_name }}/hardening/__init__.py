@@ -4,12 +4,25 @@ This package belongs to the template: `copier update` brings fixes into it.
 Leave it as it is, and build on these names; they change in a major release only.
 """
 
+from typing import TYPE_CHECKING
+
 from . import errors
 from .call import Context
 from .context import Principal
 from .declaration import tool
 from .harden import harden
 from .settings import HardeningSettings
-from .transaction import connection
+
+if TYPE_CHECKING:
+    from .transaction import connection
 
 __all__ = ["Context", "HardeningSettings", "Principal", "connection", "errors", "harden", "tool"]
+
+
+def __getattr__(name: str) -> object:
+    # The driver of the database is for those who have one: the others start faster and smaller without it.
+    if name == "connection":
+        from .transaction import connection
+
+        return connection
+    raise AttributeError(name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from .errors import PoolExhausted, UpstreamUnavailable
+from .errors import DatabaseUnavailableError, PoolExhausted, UpstreamUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +35,6 @@ RETRY_SECONDS = 1.0
 # What says that the database is away, slow or unwilling, as opposed to a fault of this code.
 # The last is what the library says of itself when the server ends a connection between two statements.
 FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-
-
-class DatabaseUnavailableError(Exception):
-    """The database did not answer at start; the message says what was tried, without the URL."""
 
 
 class Database:

@@ -15,6 +15,10 @@ from typing import Any, ClassVar
 from pydantic_core import to_json
 
 
+class DatabaseUnavailableError(Exception):
+    """The database did not answer at start; the message says what was tried, without the URL."""
+
+
 class ToolFailure(Exception):  # noqa: N818 - an author raises what happened
     """A failure that the model may read; the base of the taxonomy.
 

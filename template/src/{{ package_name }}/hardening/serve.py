@@ -18,7 +18,7 @@ import uvloop
 from . import configuration, logs, tracing
 from .app import App
 from .connections import bounded
-from .database import Database, DatabaseUnavailableError
+from .errors import DatabaseUnavailableError
 from .lint import problems as tool_problems
 from .shutdown import CLOSING_SECONDS, Server
 from .takeover import TakeOver
@@ -134,6 +134,9 @@ class Running:
         """
         async with AsyncExitStack() as stack:
             if server.hardening.database_url is not None:
+                # Its driver is for those who have one.
+                from .database import Database
+
                 server.database = Database(server.hardening)
                 stack.push_async_callback(server.database.close)
                 await server.database.open()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from .database import FAULTS, RELEASE_SECONDS, DatabaseUnavailableError, lost
-from .errors import UpstreamUnavailable
+from .database import FAULTS, RELEASE_SECONDS, lost
+from .errors import DatabaseUnavailableError, UpstreamUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
