@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test check constraints
+.PHONY: help demo test check soak constraints
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ check: .venv/dev ## the quick loop, under two minutes
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	@$(PYTEST) -m "not slow" tests/questions tests/rendering tests/generated
+
+soak: .venv/dev ## an hour of mixed traffic, to see that nothing grows; MINUTES= for another time
+	@.venv/bin/python scripts/soak.py
 
 constraints: .venv/demo ## pin the newest versions of the tools in constraints.txt
 	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \

@@ -117,6 +117,20 @@ async def sleeper(seconds: Annotated[float, Field(ge=0, le=5, description="How l
     return "slept"
 
 
+@hardening.tool(read_only=False)
+async def put(number: Annotated[int, Field(ge=0, description="Any.")], ctx: Context) -> int:
+    """Keep a number, in a table that the caller has made."""
+    async with hardening.connection(ctx) as db:
+        await db.execute("INSERT INTO put (number) VALUES ($1)", number)
+    return number
+
+
+@hardening.tool(read_only=True)
+async def tasks() -> int:
+    """Count what runs on the event loop."""
+    return len(asyncio.all_tasks())
+
+
 @hardening.tool(read_only=True)
 async def bare() -> str:
     """Take nothing at all."""
@@ -126,7 +140,7 @@ async def bare() -> str:
 def build(settings: Any) -> Any:
     """Return a server with all of them, a prompt, resources and completions."""
     own = import_module(f"{PACKAGE}.tools").TOOLS
-    tools = (*own, echo, scalars, shapes, days, slow, steps, through, sleeper, bare)
+    tools = (*own, echo, scalars, shapes, days, slow, steps, through, sleeper, put, tasks, bare)
     server = hardening.harden(settings, tools=tools, instructions="For tests.")
 
     @server.prompt()

@@ -1,0 +1,74 @@
+"""A way to a server that a test can slow down, stop, or cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Relay:
+    """Passes bytes on between its own port and a server.
+
+    Args:
+        connect: Opens a connection to the server.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Streams]]) -> None:
+        self.connect = connect
+        self.delay = 0.0
+        self._open = asyncio.Event()
+        self._open.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def partition(self) -> None:
+        """Pass nothing on from now on; connections stay open, and new ones are taken."""
+        self._open.clear()
+
+    def heal(self) -> None:
+        """Pass everything on, also what was held back."""
+        self._open.set()
+        self.delay = 0.0
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        writers = [writer]
+        try:
+            await self._open.wait()
+            far_reader, far_writer = await self.connect()
+            writers.append(far_writer)
+            ways = (self._pass(reader, far_writer), self._pass(far_reader, writer))
+            await asyncio.wait(map(asyncio.ensure_future, ways), return_when=asyncio.FIRST_COMPLETED)
+        except OSError:
+            pass
+        finally:
+            for one in writers:
+                one.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                await self._open.wait()
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                writer.write(data)
+                await writer.drain()
