@@ -1268,6 +1268,17 @@ def test_terminal(planted: Server) -> None:
     assert "\x1b[2J" in text
 
 
+def test_a_webhook_that_is_away_is_not_shown() -> None:
+    """Its address may be a secret, and what is said here ends up in a log."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        report = probe.Report("https://mcp.example.com/mcp", 0, (probe.Era("modern"),), None)
+        hook = f"http://127.0.0.1:{taken.getsockname()[1]}/a-secret"
+        said = asyncio.run(probe.announce(hook, report, probe.Verdict.DEGRADED, DEADLINE))
+
+    assert said == "webhook: connection refused"
+
+
 def test_webhook(planted: Server, looks: queue.Queue[Request]) -> None:
     """Each change of the verdict is told once; what could not be delivered is told again."""
     told: queue.Queue[Request] = queue.Queue()

@@ -272,6 +272,15 @@ async def test_a_tool_without_a_deadline_has_that_of_the_server(hasty_wire: Wire
 
 
 @pytest.mark.parametrize("era", ERAS)
+async def test_a_tool_with_a_deadline_has_its_own(wire: Wire, era: Era) -> None:
+    """What is declared beside the tool counts, long before the deadline of the server."""
+    async with asyncio.timeout(5):
+        answer = await wire.call(era, "too_slow", {"text": SENTINEL})
+
+    assert told(answer)["kind"] == "timeout"
+
+
+@pytest.mark.parametrize("era", ERAS)
 async def test_a_refused_argument_is_named_with_its_rule(wire: Wire, era: Era) -> None:
     """The model learns which argument to correct, and how."""
     answer = await wire.call(era, "echo", {"text": 5, "number": 101})

@@ -81,6 +81,14 @@ async def test_new_work_is_refused_with_a_way_out(era: Era) -> None:
     assert alive.status == 200
 
 
+def test_the_drain_itself_refuses_new_work() -> None:
+    """After the signal and the delay nobody has to ask for it."""
+    with live() as running:
+        before = running.app.drain.refusing
+
+    assert (before, running.app.drain.refusing) == (False, True)
+
+
 @pytest.mark.parametrize("era", ERAS)
 async def test_a_stuck_call_is_cut_short_with_a_failure_that_says_so(era: Era) -> None:
     """At the end of the drain the caller is told to try again, and the process ends with 0."""
