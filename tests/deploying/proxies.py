@@ -104,9 +104,13 @@ class Proxy:
                 r"^    server server:8000 max_fails=1 fail_timeout=2s;": servers,
             },
         )
-        conf.write_text(text, encoding="utf-8")
         shared = self.folder / "mcp-server-proxy.conf"
-        shared.write_text(replace(shared.read_text(encoding="utf-8"), changes), encoding="utf-8")
+        both = {conf: text, shared: shared.read_text(encoding="utf-8")}
+        for pattern, instead in changes.items():
+            (file,) = (file for file, text in both.items() if re.search(pattern, text, re.MULTILINE))
+            both[file] = replace(both[file], {pattern: instead})
+        for file, text in both.items():
+            file.write_text(text, encoding="utf-8")
         (self.folder / "nginx.conf").write_text(NGINX_CONF, encoding="utf-8")
         (self.folder / "tls").mkdir()
         self.authority = self.folder / "tls/tls.crt"

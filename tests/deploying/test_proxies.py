@@ -225,6 +225,37 @@ async def test_an_unready_replica_gets_no_new_calls(project: Path, tmp_path: Pat
             assert len(draining.calls) == before
 
 
+# What the operator of stateful sessions does: one line out, the line below it in.
+STICKY = {
+    "caddy": {r"^\t+lb_policy least_conn$": "", r"# lb_policy header Authorization$": "lb_policy header Authorization"},
+    "nginx": {
+        r"^    least_conn;$": "",
+        r"# hash \$http_authorization consistent;": "hash $http_authorization consistent;",
+    },
+}
+
+
+async def test_sessions_stick_with_the_line_that_is_ready(make: Make, kind: Kind) -> None:
+    """Each credential stays on one replica, all of them use both, and the other one takes over when one goes."""
+    keys = [f"Bearer {number}" for number in range(16)]
+
+    async def ask(client: httpx2.AsyncClient) -> None:
+        for key in keys * 3:
+            assert (await client.post("/mcp", headers={"authorization": key}, content=b"{}")).status_code == 200
+
+    async with Upstream() as one, contextlib.AsyncExitStack() as life:
+        other = await life.enter_async_context(Upstream())
+        async with make(one.address, other.address, changes=STICKY[kind]) as proxy, proxy.client() as client:
+            await ask(client)
+            homes = [{call.headers["authorization"] for call in upstream.calls} for upstream in (one, other)]
+            await life.aclose()
+            await ask(client)
+
+    assert homes[0] | homes[1] == set(keys)
+    assert homes[0] & homes[1] == set()
+    assert all(homes)
+
+
 async def test_no_version_is_told(make: Make) -> None:
     """Browsers are told to stay with TLS, and nobody is told what runs here."""
     async with Upstream() as upstream, make(upstream.address) as proxy, proxy.client() as client:
