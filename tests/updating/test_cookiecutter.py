@@ -142,10 +142,14 @@ def test_the_tree_is_the_same(template: Template, repository: Path, door: Door, 
 
 
 @pytest.mark.slow
-def test_a_project_from_an_address_can_be_updated(forge: str, door: Door, tmp_path: Path) -> None:
-    """The address that was cloned is recorded, so `check-update` and `update` work for everybody."""
-    project = door.project(forge)
-    assert yaml.safe_load((project / ".copier-answers.yml").read_text("utf-8"))["_src_path"] == forge
+@pytest.mark.parametrize("place", ["address", "folder"])
+def test_a_project_can_be_updated(forge: str, door: Door, tmp_path: Path, place: str) -> None:
+    """What was typed is recorded, address or folder, so `check-update` and `update` work from everywhere."""
+    folder = tmp_path / "folder"
+    git("clone", "--quiet", forge, folder, cwd=tmp_path)
+    source = forge if place == "address" else str(folder)
+    project = door.project(source)
+    assert yaml.safe_load((project / ".copier-answers.yml").read_text("utf-8"))["_src_path"] == source
     git("init", "--quiet", cwd=project)
     git("add", "--all", cwd=project)
     git("commit", "--quiet", "--message", "Start", cwd=project)
@@ -156,6 +160,7 @@ def test_a_project_from_an_address_can_be_updated(forge: str, door: Door, tmp_pa
     git("commit", "--quiet", "--all", "--message", "Newer", cwd=tmp_path / "newer")
     git("tag", "--annotate", "v9999.0.1", "--message", "Newer", cwd=tmp_path / "newer")
     git("push", "--quiet", "origin", "HEAD", "v9999.0.1", cwd=tmp_path / "newer")
+    git("pull", "--quiet", "--tags", "origin", "HEAD", cwd=folder)
 
     newer = run(tool("copier"), "check-update", "--quiet", cwd=project, check=False)
     copier.run_update(project, defaults=True, overwrite=True, quiet=True)

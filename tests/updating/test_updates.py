@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import copier
 import pytest
 import yaml
 from dev_server import KEY, PROBE_KEY, free_port
@@ -151,6 +152,37 @@ def test_step_by_step_is_one_step(project: Project) -> None:
     commit(once, "Update")
 
     assert git("ls-tree", "-r", "HEAD", cwd=often) == git("ls-tree", "-r", "HEAD", cwd=once)
+
+
+STEPS = "".join(f"  - step {number}\n" for number in range(1, 10))
+ALIKE = {"v1.0.0": ["first", "last"], "v1.1.0": ["new", "first", "last"]}
+
+
+@pytest.mark.parametrize(
+    ("context_lines", "place"), [(100_000, "last"), (3, "first")], ids=["our command", "Copier's default"]
+)
+def test_an_edit_stays_where_it_was_made(tmp_path: Path, context_lines: int, place: str) -> None:
+    """In a file with equal parts, Copier's default moves an edit to another one without a word; our option does not."""
+    template = tmp_path / "template"
+    template.mkdir()
+    git("init", "--quiet", cwd=template)
+    (template / "{{ _copier_conf.answers_file }}.jinja").write_text("{{ _copier_answers | to_nice_yaml }}", "utf-8")
+    for version, jobs in ALIKE.items():
+        (template / "jobs.yml").write_text("".join(f"{job}:\n{STEPS}" for job in jobs), "utf-8")
+        commit(template, version)
+        git("tag", "--annotate", version, "--message", version, cwd=template)
+    edited = tmp_path / "edited"
+    copier.run_copy(str(template), edited, vcs_ref="v1.0.0", quiet=True)
+    before, _, after = (edited / "jobs.yml").read_text("utf-8").rpartition("step 5")
+    (edited / "jobs.yml").write_text(f"{before}mine{after}", "utf-8")
+    git("init", "--quiet", cwd=edited)
+    commit(edited, "Edit the last job")
+
+    update(edited, "v1.1.0", context_lines=context_lines)
+
+    no_conflict(edited)
+    jobs = yaml.safe_load((edited / "jobs.yml").read_text("utf-8"))
+    assert [job for job, steps in jobs.items() if "mine" in steps] == [place]
 
 
 @pytest.mark.parametrize("context", ["our command", "Copier's default"])
