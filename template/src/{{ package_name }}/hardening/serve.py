@@ -162,9 +162,9 @@ def tidy() -> None:
 
     Otherwise it looks at everything that was ever imported, in the middle of somebody's call.
     """
-    gc.enable()
-    gc.collect()
+    # Without a last collection: it takes as long as a tenth of the start, and finds next to nothing.
     gc.freeze()
+    gc.enable()
     gc.set_threshold(COLLECT_AFTER, 20, 20)
 
 
