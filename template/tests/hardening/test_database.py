@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -13,16 +14,19 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from live import SECONDS, free_port
+from live import KEY, SECONDS, Process, free_port
 from queries import Seen, client, direct, eventually, in_process, serving, settings_for, whole
 from wire import ERAS, Era, Reply, Wire
 
+from hardening import tracing
 from hardening.database import Database, DatabaseUnavailableError, lost
 from hardening.failures import ERROR_META_KEY
+from hardening.token_buckets import TokenBuckets
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -173,6 +177,76 @@ async def test_a_database_that_hangs_costs_a_deadline(url: str, postgres: Embedd
     assert set(map(outcome, answers)) <= {"timeout", "busy"}
     assert seconds < 4
     assert unready.status == 503
+
+
+async def test_a_database_that_hangs_does_not_keep_a_drain(url: str, postgres: EmbeddedPostgres) -> None:
+    """A call waits on a frozen database when SIGTERM comes: the log names it without its statement, and exit 0."""
+    bounds = {"MCP_DRAIN_TIMEOUT_SECONDS": "2.5", "MCP_TOOL_TIMEOUT_SECONDS": "2"}
+    with Process(DATABASE_URL=url, **bounds) as process:
+        async with Wire(process.url, KEY) as wire, direct(url) as db:
+            call = asyncio.create_task(wire.call("modern", "query", {"sql": "SELECT pg_sleep(77)"}))
+            others = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            while not await db.fetchval(f"SELECT count(*) {others} AND query LIKE '%77%'"):
+                await asyncio.sleep(0.02)
+            backends = [row[0] for row in await db.fetch(f"SELECT pid {others}")]
+            postmaster = postgres.server.get_pid()
+            assert postmaster is not None
+            with frozen([postmaster, *backends]):
+                code = await asyncio.to_thread(process.stop)
+                answer = outcome(await call)
+
+    named = [line for line in process.lines if '"query"' in line]
+    assert code == 0
+    assert answer in {"timeout", "busy"}
+    assert any('"tool call"' in line or '"drain: call cut short"' in line for line in named)
+    assert not any("pg_sleep" in line for line in process.lines)
+
+
+async def test_the_pool_is_closed_last(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits, then telemetry, then the pool: what is closed first needs what is closed later."""
+    closed: list[str] = []
+
+    def note(name: str, owner: Any, method: str) -> None:
+        close = getattr(owner, method)
+
+        async def noted(*given: Any) -> None:
+            closed.append(name)
+            await close(*given)
+
+        monkeypatch.setattr(owner, method, noted)
+
+    monkeypatch.setattr(tracing, "wanted", lambda: True)
+    monkeypatch.setattr(tracing, "start", lambda *_: Mock())
+    note("limits", TokenBuckets, "aclose")
+    note("telemetry", tracing, "stop")
+    note("pool", Database, "close")
+    with serving(url):
+        pass
+
+    assert closed == ["limits", "telemetry", "pool"]
+
+
+async def test_nobody_is_left_to_see_how_giving_back_ends(url: str, postgres: EmbeddedPostgres) -> None:
+    """A call that is cancelled while it gives its connection back leaves no failure that nobody has asked for."""
+    seen: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
+    async with in_process(url) as server:
+        assert server.database is not None
+        kept = await server.database.take()
+        postmaster = postgres.server.get_pid()
+        assert postmaster is not None
+        with frozen([postmaster, await kept.fetchval("SELECT pg_backend_pid()")]):
+            giving = asyncio.create_task(server.database.give_back(kept))
+            await asyncio.sleep(0.1)
+            giving.cancel()
+            await asyncio.wait([giving], timeout=SECONDS)
+            server.database.cut(kept)
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.wait(others, timeout=0.5)
+
+    gc.collect()
+    assert giving.cancelled()
+    assert seen == []
 
 
 async def back(wire: Wire) -> bool:

@@ -8,7 +8,7 @@ import socket
 import time
 
 import pytest
-from live import KEY, Process, live
+from live import KEY, SECONDS, Process, live
 from wire import ERAS, Era, Wire, opening, request
 
 QUICK = {"MCP_READINESS_DELAY_SECONDS": "0"}
@@ -87,6 +87,37 @@ def test_the_drain_itself_refuses_new_work() -> None:
         before = running.app.drain.refusing
 
     assert (before, running.app.drain.refusing) == (False, True)
+
+
+async def test_nobody_new_is_connected() -> None:
+    """While calls in flight finish, the port is closed: whoever has not heard yet goes elsewhere at once."""
+    with Process(**QUICK) as process:
+        address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+        async with Wire(process.url, KEY) as wire:
+            call = asyncio.ensure_future(wire.call("modern", "wait", {"seconds": 3}))
+            await wire.ask("modern", *opening("modern"))
+            process.child.send_signal(signal.SIGTERM)
+            await after(process, "drain: refusing new work")
+            await asyncio.to_thread(until_refused, address)
+            closed_during_the_call = not call.done()
+            reply = await call
+        code = await asyncio.to_thread(process.wait)
+
+    assert closed_during_the_call
+    assert not reply.result.get("isError")
+    assert code == 0
+
+
+def until_refused(address: tuple[str, int]) -> None:
+    """Connect until nobody listens."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(address).close()
+        except ConnectionError:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the port stayed open")
 
 
 @pytest.mark.parametrize("era", ERAS)
