@@ -121,10 +121,13 @@ class Database:
 
     async def give_back(self, connection: Connection) -> None:
         """Return a connection to the pool, or close it when the database does not let go of it in time."""
-        if self._pool is None:
-            return
+        if self._pool is not None:
+            # In a task of its own: when the call is cancelled meanwhile, somebody still sees how this ends.
+            await asyncio.shield(asyncio.ensure_future(self._release(self._pool, connection)))
+
+    async def _release(self, pool: asyncpg.Pool[asyncpg.Record], connection: Connection) -> None:
         try:
-            await self._pool.release(connection, timeout=RELEASE_SECONDS)
+            await pool.release(connection, timeout=RELEASE_SECONDS)
         except FAULTS as error:
             log.warning("connection discarded", exc_info=error)
 
