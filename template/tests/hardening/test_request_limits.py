@@ -98,7 +98,8 @@ async def test_a_compressed_body_is_refused(wire: Wire, era: Era) -> None:
 async def test_other_methods_are_not_served(wire: Wire, era: Era, method: str) -> None:
     """405 with `Allow`, so that an older client does not wait for a stream."""
     headers, _ = request(era, *opening(era), key=KEY)
-    reply = await wire.send(b"", headers, method=method)
+    async with asyncio.timeout(5):
+        reply = await wire.send(b"", headers, method=method)
 
     assert reply.status == 405
     assert "POST" in reply.headers["allow"]
