@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test check soak constraints
+.PHONY: help demo test check proving soak constraints
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,11 @@ test: .venv/dev ## run every test
 check: .venv/dev ## the quick loop, under two minutes
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
-	@$(PYTEST) -m "not slow" tests/questions tests/rendering tests/generated
+	@$(PYTEST) -m "not slow" tests/questions tests/rendering tests/generated tests/proving
+
+proving: .venv/dev ## take out each protection, and see a test fail
+	@.venv/bin/python scripts/protections.py
+	@$(PYTEST) tests/proving
 
 soak: .venv/dev ## an hour of mixed traffic, to see that nothing grows; MINUTES= for another time
 	@.venv/bin/python scripts/soak.py
