@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from harness import ROOT, git
+from harness import NEXT_RELEASE, ROOT, git
+from rendering.ownership import owners
 from updating.releases import RELEASES, Release, add_tags, show
 
 if TYPE_CHECKING:
@@ -63,6 +65,44 @@ def test_a_release_says_what_changes(release: Release) -> None:
     assert text.startswith(f"## {release.version} - {release.date}\n")
     assert "### What changes in your repository" in text
     assert release == RELEASES[0] or "### Do this" in text
+
+
+def named(version: str) -> list[str]:
+    """Return patterns of the paths that a section names: files, whole folders, and `folder/`: `files` in it."""
+    patterns = []
+    for line in section(version).partition("### What changes in your repository")[2].partition("###")[0].splitlines():
+        paths = re.findall(r"`([^`]+)`", line)
+        folder = re.match(r"- `([^`]+/)`: .*?`[^`/]+`", line)
+        for path in paths[1:] if folder else paths:
+            whole = path if "/" in path or not folder else folder[1] + path
+            patterns.append(whole + "*" if whole.endswith("/") else whole)
+    return patterns
+
+
+def changed(repository: Path, since: str, until: str) -> set[str]:
+    """Return the paths in a project, but for its author's, that differ between two revisions."""
+    names = git("diff", "--name-only", "-z", since, until, "--", "template", cwd=repository).split("\0")
+    paths = (re.sub(r"\{%.*?%\}|\.jinja$|^template/", "", name) for name in names if name)
+    plain = {
+        path.replace("{{ package_name }}", "package").replace("{{ _copier_conf.answers_file }}", "") for path in paths
+    }
+    return {path for path in plain if path and owners(path) != ["yours"]}
+
+
+@pytest.mark.parametrize("version", [*(release.version for release in RELEASES[1:]), "Unreleased"])
+def test_each_file_that_changes_is_named(repository: Path, version: str) -> None:
+    """A person who reads the section knows where to look; an author's own files never change."""
+    versions = [release.version for release in RELEASES]
+    number = versions.index(version) if version in versions else len(versions)
+    until = RELEASES[number].commit if version in versions else NEXT_RELEASE
+    patterns = named(version)
+
+    unnamed = {
+        path
+        for path in changed(repository, RELEASES[number - 1].commit, until)
+        if not any(fnmatch(path, pattern) for pattern in patterns)
+    }
+    assert unnamed == set()
 
 
 def test_the_changelog_lists_the_ledger() -> None:
