@@ -10,6 +10,7 @@ import pytest
 from live import KEY, Live, live
 from wire import LEGACY, SECONDS, Wire, opening, request
 
+from hardening.issuer import LocalIssuer
 from hardening.standing_streams import StandingStreams
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ async def standing(server: Live, wire: Wire) -> AsyncGenerator[tuple[asyncio.Str
     """Open a session and its GET stream, on a socket of its own."""
     opened = await wire.ask("legacy", *opening("legacy"))
     session = {"mcp-session-id": opened.headers["mcp-session-id"]}
-    headers, _ = request("legacy", "ping", key=KEY)
+    headers, _ = request("legacy", "ping", key=wire.key)
     sent = {**headers, **session, "accept": "text/event-stream", "mcp-protocol-version": LEGACY}
     host = server.url.removeprefix("http://")
     reader, writer = await asyncio.open_connection(*host.split(":"))
@@ -51,6 +52,18 @@ async def test_a_stream_ends_cleanly_at_a_drain(stateful: Live) -> None:
 
     # The last chunk of a chunked answer (RFC 9112, section 7.1).
     assert rest.endswith(b"0\r\n\r\n")
+
+
+async def test_a_stream_ends_cleanly_when_its_token_expires() -> None:
+    """It lives no longer than what has opened it."""
+    audience = "https://mcp.example.com/mcp"
+    with LocalIssuer() as issuer, live(MCP_LEGACY="stateful", **issuer.environment(audience)) as running:
+        token = issuer.token(audience, lifetime_seconds=2)
+        async with Wire(running.url, token) as wire, standing(running, wire) as (reader, _):
+            await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), SECONDS)
+            async with asyncio.timeout(SECONDS):
+                while running.app.in_flight():
+                    await asyncio.sleep(0.005)
 
 
 async def test_a_stream_that_ends_gives_its_slot_back(stateful: Live) -> None:

@@ -24,7 +24,7 @@ from .sessions import Sessions
 from .shutdown import Drain
 from .single import Single
 from .standing_streams import StandingStreams
-from .subscriptions import LISTEN, ListenHandler, RedisBus
+from .subscriptions import LISTEN, Listening, RedisBus
 from .telemetry import MetricsGuard, open_metrics, read_from, schema_sha256
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ class App:
         )
         self.protocol = server.session_manager
         self.protocol.app.get_tool_input_schema = self._input_schema
-        self.listen: ListenHandler | None = None
+        self.listen: Listening | None = None
         if server.bus is not None:
-            self.listen = ListenHandler(server.bus, max_subscriptions=settings.max_streams)
+            self.listen = Listening(server.bus)
             self.protocol.app.add_request_handler(LISTEN, SubscriptionsListenRequestParams, self.listen)
         self.standing = StandingStreams(self.protocol.handle_request)
         single = Single(

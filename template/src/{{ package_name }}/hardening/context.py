@@ -60,6 +60,10 @@ class Principal:
             return f"jwt {self.issuer} {self.name} {self.client_id}"
         return f"{self.kind} {self.name}"
 
+    def remaining_seconds(self) -> float | None:
+        """Return how long the credential still holds, or None when it has no end; never negative."""
+        return None if self.expires_at is None else max(0.0, self.expires_at - time.time())
+
 
 @dataclass(slots=True, eq=False)
 class Exchange:

@@ -1,4 +1,4 @@
-"""Streams that stand open without a call (GET, stateful sessions) end cleanly when the drain begins.
+"""Streams that stand open without a call (GET, stateful sessions) end cleanly, at a drain or when a token expires.
 
 To the protocol it looks as if the client had gone, to the client as a stream that has come to its end.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+
+from .context import current
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,10 +42,15 @@ class StandingStreams:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _until_over(self, receive: Receive) -> Receive:
+        # Asked here, because the protocol may receive on behalf of the session.
+        exchange = current.get()
+        principal = exchange.principal if exchange else None
+
         async def either() -> Message:
             waits = [asyncio.ensure_future(receive()), asyncio.ensure_future(self._over.wait())]
+            seconds = principal.remaining_seconds() if principal else None
             try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
                 received = waits[0]
                 return received.result() if received.done() else {"type": "http.disconnect"}  # type: ignore[return-value]
             finally:

@@ -25,12 +25,17 @@ from mcp.server.subscriptions import (
 )
 from pydantic_core import from_json, to_json
 
+from .context import current
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from mcp.server.context import ServerRequestContext
+    from mcp.types import SubscriptionsListenRequestParams, SubscriptionsListenResult
+
     from .settings import HardeningSettings
 
-__all__ = ["LISTEN", "ListenHandler", "RedisBus", "open_bus"]
+__all__ = ["LISTEN", "Listening", "RedisBus", "open_bus"]
 
 log = structlog.get_logger()
 
@@ -104,6 +109,38 @@ class RedisBus:
                     log.warning("subscription bus away", backend="redis")
                     away = True
             await asyncio.sleep(RETRY_SECONDS)
+
+
+class Listening:
+    """Serves `subscriptions/listen`; a stream ends with its result, at a drain and when its caller's token expires.
+
+    Each stream has a handler of its own, because the SDK's ends all of its streams or none.
+    """
+
+    def __init__(self, bus: SubscriptionBus) -> None:
+        self._bus = bus
+        self._open: set[ListenHandler] = set()
+
+    async def __call__(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        """Serve one stream."""
+        exchange = current.get()
+        seconds = exchange.principal.remaining_seconds() if exchange and exchange.principal else None
+        handler = ListenHandler(self._bus, max_subscriptions=1)
+        self._open.add(handler)
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, handler.close)
+        try:
+            return await handler(ctx, params)
+        finally:
+            self._open.discard(handler)
+            if timer is not None:
+                timer.cancel()
+
+    def close(self) -> None:
+        """End every stream."""
+        for handler in tuple(self._open):
+            handler.close()
 
 
 def encode(event: ServerEvent, origin: str) -> bytes:
