@@ -126,32 +126,66 @@ async def test_without_a_shared_bus_several_replicas_do_not_serve_it() -> None:
     assert discovered.result["capabilities"]["tools"]["listChanged"] is False
 
 
+class Redis:
+    """A Redis of these tests' own, which can be away for a while."""
+
+    def __init__(self, program: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self.start()
+
+    def start(self) -> None:
+        """Let it answer, now or soon."""
+        self._child = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        """End it as a crash does."""
+        self._child.kill()
+        self._child.wait()
+
+
 @pytest.fixture
-def redis_url() -> Generator[str]:
-    """A Redis of these tests' own."""
+def redis() -> Generator[Redis]:
+    """A Redis that runs."""
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
         pytest.skip("redis-server is missing")
-    port = free_port()
-    child = subprocess.Popen(
-        [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""], stdout=subprocess.DEVNULL
-    )
-    yield f"redis://127.0.0.1:{port}/0"
-    child.kill()
-    child.wait()
+    redis = Redis(program)
+    yield redis
+    redis.stop()
 
 
-async def test_a_change_reaches_the_listeners_of_another_replica(redis_url: str) -> None:
+async def hears_of(listener: Listener, publisher: Live, event: Any, method: str) -> None:
+    """Publish until it is heard: before a replica has joined the channel, events reach the publisher's own alone."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            heard = asyncio.ensure_future(listener.next())
+            while not heard.done():
+                publish(publisher, event)
+                await asyncio.wait([heard], timeout=0.1)
+            if heard.result()["method"] == method:
+                return
+
+
+async def test_a_change_reaches_the_listeners_of_another_replica(redis: Redis) -> None:
     """Published on one, heard on both."""
-    shared = {"MCP_REPLICAS": "2", "MCP_REQUEST_STATE_KEYS": "x" * 32, "REDIS_URL": redis_url}
+    shared = {"MCP_REPLICAS": "2", "MCP_REQUEST_STATE_KEYS": "x" * 32, "REDIS_URL": redis.url}
     with live(**shared) as one, live(**shared) as two:
         async with listening(one) as here, listening(two) as there:
-            async with asyncio.timeout(SECONDS):
-                # Until both replicas have joined the channel, an event reaches the publisher's own listeners only.
-                heard = asyncio.ensure_future(there.next())
-                while not heard.done():
-                    publish(one, ToolsListChanged())
-                    await asyncio.wait([heard], timeout=0.1)
+            await hears_of(there, one, ToolsListChanged(), "notifications/tools/list_changed")
             message = await here.next()
 
-    assert heard.result()["method"] == message["method"] == "notifications/tools/list_changed"
+    assert message["method"] == "notifications/tools/list_changed"
+
+
+async def test_listeners_survive_a_restart_of_redis(redis: Redis) -> None:
+    """Meanwhile they hear of changes on their own replica, afterwards of those on the other one again."""
+    shared = {"MCP_REPLICAS": "2", "MCP_REQUEST_STATE_KEYS": "x" * 32, "REDIS_URL": redis.url}
+    with live(**shared) as one, live(**shared) as two:
+        async with listening(two) as listener:
+            await hears_of(listener, one, ToolsListChanged(), "notifications/tools/list_changed")
+            redis.stop()
+            await hears_of(listener, two, PromptsListChanged(), "notifications/prompts/list_changed")
+            redis.start()
+            await hears_of(listener, one, ResourcesListChanged(), "notifications/resources/list_changed")
