@@ -72,7 +72,7 @@ def named(version: str) -> list[str]:
     patterns = []
     for line in section(version).partition("### What changes in your repository")[2].partition("###")[0].splitlines():
         paths = re.findall(r"`([^`]+)`", line)
-        folder = re.match(r"- `([^`]+/)`: .*?`[^`/]+`", line)
+        folder = re.match(r"- `([^`]+/)`: `[^`/]+`", line)
         for path in paths[1:] if folder else paths:
             whole = path if "/" in path or not folder else folder[1] + path
             patterns.append(whole + "*" if whole.endswith("/") else whole)
