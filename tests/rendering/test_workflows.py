@@ -72,14 +72,17 @@ def test_jobs_have_deadlines_and_names(path: Path) -> None:
         assert len(set(names)) == len(names)
 
 
+def _step(project: Path, name: str) -> str:
+    """Return what one step of a project's build runs."""
+    steps = _load(project / ".github/workflows/ci.yml")["jobs"]["test"]["steps"]
+    (found,) = (step["run"] for step in steps if step["name"] == name)
+    return found
+
+
 def test_leftover_conflicts_fail_the_build(template: Template, tmp_path: Path) -> None:
     """The first step of a project's workflow finds the markers that an update leaves, and only those."""
     project = template.project(DEFAULT, tmp_path / "project")
-    (look,) = (
-        step["run"]
-        for step in _load(project / ".github/workflows/ci.yml")["jobs"]["test"]["steps"]
-        if step["name"] == "Look for conflicts that an update left"
-    )
+    look = _step(project, "Look for conflicts that an update left")
 
     run("bash", "-e", "-c", look, cwd=project)
     readme = project / "README.md"
@@ -88,3 +91,21 @@ def test_leftover_conflicts_fail_the_build(template: Template, tmp_path: Path) -
 
     assert found.returncode == 1
     assert "README.md" in found.stdout
+
+
+@pytest.mark.slow
+def test_a_lock_that_does_not_fit_fails_the_build(template: Template, tmp_path: Path) -> None:
+    """An update that nobody has looked at, as bots bring it, leaves the lock behind: the build says what to do."""
+    project = template.project(DEFAULT, tmp_path / "project")
+    insist = _step(project, "Insist on the lock file")
+
+    missing = run("bash", "-e", "-c", insist, cwd=project, check=False)
+    run("uv", "lock", "--quiet", cwd=project)
+    run("bash", "-e", "-c", insist, cwd=project)
+    metadata = project / "pyproject.toml"
+    metadata.write_text(metadata.read_text("utf-8").replace('"asyncpg>=0.32,<1"', '"asyncpg>=0.32,<0.99"'), "utf-8")
+    stale = run("bash", "-e", "-c", insist, cwd=project, check=False)
+
+    for failed in (missing, stale):
+        assert failed.returncode == 1
+        assert "uv.lock is missing or does not fit pyproject.toml: run make setup, and commit uv.lock" in failed.stdout
