@@ -376,7 +376,8 @@ async def test_what_is_no_tool_has_a_cap_too(wire: Wire, what: str, era: Era, tm
 async def test_what_is_no_tool_has_a_deadline_too(hasty_wire: Wire, what: str, era: Era) -> None:
     """A prompt, resource or completion that does not end is ended."""
     method, params = BEYOND_TOOLS[what]
-    answer = await hasty_wire.ask(era, method, filled(params, "slow"))
+    async with asyncio.timeout(5):
+        answer = await hasty_wire.ask(era, method, filled(params, "slow"))
 
     assert (answer.error["code"], answer.error["data"]["kind"]) == (-32603, "timeout")
 
