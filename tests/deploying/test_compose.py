@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,6 +87,18 @@ def test_secrets_come_from_a_file_that_is_ignored(project: Path) -> None:
     assert server["env_file"] == [".env.compose"]
     assert ".env.*" in ignored
     assert "${POSTGRES_PASSWORD:?" in server["environment"]["DATABASE_URL"]
+
+
+def test_caddy_is_one_that_notices_who_leaves(project: Path) -> None:
+    """Before 2.11, a client that leaves does not cancel its call: neither the image nor the tested program is older."""
+    image = services(project)["caddy"]["image"]
+    said = run(find("caddy"), "version").stdout
+    shipped, tested = re.search(r"caddy:(\d+)\.(\d+)\.", image), re.match(r"v?(\d+)\.(\d+)\.", said)
+
+    assert shipped
+    assert tested
+    assert (int(shipped[1]), int(shipped[2])) >= (2, 11)
+    assert (int(tested[1]), int(tested[2])) >= (2, 11)
 
 
 def test_redis_never_drops_a_counter(project: Path) -> None:
