@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import alias
 import asyncpg
 import httpx2
 import pytest
@@ -13,7 +14,16 @@ from captured import calling, captured
 from jsonschema import Draft202012Validator
 
 from hardening import errors
-from hardening.failures import ERROR_SCHEMA, LONGEST_ADVICE, explain, failure_of, failure_or_crash, result_of
+from hardening.errors import ToolFailure
+from hardening.failures import (
+    ERROR_META_KEY,
+    ERROR_SCHEMA,
+    LONGEST_ADVICE,
+    explain,
+    failure_of,
+    failure_or_crash,
+    result_of,
+)
 from hardening.scrub import EVERYTHING
 
 REQUEST = httpx2.Request("GET", "https://api.example.com")
@@ -123,6 +133,16 @@ def test_every_failure_says_kind_retry_advice_and_reference(name: str, wait: flo
     again = {None: "A retry can help.", 0.2: "Retry after 1 s.", 90: "Retry after 90 s."}[wait]
     retry = again if data["retryable"] else "A retry with the same arguments will not help."
     assert text == f"{failure.kind}: Do that. {retry} Reference: {exchange.request_id}."
+
+
+def test_the_page_for_operators_names_every_member_and_kind() -> None:
+    """What programs may rely on is written where their authors look."""
+    page = (alias.ROOT / "docs/operations.md").read_text("utf-8")
+    kinds = {kind.kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ToolFailure)}
+
+    _, told = explain(errors.Busy(), None)
+    assert ERROR_META_KEY in page
+    assert {word for word in {*told, *kinds} if f"`{word}`" not in page} == set()
 
 
 def test_structured_content_stays_empty() -> None:
