@@ -7,6 +7,7 @@ Each run has a process of its own, into which nothing of the project was loaded.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -71,6 +72,8 @@ def main() -> None:
     """Answer each line until there is no more."""
     for name in LIBRARIES:
         import_module(name)
+    # What is loaded stays; looked at by a collection, it would be copied into each process.
+    gc.freeze()
     for line in sys.stdin:
         run = json.loads(line)
         pid = os.fork()

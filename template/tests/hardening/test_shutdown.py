@@ -41,6 +41,24 @@ async def test_a_call_in_flight_is_answered(era: Era, tool: str, arguments: dict
     assert code == 0
 
 
+async def test_a_stream_of_a_session_is_not_cut() -> None:
+    """What the library streams goes on to its end too: it hears of the signal, and is told not to act on it."""
+    with Process(**QUICK, MCP_LEGACY="stateful") as process:
+        async with Wire(process.url, KEY) as wire:
+            session = (await wire.ask("legacy", *opening("legacy"))).headers["mcp-session-id"]
+            headers = {"mcp-session-id": session}
+            params = {"name": "stream", "arguments": {"steps": 5, "seconds": 0.3}, "_meta": {"progressToken": "p"}}
+            call = asyncio.ensure_future(wire.ask("legacy", "tools/call", params, rpc_id=2, headers=headers))
+            await wire.ask("legacy", "ping", rpc_id=3, headers=headers)
+            process.child.send_signal(signal.SIGTERM)
+            reply = await call
+        code = await asyncio.to_thread(process.wait)
+
+    assert len(reply.notifications) == 5
+    assert not reply.result.get("isError")
+    assert code == 0
+
+
 async def test_each_step_is_one_line_in_its_order() -> None:
     """The operator reads the drain as it happened."""
     with Process(**QUICK) as process:
