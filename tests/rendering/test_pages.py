@@ -17,9 +17,9 @@ PAGES = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
-    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
 ]
-PAGES += [f"docs/decisions/{path.name}" for path in (ROOT / "docs/decisions").iterdir()]
+PAGES += [f"docs/decisions/{path.name}" for path in sorted((ROOT / "docs/decisions").iterdir())]
 OF_A_PROJECT = ["README.md", "docs/settings.md"]
 HARDENING = ROOT / "template/src/{{ package_name }}/hardening"
 # What stands for a name that the reader knows, and files that authors add.
