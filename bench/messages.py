@@ -1,0 +1,66 @@
+"""The requests of both eras, as the load sends them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+MODERN = "2026-07-28"
+LEGACY = "2025-11-25"
+KEY = "bench-key-0123456789-0123456789-0123456789"
+PROBE_KEY = "bench-probe-0123456789-0123456789-0123456"
+CLIENT = {"name": "bench", "version": "1"}
+META = {
+    "io.modelcontextprotocol/protocolVersion": MODERN,
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": CLIENT,
+}
+# Where the number of a request goes.
+ID = "@ID@"
+
+
+def headers(era: str, method: str, name: str = "") -> dict[str, str]:
+    """Return the headers of one request."""
+    common = {
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        "Authorization": f"Bearer {KEY}",
+    }
+    if era == "legacy":
+        return common | ({} if method == "initialize" else {"MCP-Protocol-Version": LEGACY})
+    return common | {"MCP-Protocol-Version": MODERN, "Mcp-Method": method} | ({"Mcp-Name": name} if name else {})
+
+
+def body(era: str, method: str, **params: Any) -> str:
+    """Return the message, with `ID` in the place of its number."""
+    if era == "modern":
+        params["_meta"] = META
+    if method == "initialize":
+        params |= {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": CLIENT}
+    message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+    if not method.startswith("notifications/"):
+        message["id"] = ID
+    if params:
+        message["params"] = params
+    return json.dumps(message).replace(f'"{ID}"', ID)
+
+
+def call(era: str) -> tuple[dict[str, str], str]:
+    """Return a call of the tool that gives its text back."""
+    return headers(era, "tools/call", "echo"), body(era, "tools/call", name="echo", arguments={"text": "hello"})
+
+
+def listing(era: str) -> tuple[dict[str, str], str]:
+    """Return a listing of the tools."""
+    return headers(era, "tools/list"), body(era, "tools/list")
+
+
+def opening(era: str) -> tuple[dict[str, str], str]:
+    """Return what a client says first."""
+    method = "server/discover" if era == "modern" else "initialize"
+    return headers(era, method), body(era, method)
+
+
+def ready() -> tuple[dict[str, str], str]:
+    """Return the notification that ends a handshake."""
+    return headers("legacy", "notifications/initialized"), body("legacy", "notifications/initialized")

@@ -1,0 +1,152 @@
+"""Writes `docs/performance.md` and its plot from what was measured; the numbers are never typed by hand."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from text import HEAD, NOTES, REASONS
+from versions import versions
+
+DOCS = Path(__file__).parent.parent / "docs"
+Found = dict[str, Any]
+LOADED = {"call": "tools/call", "open": "discover or initialize, then tools/list", "list": "tools/list, one tool"}
+LOADED |= {"list50": "tools/list, 50 tools"}
+# What the project is measured against: (case, column, goal, whether more is better).
+GOALS = (
+    ("call modern", "per_second", 2.5, True),
+    ("call legacy", "per_second", 2.5, True),
+    ("open modern", "per_second", 2.0, True),
+    ("open legacy", "per_second", 2.0, True),
+    ("list50 modern", "per_second", 6.0, True),
+    ("list50 legacy", "per_second", 6.0, True),
+    ("call modern", "p99_ms", 1.0, False),
+    ("call legacy", "p99_ms", 1.0, False),
+    ("start", "seconds", 0.8, False),
+    ("start", "rss_mib", 1.1, False),
+)
+NAMES = {"per_second": "requests per second", "p99_ms": "p99", "seconds": "cold start", "rss_mib": "memory at rest"}
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"  # noqa: PLR2004 - three digits say enough
+
+
+def _loaded(rows: Found) -> str:
+    head = ["server", "× bare", "requests/s", "p50 ms", "p99 ms", "CPU ms a request", "CPU × bare"]
+    order = sorted(rows, key=lambda name: rows[name]["per_second"]["ratio"])
+    lines: list[list[str]] = []
+    for name in order:
+        row = rows[name]
+        shown = [_number(row[column]["median"]) for column in ("per_second", "p50_ms", "p99_ms", "cpu_ms")]
+        lines.append([name, f"**{row['per_second']['ratio']:.2f}**", *shown, f"{row['cpu_ms']['ratio']:.2f}"])
+    return _table(head, lines)
+
+
+def _plain(rows: Found, head: str, columns: dict[str, str]) -> str:
+    titles = [title for column, title in columns.items() for title in (title, f"× {next(iter(rows))}")]
+    lines = [
+        [
+            name,
+            *(text for column in columns for text in (_number(row[column]["median"]), f"{row[column]['ratio']:.2f}")),
+        ]
+        for name, row in rows.items()
+    ]
+    return _table([head, *titles], lines)
+
+
+def _goals(found: Found) -> str:
+    lines: list[list[str]] = []
+    for case, column, goal, more in GOALS:
+        if case not in found:
+            continue
+        ratio = found[case]["render"][column]["ratio"]
+        reached = ratio >= goal if more else ratio <= goal
+        sign = "≥" if more else "≤"
+        lines.append([f"{case}: {NAMES[column]}", f"{sign} {goal}", f"{ratio:.2f}", "yes" if reached else "**no**"])
+    for era in ("modern", "legacy"):
+        rows = found.get(f"call {era}", {})
+        if "typescript v2" in rows:
+            ratio = rows["render"]["per_second"]["ratio"] / rows["typescript v2"]["per_second"]["ratio"]
+            lines.append([f"call {era}: × TypeScript SDK v2", "> 1", f"{ratio:.2f}", "yes" if ratio > 1 else "**no**"])
+        if "render without protections" in rows:
+            cost = rows["render"]["cpu_ms"]["median"] / rows["render without protections"]["cpu_ms"]["median"] - 1
+            reached = "yes" if cost <= 0.03 else "**no**"  # noqa: PLR2004 - the goal
+            lines.append([f"call {era}: CPU that the protections cost", "≤ 3 %", f"{cost:.0%}", reached])
+    return _table(["goal, against bare", "goal", "measured", "reached"], lines)
+
+
+def _guards(rows: Found) -> str:
+    whole = rows["render"]["cpu_ms"]["median"]
+    lines = [
+        [
+            name.removeprefix("without ") if name != "bare" else "all of them",
+            f"{1 - row['cpu_ms']['median'] / whole:+.1%}",
+        ]
+        for name, row in rows.items()
+        if name != "render"
+    ]
+    return _table(["taken out", "CPU of a call that goes away"], lines)
+
+
+def plot(found: Found) -> str:
+    """Return bars of the calls in both eras, as SVG."""
+    cases = [case for case in ("call modern", "call legacy") if case in found]
+    bars = [
+        (case, name, row["per_second"]["ratio"]) for case in cases for name, row in found[case].items() if name != "raw"
+    ]
+    widest = max((ratio for _, _, ratio in bars), default=1)
+    parts: list[str] = []
+    y = 0
+    for case in cases:
+        y += 34
+        parts.append(f'<text x="8" y="{y}" font-weight="bold">{LOADED["call"]}, {case.split()[1]}, × bare</text>')
+        for _, name, ratio in sorted((bar for bar in bars if bar[0] == case), key=lambda bar: bar[2]):
+            y += 22
+            colour = "#2563eb" if name == "render" else "#94a3b8"
+            width = round(400 * ratio / widest)
+            parts.append(f'<text x="200" y="{y}" text-anchor="end">{name}</text>')
+            parts.append(f'<rect x="208" y="{y - 12}" width="{width}" height="15" fill="{colour}"/>')
+            parts.append(f'<text x="{214 + width}" y="{y}">{ratio:.2f}</text>')
+    style = 'font-family="ui-sans-serif, system-ui, sans-serif" font-size="13" fill="#334155"'
+    back = f'<rect width="680" height="{y + 16}" fill="#ffffff"/>'
+    size = f'viewBox="0 0 680 {y + 16}" width="680" height="{y + 16}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>\n{back}\n' + "\n".join(parts) + "\n</svg>\n"
+
+
+def page(found: Found) -> str:
+    """Return the whole page."""
+    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    parts = [HEAD.format(machine=machine, versions=versions()), "## Goals\n", _goals(found), REASONS]
+    for kind, title in LOADED.items():
+        for era in ("modern", "legacy"):
+            if f"{kind} {era}" in found:
+                parts += [f"## {title}, {era}\n", _loaded(found[f"{kind} {era}"])]
+    start = {"seconds": "seconds", "cpu_seconds": "CPU seconds", "rss_mib": "MiB at rest"}
+    tables = (
+        ("start", "Cold start, and memory at rest", "server", start),
+        ("replicas", "Two processes", "", {"per_second": "requests/s"}),
+    )
+    tables += (("sessions", "Memory of an idle legacy session", "server", {"kib": "KiB a session"}),)
+    for case, title, head, columns in tables:
+        if case in found:
+            parts += [f"## {title}\n", _plain(found[case], head, columns), NOTES[case]]
+    if "guards" in found:
+        parts += ["## Each protection\n", NOTES["guards"], _guards(found["guards"])]
+    if steps := found["steps"]:
+        rows = [[name, f"{seconds:.1f}"] for name, seconds in steps.items()]
+        parts += ["## From nothing to a server that is probed\n", NOTES["steps"], _table(["step", "seconds"], rows)]
+    return "\n".join(parts)
+
+
+def write(found: Found) -> None:
+    """Write the page and the plot."""
+    (DOCS / "performance.md").write_text(page(found), "utf-8")
+    (DOCS / "performance.svg").write_text(plot(found), "utf-8")
