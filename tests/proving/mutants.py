@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import shutil
 import subprocess
 import tomllib
@@ -90,6 +91,11 @@ class Outcome:
     code: int | None
     failed: tuple[str, ...]
     said: str
+
+    @property
+    def skipped(self) -> bool:
+        """Whether nothing ran, because a program is missing on this machine."""
+        return self.code == 0 and bool(re.search(r"^\d+ skipped in ", self.said, re.MULTILINE))
 
     def noticed(self, mutant: Mutant) -> bool:
         """Whether the test failed by itself: neither by an error while it was collected, nor by hanging."""
