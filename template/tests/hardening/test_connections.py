@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 
 import pytest
 import sample
-from live import KEY, Live, live
+from live import KEY, Live, Process, live
 from wire import SECONDS, Wire, request
 
 START = b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n"
@@ -120,6 +121,27 @@ async def test_a_head_behind_a_running_call_is_bounded_too() -> None:
         writer.close()
 
     assert answer == b""
+
+
+async def test_who_leaves_before_all_of_its_answers_is_no_fault_of_the_server() -> None:
+    """Requests that wait behind another on their connection are forgotten with it, and no line tells of a crash."""
+    headers, body = request("modern", "tools/call", {"name": "echo", "arguments": {"text": "hello"}}, key=KEY)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    one = START + f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    calls = 60
+    with Process(MCP_MAX_IN_FLIGHT_PER_PRINCIPAL="100") as server:
+        port = int(server.url.rpartition(":")[2])
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(one * (calls // 3))
+            await asyncio.wait_for(reader.readuntil(b"hello"), SECONDS)
+            writer.transport.abort()
+        assert await asyncio.to_thread(server.stop) == 0
+        lines = [json.loads(line)["msg"] for line in server.lines]
+
+    usual = {"started", "tool call", "drain: unready", "drain: refusing new work", "drain: over", "stopped"}
+    assert set(lines) <= usual
+    assert 3 <= lines.count("tool call") < calls
 
 
 async def test_the_rest_of_a_refused_body_goes_by() -> None:

@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 if TYPE_CHECKING:
     import asyncio
 
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
     from .settings import HardeningSettings
 
 MAX_HEAD_BYTES = 65_536
@@ -47,6 +49,8 @@ class BoundedConnection(HttpToolsProtocol):
     _sending: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_body = False
+    # What is being answered; requests that came behind it on the same connection wait in `pipeline`.
+    _answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn has it
         """Begin to wait for the first head, or close at once when there are too many connections."""
@@ -57,10 +61,14 @@ class BoundedConnection(HttpToolsProtocol):
         self._wait_for_client()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop waiting, and tell what is being answered, which uvicorn tells the last request alone."""
         self._stop_waiting()
         self._stop_watching()
         super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Count what belongs to an unfinished head."""
@@ -78,6 +86,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_body = True
         super().on_headers_complete()
+        if not self.pipeline:
+            self._answering = self.cycle
 
     def on_message_complete(self) -> None:
         """The connection may idle now, or the rest of a refused body has gone by."""
@@ -98,6 +108,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Closing waits for the client to take everything, and the rest of a body to come; not for ever."""
+        if self.pipeline:
+            self._answering = self.pipeline[-1][0]
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch_client()
