@@ -50,8 +50,7 @@ class Reply:
 
     def __init__(self, exchange: Exchange, receive: Receive, send: Send, ping_seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        headers = text_headers(exchange)
-        self.transport = TransportContext(kind="streamable-http", can_send_request=False, headers=headers)
+        self._exchange = exchange
         self.request_id = exchange.rpc_id
         self.message_metadata = ServerMessageMetadata(request_context=Request(exchange.scope, receive))
         self.streaming = False
@@ -83,6 +82,12 @@ class Reply:
     def client_gone(self) -> bool:
         """Return whether the call was cancelled because its client has left, and for no other reason."""
         return self._gone and self._task is not None and not self._task.uncancel()
+
+    @property
+    def transport(self) -> TransportContext:
+        """What the request came by."""
+        headers = text_headers(self._exchange)
+        return TransportContext(kind="streamable-http", can_send_request=False, headers=headers)
 
     @property
     def cancel_requested(self) -> anyio.Event:
