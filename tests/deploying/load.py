@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
     from .proxies import Proxy
 
-# Below what one caller may have in flight, for a moment when one replica is left.
-CLIENTS = 30
+# Both together below what one caller may have in flight, for a moment when one replica is left.
+CLIENTS, LONG_CLIENTS = 26, 4
 # One round of a client: most calls are short, some stay in flight.
 ROUND = ("plain", "plain", "failing", "plain", "streaming", "plain", "plain", "failing", "plain", "held")
+# Of these there are always some that a replica has to finish after its readiness delay.
+LONG_ROUND = ("long",)
+NAMES = sorted({*ROUND, *LONG_ROUND})
 # Nothing of the load takes that long, however busy the machine is.
 PATIENCE = 60
 GENEROUS = {
@@ -59,6 +62,13 @@ async def held(number: Number) -> int:
 
 
 @tool(read_only=True)
+async def long(number: Number) -> int:
+    """Answer after more than the readiness delay."""
+    await asyncio.sleep(6)
+    return number
+
+
+@tool(read_only=True)
 async def failing(number: Number) -> int:
     """Fail as the author says."""
     raise errors.NotFound
@@ -79,7 +89,7 @@ def with_tools(render: Path, to: Path) -> Path:
     root = shutil.copytree(render, to)
     tools = root / "src/weather_server/tools"
     (tools / "load.py").write_text(TOOLS, "utf-8")
-    names = ", ".join(sorted({*ROUND}))
+    names = ", ".join(NAMES)
     (tools / "__init__.py").write_text(f"from .load import {names}\n\nTOOLS = ({names})\n", "utf-8")
     install(root)
     return root
@@ -207,7 +217,9 @@ class Load:
         self._over = False
         self._moved = asyncio.Event()
         trust = ssl.create_default_context(cafile=str(self.proxy.authority))
-        self._clients = [asyncio.ensure_future(self._client(number, trust)) for number in range(CLIENTS)]
+        rounds = [ROUND[turn % len(ROUND) :] + ROUND[: turn % len(ROUND)] for turn in range(CLIENTS)]
+        rounds += [LONG_ROUND] * LONG_CLIENTS
+        self._clients = [asyncio.ensure_future(self._client(names, trust)) for names in rounds]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -222,12 +234,12 @@ class Load:
             async with asyncio.timeout(PATIENCE):
                 await self._moved.wait()
 
-    async def _client(self, first: int, trust: ssl.SSLContext) -> None:
+    async def _client(self, names: tuple[str, ...], trust: ssl.SSLContext) -> None:
         connection = Connection(self.proxy.port, trust)
-        names = itertools.islice(itertools.cycle(ROUND), first, None)
+        turns = itertools.cycle(names)
         while not self._over:
             self.begun += 1
-            call = Call(self.begun, next(names))
+            call = Call(self.begun, next(turns))
             self.in_flight.add(call)
             try:
                 async with asyncio.timeout(PATIENCE):

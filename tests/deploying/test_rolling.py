@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from .load import CLIENTS, GENEROUS, ROUND, Load, with_tools
+from .load import CLIENTS, GENEROUS, NAMES, Load, with_tools
 from .projects import WITHOUT_DATABASE
 from .proxies import Kind, Proxy, free_port
 from .servers import Server
@@ -105,7 +105,7 @@ async def crash(replicas: Replicas, load: Load) -> set[str]:
 
     assert set(load.failed) == lost
     assert [call for call in lost - in_flight if call.number not in while_dying] == []
-    # With calls of a third of a second among them there is always one.
+    # With calls of some seconds among them there is always one.
     assert lost
     assert not {call.trace for call in lost} & set(replicas.runs(others))
     return {call.trace for call in lost}
@@ -137,5 +137,5 @@ async def test_an_update_loses_nothing_and_a_crash_only_what_was_in_flight(
         assert len(load.failed) == len(lost), load.failed
 
     assert set(replicas.runs().values()) == {1}
-    assert {(call.name, call.number % 2) for call in load.answered} == {(name, era) for name in ROUND for era in (0, 1)}
+    assert {(call.name, call.number % 2) for call in load.answered} == {(name, era) for name in NAMES for era in (0, 1)}
     sys.stdout.write(f"{len(load.answered)} calls, {load.refused} of them tried again, {len(lost)} lost by a crash\n")
