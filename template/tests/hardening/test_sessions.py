@@ -6,14 +6,17 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from captured import captured
 from live import ENVIRONMENT, KEY, OTHER_KEY, Live, live, settings_from
 from wire import LEGACY, SECONDS, Reply, Wire, opening
 
 from hardening.context import Exchange, Principal, open_exchange
+from hardening.log_lines import hashed
 from hardening.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,20 @@ async def ended(wire: Wire, session: str) -> Reply:
     """End a session."""
     headers = {"authorization": f"Bearer {wire.key}", "mcp-session-id": session, "mcp-protocol-version": LEGACY}
     return await wire.send(b"", headers, method="DELETE")
+
+
+async def test_a_line_names_its_session_and_opens_none(stateful: Live, tmp_path: Path) -> None:
+    """The id of a session is as good as a key, so a hash of it stands in the log."""
+    async with Wire(stateful.url, KEY) as alice:
+        session = await opened(alice)
+        with captured(tmp_path / "log") as log:
+            await alice.call("legacy", "echo", {"text": "hello"}, headers={"mcp-session-id": session})
+            (line,) = [line for line in log.lines() if line["msg"] == "tool call"]
+            text = log.text()
+        await ended(alice, session)
+
+    assert line["session_id"] == hashed(session)
+    assert session not in text
 
 
 async def test_a_caller_has_so_many_sessions_and_no_more(stateful: Live) -> None:
