@@ -162,8 +162,11 @@ class Proxy:
 
     def client(self) -> httpx2.AsyncClient:
         """Return a client that trusts the proxy."""
-        trust = ssl.create_default_context(cafile=str(self.authority))
-        return httpx2.AsyncClient(verify=trust, base_url=self.url, timeout=30)
+        return httpx2.AsyncClient(verify=self.trust(), base_url=self.url, timeout=30)
+
+    def trust(self) -> ssl.SSLContext:
+        """Return what the proxy is checked against."""
+        return ssl.create_default_context(cafile=str(self.authority))
 
 
 @dataclass

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 from dev_server import KEY
-
 from running.raw_http import TEXTS
 from running.watched import good_call, message_in
 
@@ -31,7 +30,7 @@ class Ended:
     """What one call came to.
 
     Attributes:
-        kind: ok, the kind of a failure or a refusal, or `broken` without an answer.
+        kind: ok, the kind of a failure or a refusal, or `connection lost` without an answer.
         number: Which call it was.
         seconds: How long it took.
     """
@@ -50,6 +49,7 @@ class Load:
         calls: Tools and what makes their arguments of the number of the call.
         key: Credential.
         clients: How many there are in each era.
+        first: What calls come to at the beginning.
         trust: What a server with TLS is checked against.
     """
 
@@ -57,6 +57,7 @@ class Load:
     calls: Sequence[tuple[str, Callable[[int], dict[str, Any]]]]
     key: str = KEY
     clients: int = 2
+    first: str = "ok"
     trust: ssl.SSLContext | None = None
     ended: list[Ended] = field(default_factory=list[Ended])
 
@@ -65,7 +66,7 @@ class Load:
         self._changed = asyncio.Condition()
         self._over = False
         self._tasks = [asyncio.ensure_future(self._work(era)) for era in ERAS for _ in range(self.clients)]
-        await self.next(4 * len(self._tasks), "ok")
+        await self.next(4 * len(self._tasks), self.first)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -94,7 +95,7 @@ class Load:
         except httpx2.TimeoutException:
             return "hang"
         except httpx2.TransportError:
-            return "broken"
+            return "connection lost"
         said = TEXTS.search(answer.content)
         assert not said, answer.text
         with contextlib.suppress(json.JSONDecodeError, IndexError):

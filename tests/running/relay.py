@@ -22,6 +22,8 @@ class Relay:
     def __init__(self, connect: Callable[[], Awaitable[Streams]]) -> None:
         self.connect = connect
         self.delay = 0.0
+        # Whoever connects is turned away.
+        self.away = False
         self._open = asyncio.Event()
         self._open.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -45,6 +47,7 @@ class Relay:
         """Pass everything on, also what was held back."""
         self._open.set()
         self.delay = 0.0
+        self.away = False
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -53,6 +56,8 @@ class Relay:
         task.add_done_callback(self._tasks.discard)
         writers = [writer]
         try:
+            if self.away:
+                return
             await self._open.wait()
             far_reader, far_writer = await self.connect()
             writers.append(far_writer)
@@ -62,7 +67,7 @@ class Relay:
             pass
         finally:
             for one in writers:
-                one.transport.abort()
+                one.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -63,6 +64,7 @@ class Watched:
         command: What its Python runs.
         environment: Settings on top of the usual ones.
         options: Further arguments of `Popen`.
+        torn: Whether a line may be cut off, because the disk was full.
     """
 
     def __init__(
@@ -72,9 +74,11 @@ class Watched:
         *command: str | Path,
         environment: dict[str, str] | None = None,
         options: dict[str, Any] | None = None,
+        torn: bool = False,
     ) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MCP_")}
         self.log = log
+        self.torn = torn
         with log.open("wb") as output:
             self.child = subprocess.Popen(
                 [project / ".venv/bin/python", *(command or (TARGET,))],
@@ -96,6 +100,13 @@ class Watched:
         self.child.kill()
         self.child.wait()
 
+    async def __aenter__(self) -> Self:
+        """Start it while the event loop goes on, which may be the way to what it needs."""
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
+
     def line(self, message: str, seconds: float = SECONDS) -> dict[str, Any]:
         """Wait for the log line with this message, and return the first one."""
         found: list[dict[str, Any]] = []
@@ -111,6 +122,8 @@ class Watched:
     def lines(self) -> list[dict[str, Any]]:
         """Return every whole line of the log; each has to be one JSON object."""
         written = self.log.read_bytes().decode().split("\n")[:-1]
+        if self.torn:
+            written = [line for line in written if line.endswith("}")]
         assert all(line.startswith("{") for line in written), written[:20]
         return [json.loads(line) for line in written]
 

@@ -1,0 +1,505 @@
+"""What breaks around the server while it is under load: what clients see, what is logged, when all is well again.
+
+The table below is the one of `docs/operations.md`; each row is executed here, in both eras at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+from deploying.proxies import Proxy
+from dev_server import free_port
+from harness import ROOT
+from running.issuer import AUDIENCE, Issuer
+from running.load import Load
+from running.postgres import Postgres
+from running.relay import Relay
+from running.watched import OPEN, Watched, good_call, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = {
+    **OPEN,
+    "MCP_TOOL_TIMEOUT_SECONDS": "2",
+    "MCP_DRAIN_TIMEOUT_SECONDS": "5",
+    "MCP_POOL_ACQUIRE_TIMEOUT_SECONDS": "1",
+    "MCP_BODY_TIMEOUT_SECONDS": "2",
+}
+# The deadline of a call, what a discarded connection may take, and what a busy machine is late with.
+SLOWEST_SECONDS = 9.0
+FROZEN_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        sees: What a call may come to besides its result.
+        logged: The lines that tell of it.
+        seconds: Bound on the time from the end of the fault until every client is well again.
+    """
+
+    sees: frozenset[str]
+    logged: frozenset[str]
+    seconds: int
+
+
+def row(seconds: int, sees: str = "", logged: str = "") -> Row:
+    """Return a row; several words are separated by commas."""
+    return Row(frozenset(filter(None, sees.split(", "))), frozenset(filter(None, logged.split(", "))), seconds)
+
+
+DATABASE = "upstream_unavailable, timeout, busy"
+LIMITS = "limits local and tighter, limits shared again"
+KEYS = "issuer keys unavailable, issuer keys available"
+TABLE = {
+    "PostgreSQL is shut down": row(5, DATABASE, "tool call"),
+    "PostgreSQL is killed": row(5, DATABASE, "tool call"),
+    "PostgreSQL does not answer": row(5, DATABASE, "tool call"),
+    "PostgreSQL is slow": row(5, DATABASE),
+    "Redis is killed": row(5, "", LIMITS),
+    "Redis does not answer": row(5, "", LIMITS),
+    "Redis is slow": row(5, "", LIMITS),
+    "the issuer is away, its keys are known": row(5),
+    "the issuer is away at the start": row(15, "auth_unavailable", KEYS),
+    "the issuer does not answer at the start": row(15, "auth_unavailable", KEYS),
+    "Caddy is killed": row(15, "connection lost, unavailable, interrupted"),
+    "standard error is closed": row(5),
+    "standard error is read slowly": row(5, "", "log lines dropped"),
+    "the disk of the log is full": row(5, "", "log lines dropped"),
+    "the clock is set back": row(5),
+    "no descriptors are left": row(5, "connection lost, upstream_unavailable"),
+    "the process is stopped for a while": row(5, "timeout, too_slow, busy"),
+}
+measured: dict[str, float] = {}
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Generator[Postgres]:
+    """A PostgreSQL that these tests may stop."""
+    with Postgres() as running:
+        yield running
+
+
+def test_the_page_says_what_is_tested() -> None:
+    """The table of `docs/operations.md` is the one above."""
+    page = (ROOT / "template/docs/operations.md").read_text("utf-8")
+    section = page.partition("\n## When something else breaks\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
+
+    assert {
+        name: Row(
+            frozenset(re.findall("`([^`]+)`", sees)), frozenset(re.findall("`([^`]+)`", logged)), int(well.split()[0])
+        )
+        for name, sees, logged, well in rows
+    } == TABLE
+
+
+@asynccontextmanager
+async def under(name: str, server: Watched, clients: Load, *, well: bool = True) -> AsyncGenerator[Load]:
+    """Judge what clients get during a fault, which begins and ends in the block, by its row."""
+    async with clients as load:
+        before = len(load.ended)
+        yield load
+        await _judge(name, server, load, before, well=well)
+
+
+async def _judge(name: str, server: Watched, load: Load, before: int, *, well: bool) -> None:
+    expected = TABLE[name]
+    started = time.monotonic()
+    for message in expected.logged - {"tool call"}:
+        await asyncio.to_thread(server.line, message)
+    await load.recovered()
+    measured[name] = time.monotonic() - started
+    ended = load.ended[before:]
+    kinds = {one.kind for one in ended} - {"ok"}
+    sys.stdout.write(f"{name}: {kinds or 'nothing'}, well after {measured[name]:.1f} s\n")
+    assert kinds <= expected.sees
+    assert kinds or not expected.sees or not well
+    assert max(one.seconds for one in ended) < SLOWEST_SECONDS
+    if "tool call" in expected.logged:
+        assert {line["error_code"] for line in server.lines() if line["msg"] == "tool call"} & expected.sees
+    assert measured[name] < expected.seconds
+
+
+def ends_well(server: Watched) -> None:
+    """Fail unless nothing unforeseen happened, nothing is held, and SIGTERM ends the server."""
+    assert not server.faults()
+    until(lambda: not server.metrics()["mcp_in_flight"])
+    said = server.metrics()
+    assert said.get("mcp_pool_waiting", 0) == 0
+    assert server.end() == 0
+
+
+def hello(number: int) -> dict[str, Any]:
+    """Return arguments of `echo`."""
+    return {"text": f"hello {number}"}
+
+
+ECHO = (("echo", hello),)
+PUT = (("put", lambda number: {"number": number}),)
+
+
+@asynccontextmanager
+async def numbers(postgres: Postgres) -> AsyncGenerator[Callable[[Load], Awaitable[None]]]:
+    """Make the table that `put` writes to; yields what fails when an answered number is not in it."""
+
+    async def run(sql: str) -> list[Any]:
+        db = await asyncpg.connect(postgres.url)
+        try:
+            return await db.fetch(sql)
+        finally:
+            await db.close()
+
+    await run("CREATE TABLE put (number bigint)")
+
+    async def check(load: Load) -> None:
+        kept = {found[0] for found in await run("SELECT number FROM put")}
+        answered = {one.number for one in load.ended if one.kind == "ok"}
+        assert answered
+        assert answered <= kept
+
+    yield check
+    await run("DROP TABLE put")
+
+
+async def _freeze(_: Postgres, relay: Relay) -> None:
+    relay.partition()
+
+
+async def _slow(_: Postgres, relay: Relay) -> None:
+    relay.delay = 0.3
+
+
+async def _stop(postgres: Postgres, _: Relay) -> None:
+    await asyncio.to_thread(postgres.stop)
+
+
+async def _kill(postgres: Postgres, _: Relay) -> None:
+    await asyncio.to_thread(postgres.kill)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("PostgreSQL is shut down", _stop),
+        ("PostgreSQL is killed", _kill),
+        ("PostgreSQL does not answer", _freeze),
+        ("PostgreSQL is slow", _slow),
+    ],
+)
+async def test_the_database(project: Path, tmp_path: Path, postgres: Postgres, name: str, fault: Any) -> None:
+    """Each call ends in time with something that says to try again, and what was acknowledged is there."""
+    async with (
+        numbers(postgres) as check,
+        Relay(lambda: asyncio.open_unix_connection(postgres.socket)) as relay,
+    ):
+        database = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres"
+        async with Watched(project, tmp_path / "log", environment={**SETTINGS, "DATABASE_URL": database}) as server:
+            writers = Load(server.url, PUT)
+            async with Load(server.url, ECHO) as others, under(name, server, writers, well=fault is not _slow) as load:
+                await fault(postgres, relay)
+                await load.next(20)
+                await others.next(20, "ok")
+                if fault in {_stop, _kill}:
+                    await asyncio.to_thread(postgres.start)
+                relay.heal()
+            await check(load)
+            assert {one.kind for one in others.ended} == {"ok"}
+            await asyncio.to_thread(ends_well, server)
+
+
+@contextmanager
+def redis(folder: Path, port: int) -> Generator[subprocess.Popen[bytes]]:
+    """Run a Redis; it is killed with the block."""
+    binary = shutil.which("redis-server") or shutil.which("valkey-server")
+    if binary is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("redis-server is missing: install it")
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
+        try:
+            until(lambda: _accepts(port))
+            yield child
+        finally:
+            child.kill()
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("name", ["Redis is killed", "Redis does not answer", "Redis is slow"])
+async def test_redis(project: Path, tmp_path: Path, database: str, name: str) -> None:
+    """No call notices; limits are counted here, and tighter, until it is back."""
+    port = free_port()
+    async with Relay(lambda: asyncio.open_connection("127.0.0.1", port)) as relay, AsyncExitStack() as stack:
+        child = stack.enter_context(redis(tmp_path, port))
+        environment = {**SETTINGS, "DATABASE_URL": database, "REDIS_URL": f"redis://127.0.0.1:{relay.port}"}
+        async with Watched(project, tmp_path / "log", environment=environment) as server:
+            async with under(name, server, Load(server.url, ECHO)) as load:
+                if name == "Redis is killed":
+                    child.kill()
+                    child.wait()
+                elif name == "Redis is slow":
+                    relay.delay = 0.5
+                else:
+                    relay.partition()
+                await asyncio.to_thread(server.line, "limits local and tighter")
+                await load.next(50)
+                if name == "Redis is killed":
+                    stack.enter_context(redis(tmp_path, port))
+                relay.heal()
+            await asyncio.to_thread(ends_well, server)
+
+
+def token_settings(issuer: Issuer, database: str) -> dict[str, str]:
+    """Return settings of a server that takes tokens of an issuer."""
+    return {
+        **SETTINGS,
+        "DATABASE_URL": database,
+        "MCP_AUTH": "jwt",
+        "MCP_API_KEYS": "",
+        "MCP_JWT_ISSUER": issuer.url,
+        "MCP_JWT_AUDIENCE": AUDIENCE,
+    }
+
+
+async def test_the_issuer_while_its_keys_are_known(project: Path, tmp_path: Path, database: str) -> None:
+    """Nobody notices: keys are good for an hour."""
+    async with Issuer() as issuer, Relay(issuer.connect) as relay:
+        issuer.url = f"http://127.0.0.1:{relay.port}"
+        async with Watched(project, tmp_path / "log", environment=token_settings(issuer, database)) as server:
+            async with under(
+                "the issuer is away, its keys are known", server, Load(server.url, ECHO, issuer.token())
+            ) as load:
+                relay.away = True
+                await load.next(50)
+                relay.heal()
+            await asyncio.to_thread(ends_well, server)
+
+
+async def test_the_issuer_at_the_start(project: Path, tmp_path: Path, database: str) -> None:
+    """Without keys, tokens are neither accepted nor called wrong: clients are told when to come again."""
+
+    async def one(name: str, log: Path) -> None:
+        async with Issuer() as issuer, Relay(issuer.connect) as relay:
+            issuer.url = f"http://127.0.0.1:{relay.port}"
+            if name == "the issuer is away at the start":
+                relay.away = True
+            else:
+                relay.partition()
+            async with Watched(project, log, environment=token_settings(issuer, database)) as server:
+                async with under(
+                    name, server, Load(server.url, ECHO, issuer.token(), first="auth_unavailable")
+                ) as load:
+                    await load.next(20)
+                    relay.heal()
+                await asyncio.to_thread(ends_well, server)
+
+    await asyncio.gather(
+        one("the issuer is away at the start", tmp_path / "away"),
+        one("the issuer does not answer at the start", tmp_path / "silent"),
+    )
+
+
+async def test_the_proxy(project: Path, tmp_path: Path, database: str) -> None:
+    """Calls on their way lose their connection; afterwards nothing is left of them in the server."""
+    calls = (("slow", lambda _: {"seconds": 0.2}), *ECHO)
+    environment = {**SETTINGS, "DATABASE_URL": database, "MCP_TRUSTED_PROXY_HOPS": "1"}
+    async with Watched(project, tmp_path / "log", environment=environment) as server:
+        proxy = Proxy("caddy", project / "deploy", tmp_path, [f"127.0.0.1:{server.port}"])
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(proxy)
+            async with under("Caddy is killed", server, Load(proxy.url, calls, trust=proxy.trust())) as load:
+                proxy.process.kill()
+                await proxy.process.wait()
+                await load.next(20, "connection lost")
+                await asyncio.to_thread(until, lambda: not server.metrics()["mcp_in_flight"])
+                await stack.enter_async_context(proxy)
+        await asyncio.to_thread(ends_well, server)
+
+
+class Pipe:
+    """The reader of a server's standard error: it stops, goes on, or goes away when the test says so."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.reader, self.writer = os.pipe()
+        self.reading = threading.Event()
+        self.reading.set()
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self) -> None:
+        with self.log.open("ab", buffering=0) as log:
+            while self.reading.wait() and (data := os.read(self.reader, 65_536)):
+                log.write(data)
+
+    def close(self) -> None:
+        """Go away."""
+        os.close(self.reader)
+
+
+async def test_standard_error_is_closed(project: Path, tmp_path: Path, database: str) -> None:
+    """Lines are lost and counted, and no call notices."""
+    reader, writer = os.pipe()
+    environment = {**SETTINGS, "DATABASE_URL": database}
+    log = tmp_path / "log"
+    log.write_bytes(b"")
+    child = Watched(project, log, environment=environment, options={"stdout": writer, "stderr": writer})
+    os.close(writer)
+    said = b""
+    while b'"msg":"started"' not in said:
+        said += await asyncio.to_thread(os.read, reader, 65_536)
+    log.write_bytes(said[: said.rindex(b"\n") + 1])
+    async with child as server:
+        async with under("standard error is closed", server, Load(server.url, ECHO)) as load:
+            os.close(reader)
+            await load.next(200)
+        assert server.metrics()["mcp_log_lines_dropped_total"] > 0
+        await asyncio.to_thread(ends_well, server)
+
+
+async def many(server: Watched, calls: int, at_once: int = 50) -> None:
+    """Call a tool very often, without waiting for each answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    headers, body = good_call("modern", "bare", {})
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    request = f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    answered = 0
+    while answered < calls:
+        writer.write(request * at_once)
+        answered += at_once
+        answers = b""
+        while answers.count(b'"jsonrpc"') < at_once:
+            data = await asyncio.wait_for(reader.read(2**20), SLOWEST_SECONDS)
+            assert data, answers
+            answers += data
+    writer.close()
+
+
+async def test_standard_error_is_read_slowly(project: Path, tmp_path: Path, database: str) -> None:
+    """Lines beyond what is queued are lost and counted, and no call waits for the reader."""
+    pipe = Pipe(tmp_path / "log")
+    options = {"stdout": pipe.writer, "stderr": pipe.writer}
+    child = Watched(project, tmp_path / "log", environment={**SETTINGS, "DATABASE_URL": database}, options=options)
+    os.close(pipe.writer)
+    async with child as server:
+        async with under("standard error is read slowly", server, Load(server.url, ECHO)) as load:
+            pipe.reading.clear()
+            # More than the pipe and the queue hold.
+            await asyncio.gather(*(many(server, 1500) for _ in range(4)))
+            await load.next(20, "ok")
+            pipe.reading.set()
+        await asyncio.to_thread(ends_well, server)
+        until(lambda: server.lines()[-1]["msg"] == "stopped")
+    pipe.close()
+
+
+AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+CAN_MOUNT = not AS_ROOT or not subprocess.run([*AS_ROOT, "true"], capture_output=True, check=False).returncode
+
+
+def as_root(*command: str | Path) -> None:
+    """Run a command that only root may."""
+    subprocess.run([*AS_ROOT, *command], check=True)
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="only root can mount a small disk")
+async def test_the_disk_is_full(project: Path, tmp_path: Path, database: str) -> None:
+    """Lines are lost and counted while nothing can be written, and afterwards each is whole again."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    as_root("mount", "-t", "tmpfs", "-o", "size=64k,mode=1777", "tmpfs", disk)
+    try:
+        environment = {**SETTINGS, "DATABASE_URL": database}
+        async with Watched(project, disk / "log", environment=environment, torn=True) as server:
+            async with under("the disk of the log is full", server, Load(server.url, ECHO)) as load:
+                dropped = "mcp_log_lines_dropped_total"
+                await load.next(400)
+                await asyncio.to_thread(until, lambda: server.metrics()[dropped] > 50)
+                as_root("mount", "-o", "remount,size=16m", disk)
+                await load.next(20)
+            await asyncio.to_thread(ends_well, server)
+            assert server.lines()[-1]["msg"] == "stopped"
+    finally:
+        as_root("umount", "--lazy", disk)
+
+
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+@pytest.mark.skipif(FAKETIME is None and not os.environ.get("CI"), reason="the Debian package faketime is missing")
+async def test_the_clock_is_set_back(project: Path, tmp_path: Path, database: str) -> None:
+    """An hour back: no deadline, limit or connection is measured by the time of day."""
+    assert FAKETIME, "the Debian package faketime is missing"
+    clock = tmp_path / "clock"
+    clock.write_text("+0\n", "ascii")
+    environment = {
+        **SETTINGS,
+        "DATABASE_URL": database,
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        # The clock that counts from the start of the machine cannot be set.
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+    calls = (("slow", lambda _: {"seconds": 0.05}), ("through", hello), *ECHO)
+    async with Watched(project, tmp_path / "log", environment=environment) as server:
+        async with under("the clock is set back", server, Load(server.url, calls)) as load:
+            clock.write_text("-3600\n", "ascii")
+            await load.next(60)
+        times = [line["ts"] for line in server.lines()]
+        assert min(times[-10:]) < min(times[:3]), "the clock was not set back"
+        await asyncio.to_thread(ends_well, server)
+
+
+async def test_no_descriptors_are_left(project: Path, tmp_path: Path, database: str) -> None:
+    """Those who are connected go on; others are turned away or wait, until there is room."""
+    environment = {**SETTINGS, "DATABASE_URL": database}
+    calls = (("through", hello), *ECHO)
+    async with Watched(project, tmp_path / "log", environment=environment) as server:
+        async with under("no descriptors are left", server, Load(server.url, calls), well=False) as load:
+            _, hard = resource.prlimit(server.child.pid, resource.RLIMIT_NOFILE)
+            most = server.descriptors() + 10
+            resource.prlimit(server.child.pid, resource.RLIMIT_NOFILE, (most, hard))
+            crowd = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(50)]
+            await asyncio.to_thread(until, lambda: server.descriptors() >= most - 1)
+            await load.next(100)
+            for one in crowd:
+                one.close()
+        resource.prlimit(server.child.pid, resource.RLIMIT_NOFILE, (hard, hard))
+        await asyncio.to_thread(ends_well, server)
+
+
+async def test_the_process_is_stopped(project: Path, tmp_path: Path, database: str) -> None:
+    """After a pause of the whole process, calls on their way end by their deadlines, and all others are answered."""
+    calls = (("slow", lambda _: {"seconds": 0.1}), ("through", hello), *ECHO)
+    async with Watched(project, tmp_path / "log", environment={**SETTINGS, "DATABASE_URL": database}) as server:
+        async with under("the process is stopped for a while", server, Load(server.url, calls), well=False):
+            server.child.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(FROZEN_SECONDS)
+            server.child.send_signal(signal.SIGCONT)
+        await asyncio.to_thread(ends_well, server)
