@@ -9,6 +9,7 @@ import asyncio
 import base64
 import dataclasses
 import functools
+import itertools
 import json
 import logging
 import os
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 ANSWER = "An5wer-of-a-tool"
 LEFT: list[asyncio.Task[None]] = []
+# In turn, so that every one of them meets every form of a value.
+LOGGERS = itertools.cycle(
+    ("", "author", "mcp.server", "sse_starlette.sse", "uvicorn.error", "uvicorn.access", "asyncpg")
+)
 
 Value = Annotated[str, Field(max_length=200_000, description="Any text.")]
 
@@ -58,9 +63,9 @@ def spill(value: str) -> None:
         os.write(2, form[:4000].encode())
         log.info("looked up", text=form, kind=form, reference=form, arguments={"text": form})
         log.warning(f"looked up {form}", **{form[:50]: 1})  # noqa: G004 - the point
-        for name in ("", "author", "mcp.server", "sse_starlette.sse", "uvicorn.error", "uvicorn.access", "asyncpg"):
-            logging.getLogger(name).debug("chunk %s", form)
-            logging.getLogger(name).error(f"failed for {form}")  # noqa: G004 - the point
+        name = next(LOGGERS)
+        logging.getLogger(name).debug("chunk %s", form)
+        logging.getLogger(name).error(f"failed for {form}")  # noqa: G004 - the point
     warnings.warn(f"deprecated {value}", UserWarning, stacklevel=1)
     try:
         int(value)
