@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 import subprocess
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,13 @@ from live import KEY, Live, free_port, live
 from mcp.server.subscriptions import PromptsListChanged, ResourcesListChanged, ResourceUpdated, ToolsListChanged
 from wire import SECONDS, Wire, request
 
-from hardening.subscriptions import decode, encode
+from hardening.issuer import LocalIssuer
+from hardening.subscriptions import RedisBus, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator
 
+AUDIENCE = "https://mcp.example.com/mcp"
 EVENTS = [ToolsListChanged(), PromptsListChanged(), ResourcesListChanged(), ResourceUpdated(uri="sample://text")]
 ALL = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
 
@@ -114,16 +117,42 @@ async def test_a_stream_ends_with_its_result_at_a_drain() -> None:
     assert "result" in message
 
 
+async def test_a_stream_ends_with_its_result_when_its_token_expires() -> None:
+    """It lives no longer than what has opened it, and others go on."""
+    with LocalIssuer() as issuer, live(**issuer.environment(AUDIENCE)) as server:
+        short, long = (issuer.token(AUDIENCE, subject=str(life), lifetime_seconds=life) for life in (2, 3600))
+        async with listening(server, long) as other, listening(server, short) as listener:
+            message = await listener.next()
+            publish(server, ToolsListChanged())
+            heard = await other.next()
+
+    assert message["id"] == 7
+    assert "result" in message
+    assert heard["method"] == "notifications/tools/list_changed"
+
+
 async def test_without_a_shared_bus_several_replicas_do_not_serve_it() -> None:
     """A capability that works sometimes is not advertised."""
     with live(MCP_REPLICAS="2", MCP_REQUEST_STATE_KEYS="x" * 32) as server:
-        async with Wire(server.url, KEY) as wire:
+        async with Wire(server.url, KEY) as wire, asyncio.timeout(5):
             reply = await wire.ask("modern", "subscriptions/listen", {"notifications": ALL})
             discovered = await wire.ask("modern", "server/discover")
 
     assert reply.status == 404
     assert reply.error["code"] == -32601
     assert discovered.result["capabilities"]["tools"]["listChanged"] is False
+
+
+async def test_a_redis_that_does_not_answer_costs_the_publisher_a_second() -> None:
+    """Whoever tells of a change is not held up by it for longer, and tells this process all the same."""
+    heard: list[object] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        bus = RedisBus(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", "test")
+        bus.subscribe(heard.append)
+        async with asyncio.timeout(5), bus.running():
+            await bus.publish(ToolsListChanged())
+
+    assert heard == [ToolsListChanged()]
 
 
 class Redis:
