@@ -45,6 +45,7 @@ class Version:
     key: str = PROBE_KEY
     ready: bool = True
     delay_seconds: float = 0
+    legacy: str = "stateless"
 
 
 @dataclass
@@ -127,6 +128,7 @@ class Platform:
                     "MCP_AUTH": "api_key",
                     "MCP_API_KEYS": f"client:{KEY}",
                     "MCP_PROBE_KEY": version.key,
+                    "MCP_LEGACY": version.legacy,
                     "MCP_READINESS_DELAY_SECONDS": "0",
                 },
                 stdout=file,

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
+from .projects import WITHOUT_DATABASE
+from .servers import Server, install
+from .tools import KEY, PROBE_KEY, run
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from harness import Template
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +109,32 @@ def test_the_grace_chain_is_the_one_of_the_files(page: str, project: Path) -> No
     assert int(table["Kubernetes"]) == pod["terminationGracePeriodSeconds"]
     assert table["Fly.io"] == fly[1]
     assert table["Railway"] == railway[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "code"),
+    [
+        ({"MCP_REPLICAS": "2", "MCP_REQUEST_STATE_KEYS": KEY}, ("--schema", "schema/tools.json"), 4),
+        ({"MCP_LEGACY": "refuse"}, (), 1),
+        ({"MCP_LEGACY": "refuse"}, ("--era", "modern"), 0),
+    ],
+    ids=["several replicas without Redis", "older clients refused", "older clients refused, and not asked for"],
+)
+async def test_what_it_says_of_the_probe_is_so(
+    template: Template, tmp_path: Path, settings: dict[str, str], arguments: tuple[str, ...], code: int
+) -> None:
+    """A contract that says more than these settings allow has drifted; who refuses an era is not asked in it."""
+    project = template.project(WITHOUT_DATABASE, tmp_path / "project")
+    install(project)
+    async with Server(project, proxy="http://127.0.0.1", MCP_TRUSTED_PROXY_HOPS="0", **settings) as server:
+        done = await asyncio.to_thread(
+            run,
+            *(sys.executable, "-m", "weather_server", "probe", f"http://{server.address}/mcp", *arguments),
+            cwd=project,
+            env={"PYTHONPATH": str(project / "site"), "MCP_PROBE_KEY": PROBE_KEY},
+        )
+
+    assert done.returncode == code, done.stdout + done.stderr
 
 
 def test_a_sentence_is_a_line(page: str) -> None:

@@ -151,9 +151,12 @@ def platform(prepared: Path, tmp_path: Path, *versions: Version, before: int) ->
         yield there
 
 
-def deploy(target: str, there: Platform, tmp_path: Path, *, seconds: float = 3, image: str = IMAGE) -> Run:
+def deploy(
+    target: str, there: Platform, tmp_path: Path, *, seconds: float = 3, image: str = IMAGE, era: str = ""
+) -> Run:
     """Run a target's deployment against the platform."""
     contexts = {
+        "vars.MCP_PROBE_ERA": era,
         "inputs.image": image,
         "github.token": "token",
         "vars.MCP_PUBLIC_URL": there.url,
@@ -190,6 +193,19 @@ def test_the_gate_waits_and_passes(prepared: Path, tmp_path: Path, target: str) 
         assert done.outputs == {"url": there.url}
         assert there.history == [0, 1]
         assert done.steps["Roll back"].outcome == "skipped"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.usefixtures("work")
+def test_a_server_that_refuses_older_clients_is_asked_as_newer_ones_do(
+    prepared: Path, tmp_path: Path, target: str
+) -> None:
+    """One variable says so, and then the gate does not take the refusal for a fault."""
+    with platform(prepared, tmp_path, Version(prepared, legacy="refuse"), before=0) as there:
+        done = deploy(target, there, tmp_path, era="modern")
+
+        assert done.failed == [], done.said
+        assert there.history == [0]
 
 
 @pytest.mark.parametrize("target", TARGETS)

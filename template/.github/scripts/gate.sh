@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Gate 3: look at the public endpoint as a client would, for up to GATE_SECONDS, and say what was seen.
 # Needs MCP_PUBLIC_URL and MCP_PROBE_KEY. The exit code is that of the probe.
+# GATE_SCHEMA is the contract to compare with; GATE_ERA is `modern` for a server that refuses older clients.
 set -euo pipefail
 
 what=${1:-the new version}
@@ -9,6 +10,7 @@ seen=$(mktemp)
 trap 'rm -f "$seen"' EXIT
 arguments=("${MCP_PUBLIC_URL%/}/mcp" --wait "${GATE_SECONDS:-120}")
 [ -z "${GATE_SCHEMA:-}" ] || arguments+=(--schema "$GATE_SCHEMA")
+[ -z "${GATE_ERA:-}" ] || arguments+=(--era "$GATE_ERA")
 
 code=0
 python3 src/*/hardening/probe.py "${arguments[@]}" > "$seen" || code=$?
