@@ -151,7 +151,7 @@ def platform(prepared: Path, tmp_path: Path, *versions: Version, before: int) ->
         yield there
 
 
-def deploy(
+def deploy(  # noqa: PLR0913 - what a test may vary
     target: str, there: Platform, tmp_path: Path, *, seconds: float = 3, image: str = IMAGE, era: str = ""
 ) -> Run:
     """Run a target's deployment against the platform."""
