@@ -334,6 +334,7 @@ async def test_the_proxy(project: Path, tmp_path: Path, database: str) -> None:
             async with under("Caddy is killed", server, Load(proxy.url, calls, trust=proxy.trust())) as load:
                 proxy.process.kill()
                 await proxy.process.wait()
+                proxy.log.close()
                 await load.next(20, "connection lost")
                 await asyncio.to_thread(until, lambda: not server.metrics()["mcp_in_flight"])
                 await stack.enter_async_context(proxy)
