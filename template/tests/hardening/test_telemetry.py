@@ -7,7 +7,7 @@ import re
 
 import pytest
 from live import KEY, PROBE_KEY, Live, free_port, live
-from wire import ERAS, Era, Wire, opening
+from wire import ERAS, Era, Wire, opening, request
 
 
 def values(text: str) -> dict[str, float]:
@@ -78,6 +78,27 @@ async def test_what_is_in_use_is_shown(server: Live, wire: Wire, probe: Wire) ->
     assert after["mcp_in_flight"] == 0
     assert after["mcp_oldest_call_seconds"] == 0
     assert after["mcp_draining"] == 0
+
+
+async def test_what_stands_open_is_shown() -> None:
+    """Sessions and streams while they are there, events that were sent, and a drain from its first moment."""
+    asked = {"name": "stream", "arguments": {"steps": 2, "seconds": 0.1}, "_meta": {"progressToken": 1}}
+    with live(MCP_LEGACY="stateful") as running:
+        async with Wire(running.url, KEY) as wire, Wire(running.url, PROBE_KEY) as probe:
+            await wire.ask("legacy", *opening("legacy"))
+            await wire.ask("modern", "tools/call", asked)
+            headers, body = request("modern", "subscriptions/listen", {"notifications": {}}, key=KEY)
+            async with wire.http.stream("POST", f"{running.url}/mcp", content=body, headers=headers) as stream:
+                lines = stream.aiter_lines()
+                await anext(lines)
+                during = await scrape(probe)
+            running.do(lambda: setattr(running.app.drain, "unready", True))
+            draining = await scrape(probe)
+            running.do(lambda: setattr(running.app.drain, "unready", False))
+
+    assert (during["mcp_sessions"], during["mcp_streams"], during["mcp_draining"]) == (1, 1, 0)
+    assert during['mcp_notifications_sent_total{tool="stream"}'] == 2
+    assert draining["mcp_draining"] == 1
 
 
 async def test_the_contract_can_be_compared_from_outside(server: Live, probe: Wire) -> None:
