@@ -51,28 +51,23 @@ def measure(project: Project, npm: Path | None, asked: argparse.Namespace) -> It
     """Yield the results of the cases that were asked for, each as soon as it is there."""
     only, plan = asked.only, cases.Plan(asked.rounds, asked.seconds, say)
     without = render(project, "render without protections", off="all")
-    compared = [*others(npm), render(project), without]
-    for kind in ("call", "list", "open"):
-        for era in ("modern", "legacy"):
-            if kind in only:
-                yield f"{kind} {era}", plain(cases.throughput(compared, kind, era, plan))
-    if "list50" in only:
-        many = [*others(npm, MANY), render(project, tools=MANY)]
-        for era in ("modern", "legacy"):
-            yield f"list50 {era}", plain(cases.throughput(many, "list", era, plan))
+    one, many = [*others(npm), render(project), without], [*others(npm, MANY), render(project, tools=MANY)]
+    loads = {"call": ("call", one), "list": ("list", one), "open": ("open", one), "list50": ("list", many)}
+    for name, (kind, servers) in loads.items():
+        for era in ("modern", "legacy") if name in only else ():
+            yield f"{name} {era}", plain(cases.throughput(servers, kind, era, plan))
     if "start" in only:
         yield "start", plain(cases.cold_start([*others(npm), render(project)], plan))
     if "sessions" in only:
         many_sessions = {"MCP_MAX_SESSIONS": "5000", "MCP_MAX_SESSIONS_PER_PRINCIPAL": "5000"}
         stateful = render(project, "render, stateful", MCP_LEGACY="stateful", **many_sessions)
-        keepers = [server for server in others(npm) if server.keeps]
+        keepers = [server for server in one if server.keeps]
         yield "sessions", plain(cases.session_memory([*keepers, stateful], 1000, plan))
     if "replicas" in only:
         yield "replicas", plain(cases.replicas(lambda name: render(project, name), plan))
     if "guards" in only:
-        bare = render(project, "bare", off="all")
         parts = [render(project, f"without {guard}", off=guard) for guard in GUARDS]
-        shown = [bare, render(project), *parts]
+        shown = [render(project, "bare", off="all"), render(project), *parts]
         yield "guards", plain(cases.throughput(shown, "call", "modern", plan))
     if project.steps:
         yield "steps", project.steps

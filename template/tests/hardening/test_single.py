@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 import sample
 from live import KEY, Live, live
-from wire import ERAS, LEGACY, SECONDS, Era, Wire, request
+from wire import ERAS, LEGACY, SECONDS, Era, Reply, Wire, request
 
 from hardening.single import LONGEST_KEPT, _read
 
@@ -85,6 +86,36 @@ async def test_a_silent_call_is_kept_alive(era: Era) -> None:
 
 
 @both_eras
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("tools/list", {}),
+        ("tools/list", {"cursor": "made up"}),
+        ("tools/call", {"name": "echo", "arguments": {"text": "hello"}}),
+        ("tools/call", {"name": "echo", "arguments": {"text": 1}}),
+        ("tools/call", {"name": "echo", "arguments": "none"}),
+        ("tools/call", {"name": "crash", "arguments": {"text": "hello"}}),
+        ("tools/call", {"name": "no_such_tool", "arguments": {}}),
+        ("prompts/get", {"name": "no_such_prompt"}),
+        ("resources/read", {"uri": "no://such"}),
+        ("completion/complete", {}),
+        ("no/such", {}),
+        ("ping", {}),
+    ],
+)
+async def test_the_answer_is_the_one_of_the_sdks_transports(
+    wire: Wire, era: Era, method: str, params: dict[str, Any]
+) -> None:
+    """A parameter in `Accept`, which changes nothing, makes them answer; message and status are the same."""
+    theirs = {"accept": "application/json;q=1, text/event-stream;q=1"}
+    ours = await wire.ask(era, method, params)
+    reply = await wire.ask(era, method, params, headers=theirs)
+
+    assert blank(ours) == blank(reply)
+    assert ours.status == reply.status
+
+
+@both_eras
 async def test_errors_have_the_status_of_their_era(wire: Wire, era: Era) -> None:
     """404 and 400 in the modern one, a success of HTTP in the older ones."""
     unknown_method = await wire.ask(era, "no/such")
@@ -155,6 +186,11 @@ async def test_a_long_claim_of_a_client_is_not_kept(wire: Wire) -> None:
         assert reply.status == 200
 
     assert _read.cache_info().currsize == 1
+
+
+def blank(reply: Reply) -> str:
+    """Return the message without the reference, which is another one in each."""
+    return json.dumps(reply.message, sort_keys=True).replace(reply.headers["x-request-id"], "…")
 
 
 async def until(server: Live, event: asyncio.Event) -> None:

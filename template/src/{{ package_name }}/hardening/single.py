@@ -3,7 +3,7 @@
 The SDK's transports prepare a stream, two tasks or more and several queues for each request of either era,
 which costs more than a plain call. A request that stands alone (every modern one, and legacy ones without
 sessions) needs none of it: the SDK's own `serve_one` answers it here, in the task that uvicorn has made.
-What is not plain goes to the SDK's transports as before: subscriptions, sessions, and whatever they refuse.
+What does not stand alone goes to the SDK's transports as before: sessions, notifications, and whatever they refuse.
 
 Source: 2026-07-28 and 2025-11-25, Transports: a server answers a request with JSON or with an event stream.
 """
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     Identity = tuple[InitializeRequestParams | None, ClientCapabilities | None]
 
-LISTEN = "subscriptions/listen"
 BOTH_KINDS = (b"application/json", b"text/event-stream")
 # Bytes; what a client says of itself is short, and what is remembered is bounded.
 LONGEST_KEPT = 4096
@@ -91,7 +90,7 @@ class Single:
     def _connection(self, exchange: Exchange) -> Connection | None:
         """Return what the SDK is to know of the caller; None when its transports have to look at this request."""
         method, accept = exchange.rpc_method, exchange.headers.get(b"accept", b"")
-        if method is None or exchange.rpc_id is None or method == LISTEN or exchange.path != MCP_PATH:
+        if method is None or exchange.rpc_id is None or exchange.path != MCP_PATH:
             return None
         # Anything unusual here is for the SDK to judge.
         if b";" in accept or not all(kind in accept for kind in BOTH_KINDS):
