@@ -43,6 +43,9 @@ SETTINGS = {
     "MCP_DRAIN_TIMEOUT_SECONDS": "5",
     "MCP_SESSION_IDLE_SECONDS": str(IDLE_SECONDS),
     "MCP_MAX_SESSIONS_PER_PRINCIPAL": "1000",
+    # A pool that grows with its load is no leak.
+    "MCP_POOL_MIN_SIZE": "4",
+    "MCP_POOL_MAX_SIZE": "4",
 }
 POINT = {"x": 1, "y": 2}
 CALLS: tuple[tuple[str, Callable[[int], dict[str, Any]]], ...] = (

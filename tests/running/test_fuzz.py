@@ -45,6 +45,9 @@ QUICK = {
     "MCP_TOOL_TIMEOUT_SECONDS": "3",
     "MCP_DRAIN_TIMEOUT_SECONDS": "5",
     "MCP_MAX_SESSIONS_PER_PRINCIPAL": "1000",
+    # A pool that grows with its load is no leak.
+    "MCP_POOL_MIN_SIZE": "4",
+    "MCP_POOL_MAX_SIZE": "4",
 }
 
 
