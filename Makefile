@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test check proving soak constraints
+.PHONY: help demo test check proving soak bench constraints
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,11 +34,14 @@ proving: .venv/dev ## take out each protection, and see a test fail
 soak: .venv/dev ## an hour of mixed traffic, to see that nothing grows; MINUTES= for another time
 	@.venv/bin/python scripts/soak.py
 
+bench: .venv/bench ## measure, and write docs/performance.md; needs wrk, takes 15 minutes
+	@.venv/bin/python bench/run.py --write
+
 constraints: .venv/demo ## pin the newest versions of the tools in constraints.txt
 	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --group dev --output-file constraints.txt
 
-.venv/demo .venv/dev: .venv/%: pyproject.toml constraints.txt .venv/uv
+.venv/bench .venv/demo .venv/dev: .venv/%: pyproject.toml constraints.txt .venv/uv
 	@echo "Installing what make needs, into .venv"
 	@$(INSTALL) --group $* || { \
 		echo "make could not install its tools: check the network and the proxy, then run it again" >&2; exit 1; }
