@@ -27,6 +27,7 @@ WAYS: tuple[Way, ...] = ("direct", "caddy", "nginx")
 STEP = 0.5
 # What an event may take from the tool to the client, on a busy machine.
 LATENESS = 0.35
+TRIES = 4
 
 # An author's tool that says nothing for long.
 QUIET = '''
@@ -84,10 +85,10 @@ async def reach(
         yield client
 
 
-def lateness(reply: Reply) -> float:
-    """Return how late the latest event came, against its turn after the first one."""
+def on_time(reply: Reply) -> bool:
+    """Return whether each event came in its turn after the first one, and that one before the second was sent."""
     first, *others = reply.progress
-    return max(at - first - STEP * turn for turn, at in enumerate(others, 1))
+    return first < 2 * STEP + LATENESS and all(at - first - STEP * turn < LATENESS for turn, at in enumerate(others, 1))
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -95,16 +96,19 @@ def lateness(reply: Reply) -> float:
 async def test_progress_comes_one_by_one(talking: Path, tmp_path: Path, way: Way, era: Era) -> None:
     """Each event is there when the tool sent it, and the log counts them."""
     async with Server(talking) as server, reach(way, talking, tmp_path, server) as client:
-        reply = await post(client, "/mcp", tool_call(era, KEY, "countdown", {"steps": 5, "step_seconds": STEP}))
+        call = tool_call(era, KEY, "countdown", {"steps": 5, "step_seconds": STEP})
+        # A busy machine is late now and then; who holds events back is late each time.
+        for _ in range(TRIES):
+            reply = await post(client, "/mcp", call)
+            if len(reply.progress) == 5 and on_time(reply):
+                break
         logged = await server.call()
 
     assert reply.status == httpx2.codes.OK
     assert reply.headers["content-type"].startswith("text/event-stream")
     assert "content-encoding" not in reply.headers
     assert len(reply.progress) == 5
-    assert lateness(reply) < LATENESS
-    # The first is not held back either: it comes before the second is sent.
-    assert reply.progress[0] < 2 * STEP + LATENESS
+    assert on_time(reply), reply.progress
     assert reply.result["structuredContent"] == {"steps": 5}
     assert logged["notifications_sent"] == 5
     assert logged["outcome"] == "ok"
@@ -122,6 +126,7 @@ async def test_a_compressing_proxy_fails_the_same_test(talking: Path, tmp_path: 
 
     assert reply.headers["content-encoding"] == "gzip"
     assert reply.progress[0] > 4 * STEP
+    assert not on_time(reply)
 
 
 @pytest.mark.parametrize("era", ERAS)
