@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +12,7 @@ from captured import captured, exchange
 from live import KEY, Live, live
 from wire import ERAS, Era, Wire, opening
 
-from hardening.access_log import LINES_PER_SECOND, AccessLog
+from hardening.access_log import LINES_PER_SECOND, AccessLog, Seldom
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,3 +122,39 @@ def test_what_is_kept_is_bounded() -> None:
 
     assert set(access.written) == {"host"}
     assert set(access.suppressed) == {"host"}
+
+
+async def test_who_sends_no_http_cannot_fill_the_log(tmp_path: Path) -> None:
+    """Of warnings with one text a few are written in a second, and errors always."""
+    with live() as running, captured(tmp_path / "log") as log:
+        port = int(running.url.rpartition(":")[2])
+        started = time.monotonic()
+        for _ in range(60):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"\r\n\x00\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+            writer.close()
+        seconds = int(time.monotonic() - started) + 2
+        for _ in range(20):
+            logging.getLogger("uvicorn.error").error("of importance")
+        texts = [line["msg"] for line in log.lines()]
+
+    assert 1 <= texts.count("Invalid HTTP request received.") <= LINES_PER_SECOND * seconds
+    assert texts.count("of importance") == 20
+
+
+def test_each_text_is_counted_by_itself_and_for_a_second() -> None:
+    """One warning that comes often hides no other, and comes again in the next second."""
+    now = [10.0]
+    seldom = Seldom(lambda: now[0])
+
+    def written(text: str) -> bool:
+        return seldom.filter(logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, text, None, None))
+
+    first = [written("one") for _ in range(10)]
+    other = written("other")
+    now[0] = 11.0
+    later = written("one")
+
+    assert first == [True] * LINES_PER_SECOND + [False] * (10 - LINES_PER_SECOND)
+    assert (other, later) == (True, True)

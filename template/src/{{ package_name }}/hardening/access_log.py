@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import structlog
@@ -68,3 +69,34 @@ class AccessLog:
             self.metrics.requested(exchange.era, probe=exchange.probe)
         if exchange.refused_by and exchange.status >= CLIENT_FAULT:
             self.metrics.refused(exchange.refused_by, exchange.status)
+
+
+class Seldom(logging.Filter):
+    """Lets so many warnings of one text through in a second.
+
+    The server beneath has one for each request that is no HTTP, before anything is asked of who sends it.
+
+    Args:
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.clock = clock
+        self.second = 0
+        self.written: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is written; errors always are."""
+        if record.levelno >= logging.ERROR:
+            return True
+        now = int(self.clock())
+        if now != self.second:
+            self.second = now
+            self.written.clear()
+        text = str(record.msg)
+        self.written[text] += 1
+        return self.written[text] <= LINES_PER_SECOND
+
+
+SELDOM = Seldom()

@@ -7,9 +7,12 @@ answer, is met here.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .access_log import SELDOM
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,7 +29,8 @@ TOO_BIG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\
 
 
 def bounded(settings: HardeningSettings) -> type[BoundedConnection]:
-    """Return the kind of connection that these settings ask for."""
+    """Return the kind of connection that these settings ask for; whoever sends no HTTP to it cannot fill the log."""
+    logging.getLogger("uvicorn.error").addFilter(SELDOM)
 
     class Connection(BoundedConnection):
         seconds = settings.body_timeout_seconds
