@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,7 @@ from captured import captured
 from live import ENVIRONMENT, KEY, Live, live, settings_from
 from mcp import MCPError
 from mcp.types import RequestParams
-from wire import ERAS, MODERN, Era, Reply, Wire, opening
+from wire import ERAS, MODERN, Era, Reply, Wire, opening, request
 
 from hardening import HardeningSettings, harden
 
@@ -207,6 +208,22 @@ async def test_each_opening_has_a_line(wire: Wire, era: Era, tmp_path: Any) -> N
     assert lines[0]["client_name"] == "wire"
     if era == "legacy":
         assert lines[1]["error_code"] == -32602
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_refused_notification_is_no_fault(empty_wire: Wire, era: Era, tmp_path: Any) -> None:
+    """Nobody answers it, and no line of the log looks as if something had broken."""
+    with captured(tmp_path / "log") as log:
+        for method in ("tools/list", "prompts/list"):
+            headers, body = request(era, method, {"cursor": "a"}, key=KEY)
+            message = json.loads(body)
+            del message["id"]
+            answer = await empty_wire.send(json.dumps(message).encode(), headers)
+            assert answer.status == 202
+        await opened(empty_wire, era)
+        lines = log.lines()
+
+    assert [line["level"] for line in lines] == ["info"] * len(lines)
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -57,8 +57,7 @@ def observe(server: MCPServer[Any], monitors: Iterable[str], max_bytes: int, lis
         annotate()
         code: int | None = None
         try:
-            _refuse_cursor(ctx)
-            await _refuse_unused(server, ctx.method)
+            await _refuse(server, ctx)
             result = await call_next(ctx)
             _bound(ctx.method, result, max_bytes, listing)
             if ctx.method in OPENINGS and isinstance(result, dict):
@@ -97,6 +96,13 @@ async def wall(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> Hand
         raise
     except Exception as error:  # noqa: BLE001 - the wall is for all of them
         raise protocol_error(failure_or_crash(error), current.get(), INTERNAL_ERROR) from None
+
+
+async def _refuse(server: MCPServer[Any], ctx: ServerRequestContext[Any, Any]) -> None:
+    # To a notification nobody answers, and the SDK would log each refusal as a fault.
+    if ctx.request_id is not None:
+        _refuse_cursor(ctx)
+        await _refuse_unused(server, ctx.method)
 
 
 def _refuse_cursor(ctx: ServerRequestContext[Any, Any]) -> None:
