@@ -312,3 +312,30 @@ async def test_a_head_request_is_refused_without_a_body(server: Live) -> None:
 
     assert answer.startswith(b"HTTP/1.1 405 ")
     assert answer.endswith(b"\r\n\r\n")
+
+
+@both_eras
+async def test_an_answered_request_holds_nothing_of_its_connection(server: Live, wire: Wire, era: Era) -> None:
+    """A task that lives on, as that of a session does, keeps what log lines need, and no body."""
+    seen: list[Exchange] = []
+
+    async def note(exchange: Exchange) -> None:
+        seen.append(exchange)
+
+    guards = server.app.edge.guards
+    server.app.edge.guards = (*guards, ("note", note))
+    try:
+        reply = await wire.call(era, "echo", {"text": "hello"})
+    finally:
+        server.app.edge.guards = guards
+    async with asyncio.timeout(SECONDS):
+        while server.do(server.app.in_flight):
+            await asyncio.sleep(0.01)
+
+    (exchange,) = seen
+    assert exchange.request_id == reply.headers["x-request-id"]
+    assert "hello" in exchange.sensitive
+    assert exchange.body is None
+    assert not exchange.scope
+    with pytest.raises(RuntimeError):
+        await exchange.receive()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -127,6 +127,9 @@ class Edge:
         except Exception:
             log.exception("crashed")
         finally:
+            # What lives on, as the task of a session does, keeps the exchange but not its connection and its body.
+            exchange.body, exchange.scope = None, {}
+            exchange.receive = exchange.send = _over
             self._count(-counted)
 
     @staticmethod
@@ -146,3 +149,8 @@ class Edge:
             self._idle.clear()
         else:
             self._idle.set()
+
+
+async def _over(*_: object) -> Any:
+    """Stand where the connection was."""
+    raise RuntimeError("this request has been answered")
