@@ -112,7 +112,7 @@ async def test_nothing_unexpected_gets_out(
         grown = server.memory_kib() - memory
 
         assert not warm.wrong + run.wrong, shown(warm.wrong + run.wrong)
-        assert not server.faults(), server.faults()[:3]
+        assert not server.faults() + server.errors(), (server.faults() + server.errors())[:3]
         assert not [line for line in server.log.read_text("utf-8").splitlines() if CANARY in line][:3]
         for era in ("modern", "legacy"):
             session = server.open_session() if era == "legacy" else ""

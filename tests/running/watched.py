@@ -131,6 +131,10 @@ class Watched:
         """Return the lines that tell of something unforeseen."""
         return [line for line in self.lines() if line["msg"] in FAULTS]
 
+    def errors(self) -> list[dict[str, Any]]:
+        """Return the lines that are errors by their level; no client can cause one."""
+        return [line for line in self.lines() if line["level"] in {"error", "critical"}]
+
     def descriptors(self) -> int:
         """Return how many files and sockets it has open."""
         return len(os.listdir(f"/proc/{self.child.pid}/fd"))  # noqa: PTH208 - each entry vanishes when it likes
