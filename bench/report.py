@@ -26,8 +26,16 @@ GOALS = (
     ("call legacy", "p99_ms", 1.0, False),
     ("start", "seconds", 0.8, False),
     ("start", "rss_mib", 1.1, False),
+    ("sessions", "kib", 1.0, False),
+    ("replicas", "per_second", 1.8, True),
 )
-NAMES = {"per_second": "requests per second", "p99_ms": "p99", "seconds": "cold start", "rss_mib": "memory at rest"}
+NAMES = {
+    "per_second": "requests per second",
+    "p99_ms": "p99",
+    "seconds": "cold start",
+    "rss_mib": "memory at rest",
+    "kib": "memory each",
+}
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -67,7 +75,9 @@ def _goals(found: Found) -> str:
     for case, column, goal, more in GOALS:
         if case not in found:
             continue
-        ratio = found[case]["render"][column]["ratio"]
+        rows = found[case]
+        name = next(name for name in ("render", "render, stateful", "two processes") if name in rows)
+        ratio = rows[name][column]["ratio"]
         reached = ratio >= goal if more else ratio <= goal
         sign = "≥" if more else "≤"
         lines.append([f"{case}: {NAMES[column]}", f"{sign} {goal}", f"{ratio:.2f}", "yes" if reached else "**no**"])
@@ -76,11 +86,19 @@ def _goals(found: Found) -> str:
         if "typescript v2" in rows:
             ratio = rows["render"]["per_second"]["ratio"] / rows["typescript v2"]["per_second"]["ratio"]
             lines.append([f"call {era}: × TypeScript SDK v2", "> 1", f"{ratio:.2f}", "yes" if ratio > 1 else "**no**"])
-        if "render without protections" in rows:
-            cost = rows["render"]["cpu_ms"]["median"] / rows["render without protections"]["cpu_ms"]["median"] - 1
-            reached = "yes" if cost <= 0.03 else "**no**"  # noqa: PLR2004 - the goal
-            lines.append([f"call {era}: CPU that the protections cost", "≤ 3 %", f"{cost:.0%}", reached])
+    costs = [_cost(rows, "render without protections") for case, rows in found.items() if case.startswith("call ")]
+    if "guards" in found:
+        costs.append(_cost(found["guards"], "bare"))
+    if costs := [cost for cost in costs if cost is not None]:
+        reached = "yes" if max(costs) <= 0.03 else "**no**"  # noqa: PLR2004 - the goal
+        lines.append(["CPU of a call that all protections cost, at worst", "≤ 3 %", f"{max(costs):.0%}", reached])
     return _table(["goal, against bare", "goal", "measured", "reached"], lines)
+
+
+def _cost(rows: Found, without: str) -> float | None:
+    if without not in rows:
+        return None
+    return rows["render"]["cpu_ms"]["median"] / rows[without]["cpu_ms"]["median"] - 1
 
 
 def _guards(rows: Found) -> str:
@@ -142,7 +160,9 @@ def page(found: Found) -> str:
         parts += ["## Each protection\n", NOTES["guards"], _guards(found["guards"])]
     if steps := found["steps"]:
         rows = [[name, f"{seconds:.1f}"] for name, seconds in steps.items()]
-        parts += ["## From nothing to a server that is probed\n", NOTES["steps"], _table(["step", "seconds"], rows)]
+        if "start" in found:
+            rows.append(["serve, to the first answer", f"{found['start']['render']['seconds']['median']:.1f}"])
+        parts += ["## From nothing to a server that answers\n", NOTES["steps"], _table(["step", "seconds"], rows)]
     return "\n".join(parts)
 
 

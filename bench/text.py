@@ -3,7 +3,7 @@
 HEAD = """# Performance
 
 A server from this template against the bare SDK, as a newcomer starts it, and against other servers.
-This page is written by `make bench`; the numbers below were measured together, on one machine: {machine}; {versions}.
+This page is written by `make bench`; each table was measured in one go, all of them on one machine: {machine}; {versions}.
 
 Only the ratios mean something: every server runs at the same time, is asked in turn, and the ratio is taken within each round.
 The load comes from wrk on the same two cores, so requests per second and latencies also depend on what the client takes.
@@ -18,6 +18,10 @@ CPU per request is the steadier number.
   There is no setting for this; the benchmark takes them out of the running program.
 - **raw**: a constant answer on uvicorn with uvloop and httptools: what the HTTP server alone can do.
 - **fastmcp**, **typescript v1**, **typescript v2**: the same tool, as the documentation of each shows it.
+
+The machine was shared with other work while this was measured, so single numbers are off by a fifth or more.
+The servers of TypeScript are hit hardest by two busy cores: on a quieter machine, with another client, v2 was measured at 1.3 to 2.2 × bare.
+Whoever has to choose by speed measures on a machine of their own.
 
 All calls go over 32 connections to a tool that gives a short text back.
 """
@@ -34,7 +38,7 @@ What makes the difference, in order of worth:
 - Spans are made only when somebody has asked for them.
 - What a client says of itself, and who a principal is to the SDK, is validated once for each that is new.
 
-What stands in the way of the goals that are not reached:
+What stands in the way of the goals that are not reached, by a profile (`py-spy`) of modern calls:
 
 - Of a modern call, two fifths of the time on the server are spent in the SDK's `serve_one` and what it calls.
   Two thirds of that is the SDK itself: it validates a request three times (its `_meta`, its version's schema, its parameters),
@@ -42,7 +46,9 @@ What stands in the way of the goals that are not reached:
   None of it can be left out through public names.
 - Another sixth is uvicorn's: sending head and body, and checking every header by two regular expressions.
 - The guards take a sixth and the log line a tenth. Each is a few microseconds of Python; there is no single one that stands out, see the last tables.
-  So all protections together cost more than 3 % of a call that does nothing. They cost nothing that can be seen of a call that takes 5 ms.
+  How much all protections together cost varies between 2 % and 14 % of a call that does nothing, from run to run and between the eras; the table of goals has the worst.
+- A session that is idle holds the context of the task that serves it, and with it what log lines need to know of the request that opened it.
+- Two processes on two cores share them with the load that they answer; see the note at that table.
 - Nine tenths of a start are the import of the SDK, which loads its client, its authorization and the models of three protocol versions, whatever is used.
   This is all there is to it: `python -X importtime -c "import mcp"`.
 """
@@ -66,6 +72,6 @@ The noise of such a small difference is about as large as the difference: a nega
 """,
     "steps": """
 With uv's cache warm, on the same machine.
-`copier copy` is a process of its own and contains the import of Copier.
+`copier copy` is a process of its own and contains the import of Copier; it adds more than twice as much again, most of it for rendering some two hundred files.
 """,
 }
