@@ -63,7 +63,12 @@ class Server:
             self._process = subprocess.Popen(
                 command, env={**clean, "PORT": str(self.port), **self.environment}, stdout=log, stderr=log
             )
-        self._wait()
+        try:
+            self._wait()
+        except BaseException:
+            # Nobody leaves a block that was not entered.
+            self.__exit__()
+            raise
         self.started_seconds = time.perf_counter() - started
         self.started_cpu_seconds = self.cpu_seconds()
         return self
