@@ -24,6 +24,7 @@ OWNED = {
     "railway": "railway.json",
     "compose": "compose.yaml",
 }
+OF_WORKFLOWS = re.compile(r"\bvars\.(MCP_[A-Z_]+)")
 ALWAYS = ("Dockerfile", ".dockerignore", "deploy/caddy", "deploy/nginx", "deploy/prometheus", "deploy/grafana")
 
 
@@ -109,9 +110,10 @@ def test_railway_drains(project: Path) -> None:
 )
 def test_every_setting_that_is_named_exists(project: Path, known: set[str], file: str) -> None:
     """A file cannot set, or speak of, a variable that the server does not know."""
-    # What the operator sets for the files themselves.
+    # What the operator sets for the files themselves, and for the workflows.
     of_the_files = {
         *("MCP_SITE", "MCP_UPSTREAMS", "MCP_DOMAIN", "MCP_BIND", "MCP_HTTP_PORT", "MCP_HTTPS_PORT"),
+        *OF_WORKFLOWS.findall("".join(flow.read_text("utf-8") for flow in (project / ".github/workflows").iterdir())),
     }
     text = (project / file).read_text(encoding="utf-8")
     named = set(re.findall(r"\bMCP_[A-Z]+(?:_[A-Z]+)*\b(?![_*])", text))

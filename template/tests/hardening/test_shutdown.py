@@ -8,7 +8,7 @@ import socket
 import time
 
 import pytest
-from live import KEY, SECONDS, Process, live
+from live import KEY, PROBE_KEY, SECONDS, Process, live
 from wire import ERAS, Era, Wire, opening, request
 
 QUICK = {"MCP_READINESS_DELAY_SECONDS": "0"}
@@ -17,6 +17,14 @@ QUICK = {"MCP_READINESS_DELAY_SECONDS": "0"}
 async def after(process: Process, message: str) -> dict[str, object]:
     """Wait for a log line without holding up this test's own requests."""
     return await asyncio.to_thread(process.line, message)
+
+
+async def a_call_runs(wire: Wire) -> None:
+    """Wait until a tool is at work: a request that is only on its way may be refused."""
+    probe = {"authorization": f"Bearer {PROBE_KEY}"}
+    async with asyncio.timeout(SECONDS):
+        while b"mcp_oldest_call_seconds 0.0\n" in (await wire.get("/metrics", **probe)).body:
+            pass
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -30,7 +38,7 @@ async def test_a_call_in_flight_is_answered(era: Era, tool: str, arguments: dict
             meta = {"_meta": {"progressToken": "p"}}
             params = {"name": tool, "arguments": arguments, **meta}
             call = asyncio.ensure_future(wire.ask(era, "tools/call", params))
-            await wire.ask(era, *opening(era))
+            await a_call_runs(wire)
             process.child.send_signal(signal.SIGTERM)
             await after(process, "drain: refusing new work")
             reply = await call
@@ -49,7 +57,7 @@ async def test_a_stream_of_a_session_is_not_cut() -> None:
             headers = {"mcp-session-id": session}
             params = {"name": "stream", "arguments": {"steps": 5, "seconds": 0.3}, "_meta": {"progressToken": "p"}}
             call = asyncio.ensure_future(wire.ask("legacy", "tools/call", params, rpc_id=2, headers=headers))
-            await wire.ask("legacy", "ping", rpc_id=3, headers=headers)
+            await a_call_runs(wire)
             process.child.send_signal(signal.SIGTERM)
             reply = await call
         code = await asyncio.to_thread(process.wait)
@@ -113,7 +121,7 @@ async def test_nobody_new_is_connected() -> None:
         address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
         async with Wire(process.url, KEY) as wire:
             call = asyncio.ensure_future(wire.call("modern", "wait", {"seconds": 3}))
-            await wire.ask("modern", *opening("modern"))
+            await a_call_runs(wire)
             process.child.send_signal(signal.SIGTERM)
             await after(process, "drain: refusing new work")
             await asyncio.to_thread(until_refused, address)
@@ -145,7 +153,7 @@ async def test_a_stuck_call_is_cut_short_with_a_failure_that_says_so(era: Era) -
     with Process(**QUICK, **bounds) as process:
         async with Wire(process.url, KEY) as wire:
             call = asyncio.ensure_future(wire.call(era, "stuck", {}))
-            await wire.ask(era, *opening(era))
+            await a_call_runs(wire)
             process.child.send_signal(signal.SIGTERM)
             reply = await call
         code = await asyncio.to_thread(process.wait)
@@ -204,7 +212,7 @@ async def test_a_second_signal_ends_it_at_once() -> None:
     with Process(**QUICK) as process:
         async with Wire(process.url, KEY) as wire:
             call = asyncio.ensure_future(wire.call("modern", "wait", {"seconds": 30}))
-            await wire.get("/livez")
+            await a_call_runs(wire)
             process.child.send_signal(signal.SIGTERM)
             await after(process, "drain: unready")
             code = await asyncio.to_thread(process.stop, signal.SIGINT)
