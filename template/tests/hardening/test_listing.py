@@ -85,9 +85,11 @@ async def test_what_is_kept_is_not_what_is_given_out() -> None:
     server = Listed()
     listing, made = Listing(server), Made(server)
     await ask(listing, made)
-    (await ask(listing, made))["more"] = True
+    changed = await ask(listing, made)
+    changed["more"] = True
 
     assert "more" not in await ask(listing, made)
+    assert listing.written(changed) is None
 
 
 async def test_parameters_are_checked_each_time() -> None:
