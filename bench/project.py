@@ -12,6 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
+IMPORT = "import of Copier"
 NODE_PACKAGES = ("@modelcontextprotocol/sdk", "@modelcontextprotocol/server", "@modelcontextprotocol/node")
 NODE_PACKAGES += ("express", "zod")
 
@@ -56,11 +57,11 @@ class Project:
         """Its Python package."""
         return next(path.parent.name for path in self.folder.glob("src/*/hardening"))
 
-    def step(self, name: str, *command: str | Path, cwd: Path) -> None:
+    def step(self, name: str, *command: str | Path, cwd: Path, **environment: str) -> None:
         """Run one command and note how long it took."""
         started = time.perf_counter()
         clean = {key: value for key, value in os.environ.items() if key not in {"VIRTUAL_ENV", "PYTHONPATH"}}
-        subprocess.run(list(map(str, command)), cwd=cwd, env=clean, check=True)
+        subprocess.run(list(map(str, command)), cwd=cwd, env=clean | environment, check=True, stdout=subprocess.DEVNULL)
         self.steps[name] = time.perf_counter() - started
 
 
@@ -73,7 +74,7 @@ def make(scratch: Path) -> Project:
     shutil.copy(HERE.parent / "copier.yml", source)
     shutil.copytree(HERE.parent / "template", source / "template")
     answers = ["--data", "project_name=Bench Server", "--data", "package_name=bench_server", "--data", "database=none"]
-    project.step("import of Copier", BIN / "python", "-c", "import copier", cwd=scratch)
+    project.step(IMPORT, BIN / "python", "-c", "import copier", cwd=scratch)
     project.step(
         "copier copy", BIN / "copier", "copy", "--quiet", "--defaults", *answers, source, project.folder, cwd=scratch
     )

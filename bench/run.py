@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cases
-from messages import opening
+from messages import PROBE_KEY, opening
 from project import Project, make, node
 from servers import Server, others, render
 
@@ -70,6 +70,11 @@ def measure(project: Project, npm: Path | None, asked: argparse.Namespace) -> It
         shown = [render(project, "bare", off="all"), render(project), *parts]
         yield "guards", plain(cases.throughput(shown, "call", "modern", plan))
     if project.steps:
+        with render(project) as server:
+            python, url = project.folder / ".venv/bin/python", f"http://127.0.0.1:{server.port}/mcp"
+            project.steps["serve, to the first answer"] = server.started_seconds
+            command = (python, "-m", project.package, "probe", url)
+            project.step("probe, both eras", *command, cwd=project.folder, MCP_PROBE_KEY=PROBE_KEY)
         yield "steps", project.steps
 
 

@@ -19,8 +19,8 @@ CPU per request is the steadier number.
 - **raw**: a constant answer on uvicorn with uvloop and httptools: what the HTTP server alone can do.
 - **fastmcp**, **typescript v1**, **typescript v2**: the same tool, as the documentation of each shows it.
 
-The machine was shared with other work while this was measured, so single numbers are off by a fifth or more.
-The servers of TypeScript are hit hardest by two busy cores: on a quieter machine, with another client, v2 was measured at 1.3 to 2.2 × bare.
+Nothing else ran on the machine, but it is a shared one: from run to run single numbers differ by a tenth and more.
+The servers of TypeScript are hit hardest by a load on the same two cores: with another client, v2 was measured at 1.3 to 2.2 × bare.
 Whoever has to choose by speed measures on a machine of their own.
 
 All calls go over 32 connections to a tool that gives a short text back.
@@ -48,7 +48,6 @@ What stands in the way of the goals that are not reached, by a profile (`py-spy`
 - The guards take a sixth and the log line a tenth. Each is a few microseconds of Python; there is no single one that stands out, see the last tables.
   How much all protections together cost varies between 2 % and 14 % of a call that does nothing, from run to run and between the eras; the table of goals has the worst.
 - A session that is idle holds the context of the task that serves it, and with it what log lines need to know of the request that opened it.
-- Two processes on two cores share them with the load that they answer; see the note at that table.
 - Nine tenths of a start are the import of the SDK, which loads its client, its authorization and the models of three protocol versions, whatever is used.
   This is all there is to it: `python -X importtime -c "import mcp"`.
 """
@@ -64,7 +63,7 @@ They are bounded by `MCP_MAX_SESSIONS`, and for each caller.
 """,
     "replicas": """
 Two processes against one, the load split evenly and on the same two cores as both servers and two load clients.
-There is no third core for the load here, so this shows what is left, and not what a second machine would add: replicas share nothing on the path of a call but Redis, if it is set.
+There is no third core for the load here, so from run to run this varies between 1.1 and 2; replicas share nothing on the path of a call but Redis, if it is set.
 """,
     "guards": """
 CPU of a modern call with one protection taken out, against the whole.
