@@ -14,7 +14,7 @@ from live import ENVIRONMENT, KEY, OTHER_KEY, SECONDS, Live, settings_from
 from mcp import MCPError
 from mcp.types import Completion
 from pydantic import Field
-from wire import ERAS, Era, Reply, Wire, request
+from wire import ERAS, Era, Reply, Wire, begin_call
 
 from hardening import HardeningSettings, errors, tool
 from hardening.failures import ERROR_META_KEY, ERROR_SCHEMA
@@ -411,12 +411,7 @@ async def test_a_listing_that_fails_says_nothing(
 
 async def left(server: Live, era: Era, name: str, arguments: dict[str, Any], key: str = KEY) -> None:
     """Call a tool and go away when it runs; return when the server has noticed everything."""
-    headers, body = request(era, "tools/call", {"name": name, "arguments": arguments}, key=key)
-    host = server.url.removeprefix("http://")
-    head = {"host": host, "content-length": str(len(body)), **headers}
-    lines = "".join(f"{key}: {value}\r\n" for key, value in head.items())
-    reader, writer = await asyncio.open_connection(*host.split(":"))
-    writer.write(f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode() + body)
+    reader, writer = await begin_call(server.url, era, name, arguments, key)
     assert await asyncio.to_thread(Watched.began.wait, SECONDS)
     writer.transport.abort()
     del reader

@@ -9,7 +9,7 @@ import pytest
 from captured import captured
 from live import KEY, SECONDS, Live
 from queries import Seen, client, direct, eventually, in_process, serving, whole
-from wire import ERAS, Era, Wire, request
+from wire import ERAS, Era, Wire, begin_call
 
 from hardening import HardeningSettings
 from hardening.database import DatabaseUnavailableError
@@ -76,19 +76,6 @@ def kind(answer: Any) -> str:
     """Return what kind of failure a call ended with."""
     assert answer.result["isError"], answer.result
     return answer.result["_meta"][ERROR_META_KEY]["kind"]
-
-
-async def start(
-    server: Live, era: Era, name: str, arguments: dict[str, Any]
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Send a call on a socket of its own, and do not wait for the answer."""
-    headers, body = request(era, "tools/call", {"name": name, "arguments": arguments}, key=KEY)
-    host = server.url.removeprefix("http://")
-    head = {"host": host, "content-length": str(len(body)), **headers}
-    lines = "".join(f"{key}: {value}\r\n" for key, value in head.items())
-    reader, writer = await asyncio.open_connection(*host.split(":"))
-    writer.write(f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode() + body)
-    return reader, writer
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -244,7 +231,7 @@ async def test_a_caller_that_goes_away_gives_its_connection_back(server: Live, d
         Seen.holding.clear()
         arguments = {"sql": f"SELECT pg_sleep(60), 'gone {number}'"}
         name, arguments = ("hold", {"seconds": 60}) if number % 2 else ("statement", arguments)
-        _, writer = await start(server, era, name, arguments)
+        _, writer = await begin_call(server.url, era, name, arguments, KEY)
         assert await asyncio.to_thread(Seen.holding.wait, SECONDS)
         writer.transport.abort()
 
@@ -309,7 +296,7 @@ async def test_hundreds_of_callers_that_hang_up_leak_nothing(server: Live, datab
     """The same over sockets, through the whole stack: many at once, each gone at another moment."""
 
     async def hang_up(number: int) -> None:
-        _, writer = await start(server, era, "passing", {})
+        _, writer = await begin_call(server.url, era, "passing", {}, KEY)
         await asyncio.sleep(number % 101 / 500)
         writer.transport.abort()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -93,6 +94,19 @@ def read(status: int, headers: httpx2.Headers, body: bytes) -> Reply:
     elif kind.startswith("application/json") and body:
         messages = [json.loads(body)]
     return Reply(status, headers, body, messages)
+
+
+async def begin_call(
+    url: str, era: Era, name: str, arguments: dict[str, Any], key: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a call of a tool on a connection of its own, and do not wait for the answer."""
+    headers, body = request(era, "tools/call", {"name": name, "arguments": arguments}, key=key)
+    host = url.removeprefix("http://")
+    head = {"host": host, "content-length": str(len(body)), **headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+    reader, writer = await asyncio.open_connection(*host.split(":"))
+    writer.write(f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode() + body)
+    return reader, writer
 
 
 class Wire:
