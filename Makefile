@@ -32,7 +32,7 @@ proving: .venv/dev ## take out each protection, and see a test fail
 	@$(PYTEST) tests/proving
 
 soak: .venv/dev ## an hour of mixed traffic, to see that nothing grows; MINUTES= for another time
-	@.venv/bin/python scripts/soak.py
+	@.venv/bin/python bench/soak.py
 
 bench: .venv/bench ## measure, and write docs/performance.md; needs wrk, takes 15 minutes
 	@.venv/bin/python bench/run.py --write

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import Template, tool
 from plumbum import local
+from support.harness import Template, tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-
-from .containers import Engine
-from .projects import ANSWERS, WITHOUT_DATABASE
-from .tools import find, run
+from support.containers import Engine
+from support.programs import find, run
+from support.projects import ANSWERS, WITHOUT_DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-
-from .tools import find, run
+from support.programs import find, run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-
-from .projects import WITHOUT_DATABASE
-from .tools import find, run
+from support.programs import find, run
+from support.projects import WITHOUT_DATABASE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 
 @pytest.fixture(scope="module")

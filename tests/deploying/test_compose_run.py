@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-
-from .base_image import libraries
-from .containers import PYTHON_IMAGE, Engine
-from .mcp_client import ERAS, Era, Reply, events, tool_call
-from .proxies import free_port
-from .tools import KEY, PROBE_KEY, find, run
+from support.base_image import libraries
+from support.containers import PYTHON_IMAGE, Engine
+from support.mcp_client import ERAS, Era, Reply, events, tool_call
+from support.programs import KEY, PROBE_KEY, find, run
+from support.proxies import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-
-from .containers import PYTHON_IMAGE, Container, Engine
-from .mcp_client import ERAS, Era, Reply, events, tool_call
-from .proxies import free_port
-from .tools import KEY, PROBE_KEY
+from support.containers import PYTHON_IMAGE, Container, Engine
+from support.mcp_client import ERAS, Era, Reply, events, tool_call
+from support.programs import KEY, PROBE_KEY
+from support.proxies import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,15 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import AWKWARD, SHORTEST
-
-from .projects import ANSWERS
-from .tools import find, run
+from support.harness import AWKWARD, SHORTEST
+from support.programs import find, run
+from support.projects import ANSWERS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 
 @pytest.mark.parametrize("answers", [ANSWERS, SHORTEST, AWKWARD], ids=["usual", "shortest", "awkward"])

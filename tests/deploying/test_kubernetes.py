@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import kubernetes_validate
 import pytest
 import yaml
-
-from . import kustomize
-from .kubernetes import Manifest, build, of_kind, pods, really, restricted
-from .tools import find
+from support import kustomize
+from support.kubernetes import Manifest, build, of_kind, pods, really, restricted
+from support.programs import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-
-from .projects import WITHOUT_DATABASE
-from .servers import Server, install
-from .tools import KEY, PROBE_KEY, run
+from support.programs import KEY, PROBE_KEY, run
+from support.projects import WITHOUT_DATABASE
+from support.servers import Server, install
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 
 @pytest.fixture(scope="module")

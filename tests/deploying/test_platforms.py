@@ -9,14 +9,13 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness import files
-
-from .tools import run
+from support.harness import files
+from support.programs import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 OWNED = {
     "kubernetes": "deploy/kubernetes",

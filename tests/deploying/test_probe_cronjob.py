@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 import kubernetes_validate
 import pytest
-
-from .kubernetes import Manifest, build, of_kind, restricted
-from .servers import Server, install
-from .tools import PROBE_KEY
+from support.kubernetes import Manifest, build, of_kind, restricted
+from support.programs import PROBE_KEY
+from support.servers import Server, install
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-
-from .proxies import KINDS, Kind, Proxy, Upstream, begin_stream, free_port, send_event
-from .tools import find, run
+from support.programs import find, run
+from support.proxies import KINDS, Kind, Proxy, Upstream, begin_stream, free_port, send_event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

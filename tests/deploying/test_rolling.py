@@ -9,16 +9,15 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
 import pytest
-
-from .load import CLIENTS, GENEROUS, NAMES, Load, with_tools
-from .projects import WITHOUT_DATABASE
-from .proxies import Kind, Proxy, free_port
-from .servers import Server
+from support.projects import WITHOUT_DATABASE
+from support.proxies import Kind, Proxy, free_port
+from support.rolling_load import CLIENTS, GENEROUS, NAMES, Load, with_tools
+from support.servers import Server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 pytestmark = pytest.mark.slow
 

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-
-from .mcp_client import post, tool_call
-from .projects import WITHOUT_DATABASE
-from .proxies import free_port
-from .servers import Server, install
-from .tools import KEY, PROBE_KEY, find
+from support.mcp_client import post, tool_call
+from support.programs import KEY, PROBE_KEY, find
+from support.projects import WITHOUT_DATABASE
+from support.proxies import free_port
+from support.servers import Server, install
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 SECONDS = 30
 

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Literal
 
 import httpx2
 import pytest
-
-from .mcp_client import ERAS, Era, Reply, events, post, tool_call
-from .projects import WITHOUT_DATABASE
-from .proxies import Proxy
-from .servers import Server, install
-from .tools import KEY
+from support.mcp_client import ERAS, Era, Reply, events, post, tool_call
+from support.programs import KEY
+from support.projects import WITHOUT_DATABASE
+from support.proxies import Proxy
+from support.servers import Server, install
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 Way = Literal["direct", "caddy", "nginx"]
 WAYS: tuple[Way, ...] = ("direct", "caddy", "nginx")

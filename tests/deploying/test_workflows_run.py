@@ -12,24 +12,22 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 import yaml
-from dev_server import free_port
-from harness import git, tool
-from harness import run as command
-from node import NODE, NPM, package
-from workflow import Run, load
-
-from .containers import PYTHON_IMAGE
-from .kubernetes import build, pods
-from .platform_stand_in import Platform, Version
-from .tools import PROBE_KEY, find
+from support.containers import PYTHON_IMAGE
+from support.dev_server import free_port
+from support.harness import git, tool
+from support.harness import run as command
+from support.kubernetes import build, pods
+from support.node import NODE, NPM, package
+from support.platform_stand_in import Platform, Version
+from support.programs import PROBE_KEY, find
+from support.workflow import Run, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from harness import Template
-
-    from .containers import Engine
+    from support.containers import Engine
+    from support.harness import Template
 
 ANSWERS = {"database": "none", "repository_url": "https://github.com/example/weather-server"}
 TARGETS = ["kubernetes", "fly", "railway"]

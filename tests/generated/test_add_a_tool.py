@@ -8,12 +8,12 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import git, run
+from support.harness import git, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 STEP_1 = re.compile(r"for example `(?P<path>src/\S+\.py)`:\n\n(?P<code> +```python\n.+?\n) +```\n", re.DOTALL)
 STEP_2 = re.compile(r"2\. Name it in `TOOLS`, in `(?P<path>src/\S+)`\.")

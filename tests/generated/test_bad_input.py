@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import DEFAULT, ROOT, files, git, run, tool
+from support.harness import DEFAULT, ROOT, files, git, run, tool
 
 if TYPE_CHECKING:
-    from harness import Template
+    from support.harness import Template
 
 OLD_COPIER = "9.16.0"
 

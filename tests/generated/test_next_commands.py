@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import git, run, tool
+from support.harness import git, run, tool
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 
 def _said(template: Template, folder: Path) -> list[str]:

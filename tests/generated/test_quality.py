@@ -7,13 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import DEFAULT, files, git, run, tool
-from rows import EVERY_ROW, ROWS
+from support.harness import DEFAULT, files, git, run, tool
+from support.rows import EVERY_ROW, ROWS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 # The full run of a project's own tests takes longest: both databases, the default and the awkward names.
 TESTED = ["default", "awkward"]

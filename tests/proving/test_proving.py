@@ -9,14 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import DEFAULT, ROOT
 from proving.mutants import CONTROL, PAGE, Mutant, Outcome, Prover, page, read
+from support.harness import DEFAULT, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 MUTANTS = read()
 # The control runs every test of the catalogue once.

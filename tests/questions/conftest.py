@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import copier
 import pytest
 import yaml
-from harness import ROOT, Answers
+from support.harness import ROOT, Answers
 
 if TYPE_CHECKING:
     from pathlib import Path

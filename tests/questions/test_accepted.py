@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import AWKWARD, SHORTEST, Answers, questions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.harness import AWKWARD, SHORTEST, Answers, questions
 
 if TYPE_CHECKING:
     from conftest import Ask

@@ -10,7 +10,7 @@ from importlib.metadata import packages_distributions
 
 import pytest
 import yaml
-from harness import ROOT, questions
+from support.harness import ROOT, questions
 
 CONFIG = yaml.safe_load((ROOT / "copier.yml").read_text("utf-8"))
 SETTINGS = {name for name in CONFIG if name.startswith("_")}

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import questions
+from support.harness import questions
 
 if TYPE_CHECKING:
     from conftest import Ask

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from harness import NEXT_RELEASE, git, run, tool
+from support.harness import NEXT_RELEASE, git, run, tool
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 PUBLIC = "https://github.com/example/template"
 

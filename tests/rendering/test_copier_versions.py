@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from harness import AWKWARD, DEFAULT, NEXT_RELEASE, ROOT, Answers, files, git, run
+from support.harness import AWKWARD, DEFAULT, NEXT_RELEASE, ROOT, Answers, files, git, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 OLDEST = yaml.safe_load((ROOT / "copier.yml").read_text("utf-8"))["_min_copier_version"]
 

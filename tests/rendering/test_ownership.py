@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import copier
 import pytest
 import yaml
-from harness import DEFAULT, NEXT_RELEASE, ROOT, files, git
-from rendering.ownership import LISTS, YOURS, matches, owners
-from rows import EVERY_ROW, ROWS
+from support.harness import DEFAULT, NEXT_RELEASE, ROOT, files, git
+from support.ownership import LISTS, YOURS, matches, owners
+from support.rows import EVERY_ROW, ROWS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 CONFIG = yaml.safe_load((ROOT / "copier.yml").read_text("utf-8"))
 HIDDEN_ON_UPDATE = re.compile(r"\{% if _copier_operation == 'update' %\}(\S+)\{% endif %\}")

@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness import DEFAULT, ROOT
+from support.harness import DEFAULT, ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 PAGES = [
     "README.md",

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from harness import AWKWARD, DEFAULT, ROOT, files, questions, run, tool
-from rendering.ownership import owners
-from rows import EVERY_ROW, ROWS
+from support.harness import AWKWARD, DEFAULT, ROOT, files, questions, run, tool
+from support.ownership import owners
+from support.rows import EVERY_ROW, ROWS
 
 if TYPE_CHECKING:
-    from harness import Template
+    from support.harness import Template
 
 TEMPLATE = ROOT / "template"
 OF_COPIER = re.compile(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from dev_server import Dev
-from harness import DEFAULT
-from running.postgres import Postgres
+from support.dev_server import Dev
+from support.harness import DEFAULT
+from support.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,12 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-from harness import ROOT, run
+from support.harness import ROOT, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 COMPARED = ("bare", "fastmcp", "raw", "render", "render without protections")
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import fastmcp
 import httpx2
-import node
 import pytest
-from dev_server import KEY
-from harness import run
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from support import node
+from support.dev_server import KEY
+from support.harness import run
 
 if TYPE_CHECKING:
-    from dev_server import Dev
+    from support.dev_server import Dev
 
 STEPS = 4
 STEP_SECONDS = 0.25

@@ -7,14 +7,14 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-import node
 import pytest
-from harness import run
+from support import node
+from support.harness import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 NO_DATABASE = {"database": "none"}
 GUARD = "async def __call__(self, exchange: Exchange) -> Answer | None:"

@@ -10,13 +10,13 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
-from dev_server import KEY, SECONDS, Dev
-from harness import DEFAULT, run
+from support.dev_server import KEY, SECONDS, Dev
+from support.harness import DEFAULT, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 
 def own(template: Template, to: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-from dev_server import KEY
+from support.dev_server import KEY
 
 if TYPE_CHECKING:
     from pathlib import Path

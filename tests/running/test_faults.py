@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
-from deploying.proxies import Proxy
-from deploying.tools import find, have
-from dev_server import free_port
-from harness import ROOT
-from running.issuer import AUDIENCE, Issuer
-from running.load import Load
-from running.postgres import Postgres
-from running.relay import Relay
-from running.watched import OPEN, Watched, good_call, until
+from support.dev_server import free_port
+from support.harness import ROOT
+from support.issuer import AUDIENCE, Issuer
+from support.postgres import Postgres
+from support.programs import find, have
+from support.proxies import Proxy
+from support.relay import Relay
+from support.steady_load import Load
+from support.watched_server import OPEN, Watched, good_call, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator

@@ -14,13 +14,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dev_server import KEY, PROBE_KEY
-from harness import ROOT
 from hypothesis import given, settings
-from running.cases import CASES
-from running.grammar import CANARY, Input, Known, inputs
-from running.raw_http import Connection, Reply, wrong
-from running.watched import OPEN, SECONDS, Watched, good_call, message_in, until
+from support.dev_server import KEY, PROBE_KEY
+from support.fuzz_cases import CASES
+from support.fuzz_grammar import CANARY, Input, Known, inputs
+from support.harness import ROOT
+from support.raw_http import Connection, Reply, wrong
+from support.watched_server import OPEN, SECONDS, Watched, good_call, message_in, until
 
 # The near misses are those that the render's own tests of its schemas use.
 sys.path.append(str(ROOT / "template/tests/support"))
@@ -82,7 +82,7 @@ class Run:
 
 
 def shown(faults: list[tuple[str, Input, Reply | None]]) -> str:
-    """Say what went wrong, with the input as it can be kept in `cases.py`."""
+    """Say what went wrong, with the input as it can be kept in `fuzz_cases.py`."""
     return "\n".join(f"{fault}\n{sent!r}\n{str(reply)[:2000]}" for fault, sent, reply in faults)
 
 

@@ -6,14 +6,14 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import git
-from harness import run as command
-from workflow import Run, load
+from support.harness import git
+from support.harness import run as command
+from support.workflow import Run, load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 PROTOCOL = "Gate 1: start the server and probe it in both eras"
 CONTRACT = "Gate 2: compare the contract with what was published"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
-from harness import ROOT, run
+from support.harness import ROOT, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +48,6 @@ def test_the_readme_shows_it() -> None:
 @pytest.mark.slow
 def test_the_script_draws_it(tmp_path: Path) -> None:
     """A project is served, changed, stopped and served again; what its probe shows is what is drawn."""
-    run(sys.executable, "scripts/picture.py", tmp_path / "probe.svg", cwd=ROOT)
+    run(sys.executable, "docs/picture.py", tmp_path / "probe.svg", cwd=ROOT)
 
     check(text(tmp_path / "probe.svg"))

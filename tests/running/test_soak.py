@@ -7,12 +7,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from harness import ROOT, run
+from support.harness import ROOT, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-sys.path.append(str(ROOT / "scripts"))
+sys.path.append(str(ROOT / "bench"))
 from soak import Sample, grown
 
 FLAT = Sample(memory_kib=80_000, descriptors=20, threads=3, tasks=4, sessions=1, streams=0, pool=2)
@@ -23,7 +23,7 @@ def test_a_short_soak_prints_samples_and_ends_well(project: Path) -> None:
     """Both servers are asked, looked at again and again, and told to be flat."""
     short = {"MINUTES": "0.1", "EVERY": "2"}
 
-    done = run(sys.executable, ROOT / "scripts/soak.py", project, cwd=project, env=short)
+    done = run(sys.executable, ROOT / "bench/soak.py", project, cwd=project, env=short)
 
     for server in ("stateless", "stateful"):
         line = rf"min  {server} +[1-9]\d* requests  memory \d+\.\d MiB  descriptors \d+  threads \d+  tasks \d+"

@@ -6,15 +6,15 @@ import shutil
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
-from harness import git
-from rows import ROWS
-from updating.author import commit, work
-from updating.releases import add_tags
+from support.author import commit, work
+from support.harness import git
+from support.releases import add_tags
+from support.rows import ROWS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 
 class Project(Protocol):

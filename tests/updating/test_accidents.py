@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import copier
 import pytest
 import yaml
-from harness import DEFAULT, NEXT_RELEASE, ROOT, git, run, tool
-from updating.author import commit, contents, edit_metadata, update
-from updating.releases import TAGS
+from support.author import commit, contents, edit_metadata, update
+from support.harness import DEFAULT, NEXT_RELEASE, ROOT, git, run, tool
+from support.releases import TAGS
 
 if TYPE_CHECKING:
-    from harness import Template
+    from support.harness import Template
     from updating.conftest import Project
 
 LAST = TAGS[-1]

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from harness import DEFAULT, NEXT_RELEASE, ROOT, git, run, tool
-from updating.author import TOOL
-from updating.installed import pretend
-from updating.releases import TAGS
-from workflow import Run
+from support.author import TOOL
+from support.harness import DEFAULT, NEXT_RELEASE, ROOT, git, run, tool
+from support.installed import pretend
+from support.releases import TAGS
+from support.workflow import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
     from updating.conftest import Project
 
 WORKFLOW = ".github/workflows/template-update.yml"

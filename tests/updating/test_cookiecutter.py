@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import copier
 import pytest
 import yaml
-from harness import AWKWARD, DEFAULT, NEXT_RELEASE, ROOT, SHORTEST, Answers, files, git, run, tool
+from support.harness import AWKWARD, DEFAULT, NEXT_RELEASE, ROOT, SHORTEST, Answers, files, git, run, tool
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
 
 HOOKS = sorted((ROOT / "hooks").iterdir())
 PRE, POST = ROOT / "hooks/pre_gen_project.py", ROOT / "hooks/post_gen_project.py"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from harness import NEXT_RELEASE, ROOT, git
-from rendering.ownership import owners
-from updating.releases import RELEASES, Release, add_tags, show
+from support.harness import NEXT_RELEASE, ROOT, git
+from support.ownership import owners
+from support.releases import RELEASES, Release, add_tags, show
 
 if TYPE_CHECKING:
     from pathlib import Path

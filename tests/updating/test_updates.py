@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 import copier
 import pytest
 import yaml
-from dev_server import KEY, PROBE_KEY, free_port
-from harness import NEXT_RELEASE, ROOT, files, git, run, tool
-from rows import ROWS
-from updating.author import ENVIRONMENT, commit, contents, edit_metadata, update
-from updating.installed import pretend
-from updating.releases import TAGS
+from support.author import ENVIRONMENT, commit, contents, edit_metadata, update
+from support.dev_server import KEY, PROBE_KEY, free_port
+from support.harness import NEXT_RELEASE, ROOT, files, git, run, tool
+from support.installed import pretend
+from support.releases import TAGS
+from support.rows import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from harness import Template
+    from support.harness import Template
     from updating.conftest import Project
 
 pytestmark = pytest.mark.slow

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import yaml
-
-from . import kustomize
-from .tools import have, run
+from support import kustomize
+from support.programs import have, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

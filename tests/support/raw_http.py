@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from running.grammar import Input
+    from support.fuzz_grammar import Input
 
 # Longer than each deadline of the server under test together.
 ANSWER_SECONDS = 15.0

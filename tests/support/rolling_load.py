@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
-from .mcp_client import ERAS, tool_call
-from .servers import install
-from .tools import KEY
+from support.mcp_client import ERAS, tool_call
+from support.programs import KEY
+from support.servers import install
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .proxies import Proxy
+    from support.proxies import Proxy
 
 # Both together below what one caller may have in flight, for a moment when one replica is left.
 CLIENTS, LONG_CLIENTS = 26, 4

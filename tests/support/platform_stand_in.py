@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
 
-from dev_server import free_port
-
-from .tools import KEY, PROBE_KEY
+from support.dev_server import free_port
+from support.programs import KEY, PROBE_KEY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from dev_server import KEY, PROBE_KEY
+from support.dev_server import KEY, PROBE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-TARGET = Path(__file__).parent / "target.py"
+TARGET = Path(__file__).parent / "target_server.py"
 SECONDS = 30.0
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 MOST = "1000000"

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 import copier
-from harness import NEXT_RELEASE, Answers, files, git
-from rendering.ownership import owners
+from support.harness import NEXT_RELEASE, Answers, files, git
+from support.ownership import owners
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Self
 
-from running.watched import until
+from support.watched_server import until
 
 SECONDS = 60
 # It refuses to run as root.

@@ -1,6 +1,6 @@
 """Draw docs/probe.svg: the probe's live table on a terminal, while a real server is well, changed, gone, and back.
 
-`python scripts/picture.py [FILE]` renders a project, serves it, and watches it with `probe --every` in a
+`python docs/picture.py [FILE]` renders a project, serves it, and watches it with `probe --every` in a
 pseudo-terminal. What is drawn is what the terminal showed, colours included.
 """
 

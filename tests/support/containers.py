@@ -7,8 +7,8 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from .base_image import CERTIFICATES, fill
-from .tools import find, run
+from support.base_image import CERTIFICATES, fill
+from support.programs import find, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,12 +17,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+sys.path.append(str(Path(__file__).parent.parent / "scripts"))
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 import demo
 import httpx2
-from running.postgres import Postgres
-from running.watched import OPEN, Watched, good_call, until
+from support.postgres import Postgres
+from support.watched_server import OPEN, Watched, good_call, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from allpairspy import AllPairs
-from harness import AWKWARD, DEFAULT, SHORTEST, Answers
+from support.harness import AWKWARD, DEFAULT, SHORTEST, Answers
 
 # None stands for the default.
 VALUES: dict[str, list[object]] = {

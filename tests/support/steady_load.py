@@ -11,9 +11,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
-from dev_server import KEY
-from running.raw_http import TEXTS
-from running.watched import good_call, message_in
+from support.dev_server import KEY
+from support.raw_http import TEXTS
+from support.watched_server import good_call, message_in
 
 if TYPE_CHECKING:
     import ssl

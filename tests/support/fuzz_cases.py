@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dev_server import KEY
-from running.grammar import Input
+from support.dev_server import KEY
+from support.fuzz_grammar import Input
 
 HEAD = (
     b"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
 import httpx2
-
-from .tools import find, run
+from support.programs import find, run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

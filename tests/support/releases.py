@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import yaml
-from harness import ROOT, git
+from support.harness import ROOT, git
 
 if TYPE_CHECKING:
     import datetime as dt

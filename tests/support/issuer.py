@@ -11,7 +11,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
 if TYPE_CHECKING:
-    from running.relay import Streams
+    from support.relay import Streams
 
 AUDIENCE = "https://mcp.example.com/mcp"
 KEY = ec.generate_private_key(ec.SECP256R1())

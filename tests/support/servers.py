@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-from .tools import KEY, PROBE_KEY, find, run
+from support.programs import KEY, PROBE_KEY, find, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,1 +1,0 @@
-"""Everything the operator gets, through the tools that will read it."""
