@@ -19,7 +19,8 @@ PAGES = [
     "CHANGELOG.md",
     *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
 ]
-PAGES += [f"docs/decisions/{path.name}" for path in sorted((ROOT / "docs/decisions").iterdir())]
+DECISIONS = sorted((ROOT / "docs/decisions").iterdir())
+PAGES += [f"docs/decisions/{path.name}" for path in DECISIONS]
 OF_A_PROJECT = ["README.md", "docs/settings.md"]
 HARDENING = ROOT / "template/src/{{ package_name }}/hardening"
 # What stands for a name that the reader knows, and files that authors add.
@@ -78,6 +79,19 @@ def test_commands_exist(name: str) -> None:
     lines = re.findall(r"(?:`|\$ |^|&& )make ((?:[a-z]+ ?)+)", (ROOT / name).read_text("utf-8"), re.MULTILINE)
 
     assert {target for line in lines for target in line.split()} - targets == set()
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
+def test_a_decision_has_the_form_of_all_decisions(page: Path) -> None:
+    """Number and title, date, status, context, decision, consequences: in this order, and nothing else."""
+    number = DECISIONS.index(page) + 1
+    form = (
+        rf"# {number}\. [A-Z].+\n\nDate: 20\d\d-\d\d-\d\d\n\nStatus: (?:accepted|superseded).*\n"
+        r"\n## Context\n\n(?:[^#\n].*\n|\n)+## Decision\n\n(?:[^#\n].*\n|\n)+## Consequences\n\n(?:[^#\n].*\n|\n)+"
+    )
+
+    assert page.name.startswith(f"{number:04}-")
+    assert re.fullmatch(form, page.read_text("utf-8"))
 
 
 def _rows() -> list[list[str]]:
