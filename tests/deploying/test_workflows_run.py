@@ -112,7 +112,7 @@ def test_steps_are_sound(prepared: Path, tmp_path: Path, name: str) -> None:
 
 def test_scripts_are_sound(prepared: Path) -> None:
     """The scripts that steps call pass the linter of shell scripts."""
-    command(tool("shellcheck"), *sorted((prepared / ".github/scripts").iterdir()), cwd=prepared)
+    command(tool("shellcheck"), *sorted((prepared / "scripts").iterdir()), cwd=prepared)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -123,7 +123,7 @@ def test_deployments_do_not_overlap(prepared: Path, target: str) -> None:
     assert workflow["concurrency"] == {"group": f"deploy-{target}", "cancel-in-progress": "false"}
     assert workflow["jobs"]["deploy"]["environment"] == target
     assert workflow["jobs"]["publish"]["needs"] == "deploy"
-    assert '--wait "${GATE_SECONDS:-120}"' in (prepared / ".github/scripts/gate.sh").read_text("utf-8")
+    assert '--wait "${GATE_SECONDS:-120}"' in (prepared / "scripts/gate.sh").read_text("utf-8")
 
 
 # --- Gate 3: deploy, look, roll back ------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_the_gate_compares_with_what_was_released(prepared: Path, target: str) -
     (gate,) = (step for step in steps if step["name"].startswith("Gate 3"))
 
     assert gate["env"]["GATE_SCHEMA"] == "schema/tools.json"
-    assert gate["run"] == 'bash .github/scripts/gate.sh "the new version"'
+    assert gate["run"] == 'bash scripts/gate.sh "the new version"'
 
 
 @pytest.mark.usefixtures("work")
@@ -494,7 +494,7 @@ def test_an_outage_is_one_issue(prepared: Path, tmp_path: Path) -> None:
         contexts = {"vars.MCP_PUBLIC_URL": url, "secrets.MCP_PROBE_KEY": PROBE_KEY}
         seen = Run(file, "look", work, tmp_path / f"{name}-look", (), contexts, {})
         # The step's own patience is a minute; here the answer comes at once or never.
-        gate = work / ".github/scripts/gate.sh"
+        gate = work / "scripts/gate.sh"
         gate.write_text(gate.read_text("utf-8").replace("${GATE_SECONDS:-120}", "0.5"), "utf-8")
         seen()
         assert seen.failed == [], seen.said

@@ -36,8 +36,6 @@ YOURS = [
 
 OURS = [
     "/.dockerignore",
-    "/.github/scripts/**",
-    "/.github/secretlint.json",
     "/.github/workflows/*.yml",
     "/.gitignore",
     "/.pre-commit-config.yaml",
@@ -55,6 +53,7 @@ OURS = [
     "/pyrightconfig.json",
     "/pytest.ini",
     "/ruff.toml",
+    "/scripts/**",
     "/src/*/__main__.py",
     "/src/*/hardening/**",
     "/tests/conformance/**",

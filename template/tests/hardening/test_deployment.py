@@ -88,7 +88,7 @@ PROMISES = {
         '.github/workflows/deploy-kubernetes.yml: gh attestation verify "oci://$IMAGE" --repo "$GITHUB_REPOSITORY"'
     ],
     "what was deployed is probed": [
-        f".github/workflows/deploy-{platform}.yml: jobs.deploy.steps.-.run: bash .github/scripts/gate.sh *new version*"
+        f".github/workflows/deploy-{platform}.yml: jobs.deploy.steps.-.run: bash scripts/gate.sh *new version*"
         for platform in ("kubernetes", "fly", "railway")
     ],
     "what does not serve is rolled back": [
@@ -320,7 +320,7 @@ def test_no_step_may_fail_in_silence(name: str) -> None:
 @pytest.mark.parametrize("name", ["contract", "gate", "image", "protocol"])
 def test_scripts_stop_at_the_first_failure(name: str) -> None:
     """What goes on after a failed command reports success."""
-    assert "set -euo pipefail" in list(lines(read(f".github/scripts/{name}.sh")))
+    assert "set -euo pipefail" in list(lines(read(f"scripts/{name}.sh")))
 
 
 def stand_in(folder: Path, **programs: str) -> dict[str, str]:
@@ -335,7 +335,7 @@ def script(name: str, folder: Path, environment: dict[str, str]) -> int:
     """Run a script of the workflows; return its exit code."""
     bash = shutil.which("bash")
     assert bash, "the workflows' scripts need bash"
-    command = [bash, str(alias.ROOT / f".github/scripts/{name}.sh")]
+    command = [bash, str(alias.ROOT / f"scripts/{name}.sh")]
     done = subprocess.run(command, cwd=folder, env=environment, check=False, timeout=SECONDS, stdout=subprocess.DEVNULL)
     return done.returncode
 
