@@ -6,7 +6,6 @@ import copy
 import json
 import re
 import shutil
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import kubernetes_validate
@@ -14,16 +13,27 @@ import pytest
 import yaml
 from support import kustomize
 from support.kubernetes import Manifest, build, of_kind, pods, really, restricted
+from support.overlays import with_components
 from support.programs import find
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 OLDEST, NEWEST = "1.33", "1.37"
 # Validated by their operators, not by Kubernetes.
-CUSTOM = {"HTTPRoute", "ExternalSecret", "ServiceMonitor", "PrometheusRule"}
-COMPONENTS = (*("gateway", "ingress-nginx", "datastores", "monitoring", "external-secret", "migrations"),)
+CUSTOM = {
+    *("HTTPRoute", "ExternalSecret", "ServiceMonitor", "PrometheusRule"),
+    *("CiliumNetworkPolicy", "HealthCheckPolicy", "GCPBackendPolicy", "Route"),
+}
+# Two ways in that do not exclude each other, and everything that can stand beside them.
+COMPONENTS = (
+    *("gateway", "ingress-nginx", "from-envoy-gateway", "from-cilium", "gke-gateway"),
+    *("dns-nodelocal", "dns-cloud", "datastores", "datastores-managed"),
+    *("issuer-inside", "gateway-inside", "otlp", "ipv6"),
+    *("monitoring", "kube-prometheus-stack", "external-secret", "reloader", "migrations"),
+)
+# Ways in that stand in the place of another one.
+INSTEAD = ("traefik", "alb", "openshift")
 NAME = {"app.kubernetes.io/name": "mcp-server"}
 # As the deploy workflow writes it.
 RELEASE = """
@@ -52,6 +62,7 @@ patches:
         path: /spec/template/spec/containers/0/image
         value: registry.example.com/released@sha256:0
 """
+OVERLAY = "deploy/kubernetes/overlays/production/kustomization.yaml"
 PUBLIC = {"/mcp", "/.well-known/oauth-protected-resource/mcp"}
 
 
@@ -67,27 +78,17 @@ def shipped(folder: Path) -> list[Manifest]:
     return build(folder / "overlays/production")
 
 
-@contextmanager
-def with_every_component(folder: Path) -> Iterator[Path]:
-    """Add an overlay with every component switched on, for a moment."""
-    overlay = folder / "overlays/everything"
-    overlay.mkdir()
-    kustomization = yaml.safe_load((folder / "overlays/production/kustomization.yaml").read_text())
-    kustomization["components"] = [f"../../components/{name}" for name in COMPONENTS]
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
-    (overlay / "settings.env").write_text(
-        "MCP_PUBLIC_URL=https://weather.example.org\nMCP_AUTH=api_key\n", encoding="utf-8"
-    )
-    try:
-        yield overlay
-    finally:
-        shutil.rmtree(overlay)
-
-
 @pytest.fixture(scope="module")
 def everything(folder: Path) -> list[Manifest]:
     """The production overlay with every component switched on."""
-    with with_every_component(folder) as overlay:
+    with with_components(folder, COMPONENTS) as overlay:
+        return build(overlay)
+
+
+@pytest.fixture(scope="module", params=INSTEAD)
+def instead(request: pytest.FixtureRequest, folder: Path) -> list[Manifest]:
+    """The overlay of a cluster with another way in, database changes and monitoring."""
+    with with_components(folder, ("datastores", "monitoring", "migrations", request.param)) as overlay:
         return build(overlay)
 
 
@@ -102,11 +103,14 @@ def test_manifests_are_built_as_kubectl_builds_them(folder: Path) -> None:
     kubectl = find("kubectl")
     release = folder / "overlays/.release"
     release.mkdir()
-    (release / "kustomization.yaml").write_text(RELEASE, "utf-8")
-    with with_every_component(folder) as overlay:
+    with with_components(folder, COMPONENTS) as overlay:
+        (release / "kustomization.yaml").write_text(RELEASE.replace("everything", overlay.name), "utf-8")
         for one in (folder / "base", folder / "probe", folder / "overlays/production", overlay, release):
             assert settled(kustomize.build(one)) == settled(really(kubectl, one)), one
     shutil.rmtree(release)
+    for way in INSTEAD:
+        with with_components(folder, ("migrations", way)) as overlay:
+            assert settled(kustomize.build(overlay)) == settled(really(kubectl, overlay)), way
 
 
 def test_what_is_not_known_is_refused(tmp_path: Path) -> None:
@@ -128,9 +132,9 @@ def settings_of(manifests: list[Manifest]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-def test_every_manifest_fits_the_schema(everything: list[Manifest], version: str) -> None:
-    """No field is misspelt or misplaced, for the oldest and the newest cluster."""
-    for manifest in everything:
+def test_every_manifest_fits_the_schema(everything: list[Manifest], instead: list[Manifest], version: str) -> None:
+    """No field is misspelt or misplaced, for the oldest and the newest cluster, whatever the way in."""
+    for manifest in everything + instead:
         if manifest["kind"] not in CUSTOM:
             kubernetes_validate.validate(manifest, version, strict=True)
 
@@ -149,7 +153,7 @@ def test_every_component_is_listed(folder: Path) -> None:
     named = (folder / "overlays/production/kustomization.yaml").read_text(encoding="utf-8")
     there = {path.name for path in (folder / "components").iterdir()}
 
-    assert set(COMPONENTS) == there
+    assert {*COMPONENTS, *INSTEAD} == there
     assert {name for name in there if f"../../components/{name}" not in named} == set()
 
 
@@ -276,34 +280,6 @@ def test_every_selector_finds_the_pods(everything: list[Manifest]) -> None:
     assert selectors["mcp-server"].items() <= job
 
 
-def test_nothing_is_open_that_is_not_needed(everything: list[Manifest]) -> None:
-    """In: from the proxy and the monitor. Out: names, TLS to the public internet, the datastores."""
-    policies = {m["metadata"]["name"]: m["spec"] for m in everything if m["kind"] == "NetworkPolicy"}
-    base = policies.pop("mcp-server")
-
-    assert sorted(base["policyTypes"]) == ["Egress", "Ingress"]
-    assert "ingress" not in base
-    names, internet = base["egress"]
-    (to,) = names["to"]
-    assert to["podSelector"]["matchLabels"] == {"k8s-app": "kube-dns"}
-    assert internet["ports"] == [{"protocol": "TCP", "port": 443}]
-    for block in internet["to"]:
-        assert block["ipBlock"]["except"]
-    metadata_service = "169.254.0.0/16"
-    assert metadata_service in internet["to"][0]["ipBlock"]["except"]
-
-    ways_in = {name: spec for name, spec in policies.items() if "ingress" in spec}
-    assert set(ways_in) == {
-        "mcp-server-from-gateway",
-        "mcp-server-from-ingress-nginx",
-        "mcp-server-from-monitoring",
-    }
-    for spec in ways_in.values():
-        (rule,) = spec["ingress"]
-        assert rule["from"][0]["namespaceSelector"]["matchLabels"]
-        assert [port["port"] for port in rule["ports"]] == ["http"]
-
-
 def test_two_paths_are_public(everything: list[Manifest]) -> None:
     """Health and metrics are not reachable from outside, by either way in."""
     (rule,) = of_kind(everything, "HTTPRoute")["spec"]["rules"]
@@ -371,3 +347,196 @@ def test_the_migrations_job_says_what_it_lacks(everything: list[Manifest]) -> No
 
     assert "set the command of the job mcp-server-migrations" in command
     assert job["backoffLimit"] == 0
+
+
+# --- Secrets that roll the pods -----------------------------------------------------------------------
+
+
+def uncommented(text: str, first: str) -> str:
+    """Take the comment signs off one block, as the author does."""
+    lines = text.splitlines()
+    start = lines.index(f"# {first}")
+    end = next(number for number in range(start, len(lines)) if not lines[number].startswith("# "))
+    lines[start:end] = [line.removeprefix("# ") for line in lines[start:end]]
+    return "\n".join(lines) + "\n"
+
+
+def test_a_changed_secret_rolls_the_pods(folder: Path, tmp_path: Path) -> None:
+    """With the block of the overlay that takes the Secret from a file, another value is another pod template."""
+    kubectl = find("kubectl")
+    copied = shutil.copytree(folder, tmp_path / "kubernetes")
+    overlay = copied / "overlays/production"
+    kustomization = overlay / "kustomization.yaml"
+    text = uncommented(kustomization.read_text("utf-8"), "secretGenerator:")
+    kustomization.write_text(
+        text.replace("# - ../../components/monitoring", "- ../../components/monitoring").replace(
+            "# - ../../components/migrations", "- ../../components/migrations"
+        ),
+        "utf-8",
+    )
+
+    def named(value: str) -> set[str]:
+        (overlay / ".env.production").write_text(f"MCP_API_KEYS={value}\n", "utf-8")
+        built = really(kubectl, overlay)
+        secret = of_kind(built, "Secret")["metadata"]["name"]
+        monitor = of_kind(built, "ServiceMonitor")["spec"]["endpoints"][0]["authorization"]["credentials"]["name"]
+        used = {template["spec"]["containers"][0]["envFrom"][1]["secretRef"]["name"] for _, template in pods(built)}
+        return {secret, monitor, *used}
+
+    (first,), (same,), (second,) = named("one:a"), named("one:a"), named("one:b")
+
+    assert first == same
+    assert first != second
+    assert first.startswith("mcp-server-secrets-")
+
+
+def test_the_file_of_secrets_is_ignored(project: Path) -> None:
+    """What the overlay reads secrets from cannot be committed by accident."""
+    named = re.findall(r"^#       - (\S+)$", (project / OVERLAY).read_text("utf-8"), re.MULTILINE)
+    ignored = (project / ".gitignore").read_text("utf-8").splitlines()
+
+    assert named == [".env.production"]
+    assert ".env.*" in ignored
+
+
+def test_reloader_watches_the_secret_of_the_pods(everything: list[Manifest]) -> None:
+    """The annotation names the Secret that the pods read."""
+    deployment = of_kind(everything, "Deployment")
+    watched = deployment["metadata"]["annotations"]["secret.reloader.stakater.com/reload"]
+
+    assert watched == server(everything)["containers"][0]["envFrom"][1]["secretRef"]["name"]
+
+
+# --- Changes to the database --------------------------------------------------------------------------
+
+
+def test_the_job_has_what_the_server_has(everything: list[Manifest]) -> None:
+    """Settings and secrets both: the author's `Settings` class needs them."""
+    (job,) = (template for name, template in pods(everything) if name == "mcp-server-migrations")
+
+    assert job["spec"]["containers"][0]["envFrom"] == server(everything)["containers"][0]["envFrom"]
+
+
+def test_argo_cd_changes_the_database_first(everything: list[Manifest]) -> None:
+    """The job is made anew for each sync, and whatever needs the server comes in a later wave."""
+    job = of_kind(everything, "Job")["metadata"]["annotations"]
+    later = {
+        manifest["kind"]
+        for manifest in everything
+        if manifest["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave") == "1"
+    }
+
+    assert job["argocd.argoproj.io/hook"] == "Sync"
+    assert job["argocd.argoproj.io/hook-delete-policy"] == "BeforeHookCreation"
+    assert "argocd.argoproj.io/sync-wave" not in job
+    assert later == {"Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget"}
+    assert job["kustomize.toolkit.fluxcd.io/force"] == "enabled"
+
+
+# --- Clusters that differ -----------------------------------------------------------------------------
+
+
+def test_openshift_chooses_the_user(folder: Path) -> None:
+    """No user or group is asked for, in the server as in the job, and it is still never root."""
+    with with_components(folder, ("migrations", "openshift")) as overlay:
+        built = build(overlay)
+
+    contexts = [template["spec"]["securityContext"] for _, template in pods(built)]
+    assert contexts == [{"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}] * 2
+    routes = [manifest["spec"] for manifest in built if manifest["kind"] == "Route"]
+    assert {route["path"] for route in routes} == PUBLIC
+    assert {route["host"] for route in routes} == {"weather.example.org"}
+    assert {route["tls"]["termination"] for route in routes} == {"edge"}
+
+
+def test_each_balancer_asks_for_readiness(folder: Path) -> None:
+    """Those that ask for `/` unless they are told otherwise are told."""
+    with with_components(folder, ("gateway", "gke-gateway")) as overlay:
+        google = build(overlay)
+    with with_components(folder, ("alb",)) as overlay:
+        amazon = build(overlay)
+
+    check = of_kind(google, "HealthCheckPolicy")["spec"]
+    assert check["default"]["config"]["httpHealthCheck"]["requestPath"] == "/readyz"
+    notes = of_kind(amazon, "Ingress")["metadata"]["annotations"]
+    assert notes["alb.ingress.kubernetes.io/healthcheck-path"] == "/readyz"
+    for target in (check["targetRef"], of_kind(google, "GCPBackendPolicy")["spec"]["targetRef"]):
+        assert (target["kind"], target["name"]) == ("Service", of_kind(google, "Service")["metadata"]["name"])
+
+
+def test_google_adds_two_entries_and_keeps_connections(folder: Path) -> None:
+    """The component sets the hops and a keep-alive above the 600 s of Google; the overlay may say otherwise."""
+    with with_components(folder, ("gateway", "gke-gateway")) as overlay:
+        settings = settings_of(build(overlay))
+
+    assert settings["MCP_TRUSTED_PROXY_HOPS"] == "2"
+    assert int(settings["MCP_KEEP_ALIVE_SECONDS"]) > 600
+
+
+def test_a_cluster_without_ipv4_is_served(everything: list[Manifest]) -> None:
+    """The server listens on both families, and the Service has every family that the cluster has."""
+    assert settings_of(everything)["HOST"] == "::"
+    assert of_kind(everything, "Service")["spec"]["ipFamilyPolicy"] == "PreferDualStack"
+
+
+def test_the_prometheus_of_the_chart_finds_what_it_has_to(everything: list[Manifest]) -> None:
+    """kube-prometheus-stack looks for its label."""
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        assert of_kind(everything, kind)["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
+def snippet(page: str, heading: str) -> dict[str, Any]:
+    """Return the first YAML block below a heading of a page."""
+    found = re.search(rf"\n#+ {re.escape(heading)}\n.*?```yaml\n(.*?)```", page, re.DOTALL)
+    assert found, heading
+    return yaml.safe_load(found[1])
+
+
+def test_two_servers_share_a_namespace(folder: Path, project: Path, tmp_path: Path) -> None:
+    """With the block of the runbook, names, selectors, secrets and monitors of two servers never meet."""
+    kubectl = find("kubectl")
+    page = (project / "docs/operations.md").read_text("utf-8")
+    block = snippet(page, "Several servers in one namespace")
+    components = ("gateway", "from-envoy-gateway", "gke-gateway", "dns-nodelocal", "monitoring", "migrations")
+    sides = []
+    for name in ("weather", "tides"):
+        copied = shutil.copytree(folder, tmp_path / name)
+        with with_components(copied, components, **yaml.safe_load(yaml.safe_dump(block).replace("weather", name))) as o:
+            sides.append(really(kubectl, o))
+
+    names = [{(m["kind"], m["metadata"]["name"]) for m in side if m["kind"] != "Namespace"} for side in sides]
+    assert names[0] & names[1] == set()
+    labels = [of_kind(side, "Deployment")["spec"]["template"]["metadata"]["labels"] for side in sides]
+    for mine, other in ((0, 1), (1, 0)):
+        selectors = [s for manifest in sides[mine] for s in own_selectors(manifest)]
+        assert len(selectors) >= 8
+        assert [s for s in selectors if not s.items() <= labels[mine].items()] == []
+        assert [s for s in selectors if s.items() <= labels[other].items()] == []
+        # The way out to names still means pods of the cluster, not ours.
+        peers = json.dumps([m["spec"].get("egress") for m in sides[mine] if m["kind"] == "NetworkPolicy"])
+        assert "app.kubernetes.io/instance" not in peers
+        text = json.dumps(sides[mine])
+        service, secret = of_kind(sides[mine], "Service")["metadata"]["name"], secrets_of(sides[mine])
+        assert text.count(f'"name": "{service}"') >= 5
+        assert len(secret) == 1
+        assert secret != secrets_of(sides[other])
+
+
+def own_selectors(manifest: Manifest) -> list[dict[str, str]]:
+    """Return how a manifest chooses the server's pods or Service."""
+    spec = manifest.get("spec", {})
+    found = {
+        "Service": lambda: spec["selector"],
+        "Deployment": lambda: spec["selector"]["matchLabels"],
+        "PodDisruptionBudget": lambda: spec["selector"]["matchLabels"],
+        "ServiceMonitor": lambda: spec["selector"]["matchLabels"],
+        "NetworkPolicy": lambda: spec["podSelector"]["matchLabels"],
+    }.get(manifest["kind"])
+    return [found()] if found else []
+
+
+def secrets_of(manifests: list[Manifest]) -> set[str]:
+    """Return the names of the Secrets that pods and monitor read."""
+    used = {template["spec"]["containers"][0]["envFrom"][1]["secretRef"]["name"] for _, template in pods(manifests)}
+    monitor = of_kind(manifests, "ServiceMonitor")["spec"]["endpoints"][0]["authorization"]["credentials"]["name"]
+    return {*used, monitor}

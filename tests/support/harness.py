@@ -56,14 +56,13 @@ def run(
     env: Mapping[str, str] | None = None,
     check: bool = True,
     deadline: float = 540,
-    given: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run a command with a deadline, and show all it said when it fails."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
         env={**os.environ, **(env or {})},
-        input=given,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -51,6 +51,8 @@ def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     for manifest in manifests:
         if manifest["kind"] in {"Deployment", "Job"}:
             yield manifest["metadata"]["name"], manifest["spec"]["template"]
+        if manifest["kind"] == "CronJob":
+            yield manifest["metadata"]["name"], manifest["spec"]["jobTemplate"]["spec"]["template"]
 
 
 def restricted(spec: Manifest) -> list[str]:

@@ -18,7 +18,7 @@ Manifest = dict[str, Any]
 
 KNOWN = {
     *("apiVersion", "kind", "resources", "components", "namespace", "images", "configMapGenerator"),
-    *("replacements", "patches"),
+    *("replacements", "patches", "configurations"),
 }
 CLUSTER_WIDE = {"Namespace"}
 # Real names end in a hash of the content; nobody may rely on which.
@@ -86,20 +86,28 @@ def _generate(folder: Path, generator: Manifest, found: list[Manifest]) -> None:
 
 def _patch(patch: Manifest, found: list[Manifest]) -> None:
     what = yaml.safe_load(patch["patch"])
-    if "target" in patch:
-        for manifest in found:
-            if (manifest["kind"], manifest["metadata"]["name"]) == (patch["target"]["kind"], patch["target"]["name"]):
+    wanted = patch.get("target") or {"kind": what["kind"], "name": what["metadata"]["name"]}
+    for manifest in found:
+        group = manifest["apiVersion"].partition("/")[0]
+        said = {"kind": manifest["kind"], "name": manifest["metadata"]["name"], "group": group}
+        if all(said[key] == value for key, value in wanted.items()):
+            if isinstance(what, dict):
+                _merge(manifest, {key: value for key, value in what.items() if key not in {"apiVersion", "kind"}})
+            else:
                 for change in what:
-                    assert change["op"] == "replace"
-                    _set(manifest, change["path"].strip("/").split("/"), change["value"])
+                    _change(manifest, change)
+
+
+def _change(manifest: Manifest, change: Manifest) -> None:
+    path = change["path"].strip("/").split("/")
+    if change["op"] == "remove":
+        place: Any = manifest
+        for step in path[:-1]:
+            place = place[int(step) if isinstance(place, list) else step]
+        del place[path[-1]]
         return
-    (manifest,) = (
-        one
-        for one in found
-        if (one["kind"], one["metadata"]["name"]) == (what["kind"], what["metadata"]["name"])
-        and one["metadata"].get("namespace") == what["metadata"].get("namespace")
-    )
-    _merge(manifest, what)
+    assert change["op"] == "replace"
+    _set(manifest, path, change["value"])
 
 
 def _merge(into: Manifest, what: Manifest) -> None:

@@ -11,7 +11,7 @@ import pathspec
 
 COPIERS = ["/.copier-answers.yml"]
 
-SHARED = ["/.gitattributes", "/pyproject.toml"]
+SHARED = ["/pyproject.toml"]
 
 YOURS = [
     "/.env.example",
