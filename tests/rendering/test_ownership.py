@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import copier
 import pytest
 import yaml
-from support.harness import DEFAULT, NEXT_RELEASE, ROOT, files, git
+from support.harness import DEFAULT, NEXT_RELEASE, ROOT, files, git, run
 from support.ownership import LISTS, YOURS, matches, owners
 from support.rows import EVERY_ROW, ROWS
 
@@ -134,3 +134,31 @@ def test_rendering_again_changes_nothing(template: Template, tmp_path: Path) -> 
     copier.run_update(project, defaults=True, overwrite=True, quiet=True)
 
     assert git("status", "--porcelain", cwd=project) == ""
+
+
+AUTHORS = [
+    ".github/workflows/mine.yml",
+    "deploy/caddy/sites/mine.caddy",
+    "docs/mine.md",
+    "local.mk",
+    "scripts/mine.sh",
+    "src/weather_server/tools/mine.py",
+    "tests/tools/test_mine.py",
+]
+
+
+@pytest.mark.parametrize("row", ["default", "shortest"])
+def test_reviews_fold_files_of_ours_and_no_other(template: Template, tmp_path: Path, row: str) -> None:
+    """What an update changes is folded in a review; what an author writes is not, a workflow of theirs least of all.
+
+    A new file of ours gets its line in `template/.gitattributes`.
+    """
+    project = template.project(ROWS[row], tmp_path / "project")
+
+    named = "\n".join([*files(project), *AUTHORS])
+    said = run("git", "check-attr", "--stdin", "linguist-generated", "eol", cwd=project, given=named).stdout
+    found = {(path, attribute): value for path, attribute, value in (line.split(": ") for line in said.splitlines())}
+
+    folded = {path for (path, attribute), value in found.items() if (attribute, value) == ("linguist-generated", "set")}
+    assert folded == {path for path in files(project) if owners(path) == ["ours"]}
+    assert {value for (_, attribute), value in found.items() if attribute == "eol"} == {"lf"}

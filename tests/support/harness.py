@@ -56,13 +56,14 @@ def run(
     env: Mapping[str, str] | None = None,
     check: bool = True,
     deadline: float = 540,
+    given: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run a command with a deadline, and show all it said when it fails."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
         env={**os.environ, **(env or {})},
-        stdin=subprocess.DEVNULL,
+        input=given,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -11,7 +11,7 @@ import pathspec
 
 COPIERS = ["/.copier-answers.yml"]
 
-SHARED = ["/pyproject.toml"]
+SHARED = ["/.gitattributes", "/pyproject.toml"]
 
 YOURS = [
     "/.env.example",
