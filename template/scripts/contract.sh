@@ -1,30 +1,51 @@
 #!/usr/bin/env bash
 # Gate 2: what clients and models are told changes only with a review, and breaks only with a new version.
-# BASE is the revision to compare with; call it by `make contract BASE=origin/main`.
+# Call it by `make contract BASE=origin/main`; without BASE it compares with the newest release before HEAD, a tag v….
+# A revision that cannot be read fails: that nothing can be seen does not mean that nothing has changed.
 set -euo pipefail
 
-package=$(basename "$(dirname src/*/hardening)")
 summary=${GITHUB_STEP_SUMMARY:-/dev/stdout}
 fail() {
   echo "::error::Gate 2, contract: $*"
   exit 1
 }
 
+hardening=$(echo src/*/hardening)
+[ -d "$hardening" ] || fail "run this in the project's folder, where src/ is"
+package=$(basename "$(dirname "$hardening")")
 python -m "$package" schema check || fail "run make schema, look at the difference in schema/tools.json, and commit it"
 
+shallow=$(git rev-parse --is-shallow-repository) || fail "git cannot read this repository, so there is nothing to compare with"
 base=${BASE:-}
-if [ -z "${base//0/}" ] || ! git cat-file -e "$base:schema/tools.json" 2>/dev/null; then
-  echo "::notice::Gate 2, contract: there is no earlier contract to compare with"
+if [ -z "$base" ]; then
+  [ "$shallow" = false ] || fail "in a shallow clone nobody knows what was released: run git fetch --unshallow --tags"
+  [ "$(git config --get remote.origin.tagOpt || true)" != --no-tags ] ||
+    fail "this clone leaves tags out, so nobody knows what was released: run git fetch --tags, or name a revision with BASE="
+  git rev-parse --verify --quiet 'HEAD^{commit}' > /dev/null || fail "there is no commit yet"
+  base=$(git for-each-ref --count=1 --sort=-version:refname --merged=HEAD --no-contains=HEAD \
+    --format='%(refname:short)' 'refs/tags/v*')
+  if [ -z "$base" ]; then
+    echo "::notice::Gate 2, contract: no tag v… before this commit, so nothing that was released can break"
+    exit 0
+  fi
+fi
+
+commit=$(git rev-parse --verify --quiet "$base^{commit}") ||
+  fail "'$base' is no commit of this clone. Fetch it (git fetch origin $base; in a shallow clone git fetch --unshallow)," \
+    "or compare with the newest release: make contract"
+found=$(git ls-tree --name-only "$commit" -- schema/tools.json) || fail "git cannot read $base"
+if [ -z "$found" ]; then
+  echo "::notice::Gate 2, contract: $base has no schema/tools.json, so all of it is new"
   exit 0
 fi
 
 code=0
-changes=$(python -m "$package" schema diff --against "$base") || code=$?
+changes=$(python -m "$package" schema diff --against "$commit") || code=$?
 case $code in
-  0) printf '## The contract\n\nNo tool has changed.\n' >> "$summary" ;;
-  4) printf '## The contract\n\n%s\n' "$changes" >> "$summary" ;;
+  0) printf '## The contract\n\nNo tool has changed since %s.\n' "$base" >> "$summary" ;;
+  4) printf '## The contract\n\nSince %s:\n\n%s\n' "$base" "$changes" >> "$summary" ;;
   *) fail "the contract of $base cannot be read" ;;
 esac
-python -m "$package" schema check --against "$base" ||
+python -m "$package" schema check --against "$commit" ||
   fail "a change breaks clients: raise the version in pyproject.toml, or keep the old form working"
-echo "Gate 2, contract: reviewed, and the version fits."
+echo "Gate 2, contract: compared with $base; reviewed, and the version fits."

@@ -96,6 +96,8 @@ def test_steps_are_sound(prepared: Path, tmp_path: Path, name: str) -> None:
     workflow = load(path)
 
     assert workflow["permissions"] == {}
+    # With it a pipe fails when any part of it does: a command that cannot look is not taken for one that found nothing.
+    assert workflow["defaults"] == {"run": {"shell": "bash"}}
     for line in re.findall(r"uses: *(.+)", path.read_text("utf-8")):
         assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}  # v?\d+\.\d+(\.\d+)?", line)
     for job in workflow["jobs"].values():
@@ -112,7 +114,7 @@ def test_steps_are_sound(prepared: Path, tmp_path: Path, name: str) -> None:
 
 def test_scripts_are_sound(prepared: Path) -> None:
     """The scripts that steps call pass the linter of shell scripts."""
-    command(tool("shellcheck"), *sorted((prepared / "scripts").iterdir()), cwd=prepared)
+    command(tool("shellcheck"), *sorted((prepared / "scripts").glob("*.sh")), cwd=prepared)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -150,11 +152,19 @@ def platform(prepared: Path, tmp_path: Path, *versions: Version, before: int) ->
 
 
 def deploy(  # noqa: PLR0913 - what a test may vary
-    target: str, there: Platform, tmp_path: Path, *, seconds: float = 3, image: str = IMAGE, era: str = ""
+    target: str,
+    there: Platform,
+    tmp_path: Path,
+    *,
+    seconds: float = 3,
+    image: str = IMAGE,
+    era: str = "",
+    signing: str = "",
 ) -> Run:
     """Run a target's deployment against the platform."""
     contexts = {
         "vars.MCP_PROBE_ERA": era,
+        "vars.RELEASE_SIGNING": signing,
         "inputs.image": image,
         "github.token": "token",
         "vars.MCP_PUBLIC_URL": there.url,
@@ -312,6 +322,22 @@ def test_an_image_of_somebody_else_is_refused(prepared: Path, tmp_path: Path) ->
 
         assert done.failed == ["Verify that this repository built the image"]
         assert there.history == []
+
+
+@pytest.mark.parametrize("image", [f"ghcr.io/example/other@sha256:{'a' * 64}", f"evil.example.com/w@sha256:{'a' * 64}"])
+@pytest.mark.usefixtures("work")
+def test_without_a_signature_the_name_decides(prepared: Path, tmp_path: Path, image: str) -> None:
+    """A repository that signs nothing deploys its own images, says what is not proved, and refuses all others."""
+    with platform(prepared, tmp_path, Version(prepared), before=0) as there:
+        there.attested = False
+        other = deploy("kubernetes", there, tmp_path, image=image, signing="none")
+        shutil.rmtree(tmp_path / "scratch")
+        own = deploy("kubernetes", there, tmp_path, signing="none")
+
+        assert other.failed == ["Verify that this repository built the image"]
+        assert own.failed == [], own.said
+        assert "::warning::Nothing proves that release.yml built this image" in own.said
+        assert there.history == [0]
 
 
 def switch_migrations_on(work: Path) -> None:
@@ -514,13 +540,71 @@ def test_an_outage_is_one_issue(prepared: Path, tmp_path: Path) -> None:
     assert [line.split()[1] for line in log] == ["list", "create", "list", "list", "close", "list"]
 
 
-def test_nobody_looks_without_settings(work: Path, tmp_path: Path) -> None:
-    """A fresh repository's schedule succeeds, opens nothing, and says what to set."""
-    done = Run(work / ".github/workflows/probe.yml", "look", work, tmp_path / "scratch")()
+@pytest.mark.parametrize(
+    ("event", "settings", "failed"),
+    [
+        ("schedule", {}, []),
+        ("schedule", {"vars.MCP_PUBLIC_URL": "https://mcp.example.com"}, ["Probe"]),
+        ("schedule", {"secrets.MCP_PROBE_KEY": PROBE_KEY}, ["Probe"]),
+        ("workflow_dispatch", {}, ["Probe"]),
+    ],
+)
+def test_nobody_looks_without_settings(
+    work: Path, tmp_path: Path, event: str, settings: dict[str, str], failed: list[str]
+) -> None:
+    """A fresh repository's schedule succeeds and says what to set; who has begun to set it, or asks, is refused."""
+    environment = {"GITHUB_EVENT_NAME": event}
+    done = Run(work / ".github/workflows/probe.yml", "look", work, tmp_path / "scratch", (), settings, environment)()
 
-    assert done.failed == []
-    assert "::notice::Nobody is looking: set the variable MCP_PUBLIC_URL and the secret MCP_PROBE_KEY" in done.said
+    assert done.failed == failed
+    said = "::notice::Nobody is looking: set" if not failed else "::error::Set these in the environment"
+    assert said in done.said
     assert done.outputs == {"state": "", "url": ""}
+
+
+def test_a_release_that_cannot_be_read_is_no_outage(work: Path, tmp_path: Path) -> None:
+    """The probe's job fails, and neither opens nor closes an issue."""
+    git("rm", "--quiet", "--cached", "schema/tools.json", cwd=work)
+    git("commit", "--quiet", "--message", "No contract", cwd=work)
+    git("tag", "v0.1.0", cwd=work)
+    settings = {"vars.MCP_PUBLIC_URL": "https://mcp.example.com", "secrets.MCP_PROBE_KEY": PROBE_KEY}
+    done = Run(work / ".github/workflows/probe.yml", "look", work, tmp_path / "scratch", (), settings)()
+
+    assert done.failed == ["Probe"]
+    assert done.outputs["state"] == ""
+
+
+# --- The template's newest version --------------------------------------------------------------------
+
+LOOKED = """#!/usr/bin/env bash
+[ -n "$FOUND" ] || exit 1
+echo "$FOUND"
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "found", "failed", "latest"),
+    [
+        ("https://git.example.com/t", '{"update_available": true, "latest_version": "v2.0.0"}', [], "v2.0.0"),
+        ("https://git.example.com/t", '{"update_available": false, "latest_version": "v2.0.0"}', [], ""),
+        ("https://git.example.com/t", "", ["Ask for the latest version"], ""),
+        ("https://git.example.com/t", "no JSON", ["Ask for the latest version"], ""),
+        ("git@git.example.com:t", "", ["Ask for the latest version"], ""),
+        ("/home/ada/template", "", ["Ask for the latest version"], ""),
+    ],
+)
+def test_a_template_that_cannot_be_asked_has_no_newest_version(  # noqa: PLR0913 - a table
+    work: Path, tmp_path: Path, *, source: str, found: str, failed: list[str], latest: str
+) -> None:
+    """A version that nobody could look for is a failure, and not "you have the newest"."""
+    programs(tmp_path / "bin", uvx=LOOKED)
+    answers = work / ".copier-answers.yml"
+    answers.write_text(re.sub(r"_src_path: .*", f"_src_path: {source}", answers.read_text("utf-8")), "utf-8")
+    file = work / ".github/workflows/template-update.yml"
+    done = Run(file, "look", work, tmp_path / "scratch", (tmp_path / "bin",), {}, {"FOUND": found})()
+
+    assert done.failed == failed, done.said
+    assert done.outputs == {"latest": latest}
 
 
 # --- Releases -----------------------------------------------------------------------------------------
@@ -533,6 +617,96 @@ def test_a_release_has_one_version(work: Path, tmp_path: Path) -> None:
 
     assert done.failed == ["Insist on one version"]
     assert "the tag says 0.2.0, pyproject.toml 0.1.0, server.json 0.1.0" in done.said
+
+
+PUSHED = """#!/usr/bin/env bash
+echo "$*" >> "$ASKED"
+for argument in "$@"; do
+  [ -z "${metadata:-}" ] || printf '{"containerimage.digest": "sha256:%064d"}' 7 > "$argument"
+  [ "$argument" = --metadata-file ] && metadata=next || metadata=
+done
+"""
+PASSED = """#!/usr/bin/env bash
+[ -n "$RUNS" ] || exit 1
+echo "$RUNS"
+"""
+
+
+def programs(folder: Path, **texts: str) -> None:
+    """Put programs into a folder."""
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text, "utf-8")
+        (folder / name).chmod(0o755)
+
+
+def release(work: Path, tmp_path: Path, *, visibility: str = "public", signing: str = "", runs: str = "[{}]") -> Run:
+    """Run the job that builds, against programs that write down what they are asked."""
+    programs(tmp_path / "bin", docker=PUSHED, gh=PASSED)
+    contexts = {"github.event.repository.visibility": visibility, "vars.RELEASE_SIGNING": signing}
+    environment = {
+        "ASKED": str(tmp_path / "asked"),
+        "RUNS": runs,
+        "GITHUB_REF_NAME": "v0.1.0",
+        "GITHUB_REPOSITORY": "Example/weather-server",
+        "GITHUB_SHA": "0" * 40,
+        "GITHUB_ACTOR": "ada",
+    }
+    file = work / ".github/workflows/release.yml"
+    return Run(file, "image", work, tmp_path / "scratch", (tmp_path / "bin",), contexts, environment)()
+
+
+@pytest.mark.parametrize(
+    ("visibility", "signing", "decided"),
+    [
+        ("public", "", "public"),
+        ("public", "none", "none"),
+        ("private", "github", "github"),
+        ("internal", "none", "none"),
+        ("private", "", None),
+        ("internal", "", None),
+        ("private", "public", None),
+        ("private", "yes", None),
+        ("", "", None),
+    ],
+)
+def test_how_to_sign_is_decided_before_anything_is_pushed(
+    work: Path, tmp_path: Path, visibility: str, signing: str, decided: str | None
+) -> None:
+    """A private repository has no attestation without GitHub Enterprise, and its name is not for a public log."""
+    done = release(work, tmp_path, visibility=visibility, signing=signing)
+
+    if decided is None:
+        assert done.failed == ["Insist on a decision about signatures"], done.said
+        assert "Set the variable RELEASE_SIGNING" in done.said
+        assert not (tmp_path / "asked").exists()
+    else:
+        assert done.failed == [], done.said
+        assert done.outputs["signing"] == decided
+        assert done.outputs["image"] == f"ghcr.io/example/weather-server@sha256:{7:064d}"
+
+
+@pytest.mark.parametrize("runs", ["[]", ""], ids=["ci has not passed", "GitHub does not answer"])
+def test_only_a_commit_that_ci_has_passed_is_built(work: Path, tmp_path: Path, runs: str) -> None:
+    """That nobody can say whether it has passed is not that it has."""
+    done = release(work, tmp_path, runs=runs)
+
+    assert done.failed == ["Insist on a commit that ci has passed"]
+    assert not (tmp_path / "asked").exists()
+
+
+def test_what_builds_an_image_was_reviewed_and_cannot_sign(work: Path, tmp_path: Path) -> None:
+    """Builder and scanner are named by their digests, and run in a job that has no identity."""
+    done = release(work, tmp_path)
+
+    assert done.failed == [], done.said
+    asked = (tmp_path / "asked").read_text("utf-8")
+    assert re.search(r"^buildx create .*image=docker\.io/moby/buildkit:v\S+@sha256:[0-9a-f]{64}$", asked, re.MULTILINE)
+    assert re.search(r"--sbom=generator=docker\.io/docker/buildkit-syft-scanner:\S+@sha256:[0-9a-f]{64} ", asked)
+    jobs = load(work / ".github/workflows/release.yml")["jobs"]
+    assert [name for name, job in jobs.items() if "id-token" in job.get("permissions", {})] == ["sign"]
+    assert [step["name"] for step in jobs["sign"]["steps"] if "docker buildx" in step.get("run", "")] == []
+    assert "needs.sign.result == 'success'" in jobs["notes"]["if"]
 
 
 DEPLOYED = """#!/usr/bin/env bash

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -91,6 +92,10 @@ def test_leftover_conflicts_fail_the_build(template: Template, tmp_path: Path) -
 
     assert found.returncode == 1
     assert "README.md" in found.stdout
+    shutil.rmtree(project / ".git")
+    blind = run("bash", "-e", "-c", look, cwd=project, check=False)
+    assert blind.returncode == 1
+    assert "::error::git cannot look for conflicts here" in blind.stdout
 
 
 @pytest.mark.slow

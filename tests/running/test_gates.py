@@ -11,6 +11,7 @@ from support.harness import run as command
 from support.workflow import Run, load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from support.harness import Template
@@ -141,6 +142,136 @@ def test_a_changed_contract_is_found(work: Path, prepared: Path, tmp_path: Path,
         raise_version(work)
         raised = gates(work, prepared, tmp_path / "raised", CONTRACT)
         assert raised.failed == [], raised.said
+
+
+NULL = "0" * 40
+
+
+def contract(folder: Path, prepared: Path, base: str | None) -> tuple[int, str]:
+    """Run gate 2 as `make contract` does; return its exit code and what it said."""
+    environment = {
+        "PYTHONPATH": str(folder / "src"),
+        "UV_NO_SYNC": "1",
+        "UV_PROJECT_ENVIRONMENT": str(prepared / ".venv"),
+    }
+    done = command(
+        "make", "contract", *([f"BASE={base}"] if base is not None else []), cwd=folder, env=environment, check=False
+    )
+    return done.returncode, done.stdout
+
+
+def break_the_contract(folder: Path, prepared: Path) -> None:
+    """Make an argument required that was not, and review it."""
+    change(folder, TOOL, "] = 0.5", "]")
+    publish(folder, prepared)
+    git("commit", "--quiet", "--all", "--message", "Break clients", cwd=folder)
+
+
+def _shallow(work: Path, prepared: Path) -> Path:  # noqa: ARG001 - one of several
+    clone = work.with_name("shallow")
+    git("clone", "--quiet", "--depth", "1", f"file://{work}", clone, cwd=work)
+    return clone
+
+
+def _without_git(work: Path, prepared: Path) -> Path:  # noqa: ARG001 - one of several
+    shutil.rmtree(work / ".git")
+    return work
+
+
+def _without_tags(work: Path, prepared: Path) -> Path:  # noqa: ARG001 - one of several
+    clone = work.with_name("untagged")
+    git("clone", "--quiet", "--no-tags", work, clone, cwd=work)
+    return clone
+
+
+def _no_commit(work: Path, prepared: Path) -> Path:
+    git("init", "--quiet", cwd=_without_git(work, prepared))
+    return work
+
+
+BLIND = {
+    "no such revision": (None, "orgin/main", "'orgin/main' is no commit of this clone. Fetch it"),
+    "the null revision": (None, NULL, f"'{NULL}' is no commit of this clone"),
+    "an option for a revision": (None, "--help", "'--help' is no commit of this clone"),
+    "a shallow clone, an old revision": (_shallow, "HEAD~1", "in a shallow clone git fetch --unshallow"),
+    "a shallow clone, the newest release": (_shallow, None, "in a shallow clone nobody knows what was released"),
+    "a clone without tags": (_without_tags, None, "run git fetch --tags"),
+    "no git": (_without_git, "HEAD", "git cannot read this repository"),
+    "no git, the newest release": (_without_git, None, "git cannot read this repository"),
+    "no commit, the newest release": (_no_commit, None, "there is no commit yet"),
+}
+
+
+@pytest.mark.parametrize("place", BLIND)
+def test_what_cannot_be_compared_does_not_pass(work: Path, prepared: Path, place: str) -> None:
+    """A gate that cannot look says so with the command that helps, and fails."""
+    arrange, base, words = BLIND[place]
+    git("tag", "v0.1.0", cwd=work)
+    git("commit", "--quiet", "--allow-empty", "--message", "Another", cwd=work)
+    folder = arrange(work, prepared) if arrange else work
+
+    code, said = contract(folder, prepared, base)
+
+    assert code != 0
+    assert words in said, said
+
+
+def _below(work: Path, prepared: Path) -> Path:
+    root = work.with_name("monorepo")
+    shutil.copytree(work, root / "services/weather", ignore=shutil.ignore_patterns(".git"))
+    git("init", "--quiet", cwd=root)
+    git("add", "--all", cwd=root)
+    git("commit", "--quiet", "--message", "Start", cwd=root)
+    git("tag", "v0.1.0", cwd=root)
+    break_the_contract(root / "services/weather", prepared)
+    return root / "services/weather"
+
+
+def _detached(work: Path, prepared: Path) -> Path:
+    break_the_contract(work, prepared)
+    git("checkout", "--quiet", "--detach", cwd=work)
+    return work
+
+
+def _dirty(work: Path, prepared: Path) -> Path:
+    git("commit", "--quiet", "--allow-empty", "--message", "Another", cwd=work)
+    change(work, TOOL, "] = 0.5", "]")
+    publish(work, prepared)
+    return work
+
+
+def _tagged(work: Path, prepared: Path) -> Path:
+    break_the_contract(work, prepared)
+    git("tag", "v0.1.1", cwd=work)
+    return work
+
+
+@pytest.mark.parametrize("base", ["HEAD~1", None], ids=["a revision", "the newest release"])
+@pytest.mark.parametrize("arrange", [_below, _detached, _dirty, _tagged])
+def test_a_break_is_found_in_every_place(
+    work: Path, prepared: Path, arrange: Callable[[Path, Path], Path], base: str | None
+) -> None:
+    """Below the root of a repository, without a branch, before the commit, and on the tag of the release itself."""
+    git("tag", "v0.1.0", cwd=work)
+    folder = arrange(work, prepared)
+
+    code, said = contract(folder, prepared, base)
+
+    assert code != 0
+    assert "::error::Gate 2, contract: a change breaks clients: raise the version" in said, said
+
+
+def test_nothing_was_released_and_nothing_was_there(work: Path, prepared: Path) -> None:
+    """Without a release nothing can break, and a contract that the revision did not have is new: both are said."""
+    code, said = contract(work, prepared, None)
+    assert code == 0
+    assert "::notice::Gate 2, contract: no tag v… before this commit" in said
+
+    git("rm", "--quiet", "-r", "--cached", "schema", cwd=work)
+    git("commit", "--quiet", "--message", "Not yet a contract", cwd=work)
+    code, said = contract(work, prepared, "HEAD")
+    assert code == 0
+    assert "::notice::Gate 2, contract: HEAD has no schema/tools.json, so all of it is new" in said
 
 
 PROTOCOL_FAULTS = {

@@ -273,6 +273,7 @@ ACTIONS = {
     r"^railway up --ci --service weather$": Platform.up,
     r"(?s)^curl .*https://backboard\.railway\.com/graphql/v2$": Platform.graphql,
     r"^npm install --global ": Platform.fine,
-    r"^gh attestation verify oci://\S+@sha256:[0-9a-f]{64} --repo example/weather-server$": Platform.attestation,
+    r"^gh attestation verify oci://\S+@sha256:[0-9a-f]{64} --repo example/weather-server "
+    r"--signer-workflow example/weather-server/\.github/workflows/release\.yml$": Platform.attestation,
     r"^docker login ghcr\.io ": Platform.fine,
 }

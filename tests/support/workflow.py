@@ -92,7 +92,8 @@ class Run:
         files = {name: self.scratch / f"{name}-{number}" for name in ("output", "env", "summary")}
         for file in files.values():
             file.touch()
-        shell = ["--noprofile", "--norc", "-eo", "pipefail"] if step.get("shell") == "bash" else ["-e"]
+        default = load(self.workflow).get("defaults", {}).get("run", {}).get("shell")
+        shell = ["--noprofile", "--norc", "-eo", "pipefail"] if step.get("shell", default) == "bash" else ["-e"]
         done = subprocess.run(
             ["bash", *shell, str(script)],
             cwd=self.project,

@@ -65,7 +65,7 @@ def test_a_folder_without_git_is_refused(project: Project) -> None:
     shutil.rmtree(plain / ".git")
 
     assert "Updating is only supported in git-tracked subprojects" in refused(plain)
-    documented("git init && git add -A && git commit -m Start", plain)
+    documented("git init -b main && git add -A && git commit -m Start", plain)
     update(plain)
     assert recorded(plain)["_commit"] == NEXT_RELEASE
 
