@@ -292,7 +292,7 @@ def test_every_query_names_what_is_exported(
 
 def test_every_layer_that_is_named_exists(project: Path, rules: list[dict[str, Any]]) -> None:
     """Layers are called as the stack calls them."""
-    stack = (project / "src/weather_server/hardening/app.py").read_text("utf-8")
+    stack = (project / "src/weather_server/hardening/stack.py").read_text("utf-8")
     layers = set(re.findall(r'^ +\("(\w+)", ', stack, re.MULTILINE))
     named = {
         layer

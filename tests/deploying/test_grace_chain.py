@@ -24,7 +24,7 @@ NGINX_PROXY = "deploy/nginx/mcp-server-proxy.conf"
 @pytest.fixture(scope="module")
 def chain(project: Path) -> Iterator[Any]:
     """The module of the render, with its `hardening`."""
-    path = project / "tests/hardening/test_grace_chain.py"
+    path = project / "tests/hardening/project/test_grace_chain.py"
     spec = importlib.util.spec_from_file_location("grace_chain_of_the_render", path)
     assert spec
     assert spec.loader

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from support.harness import ROOT
 from support.programs import KEY, PROBE_KEY, run
 from support.projects import WITHOUT_DATABASE
 from support.servers import Server, install
@@ -44,7 +45,7 @@ def test_every_link_leads_somewhere(page: str, project: Path) -> None:
 def test_every_file_that_is_named_exists(page: str, project: Path) -> None:
     """Paths in the text and in the checklist are those of the project."""
     (hardening,) = project.glob("src/*/hardening")
-    places = (project, hardening, project / "tests/hardening")
+    places = (project, hardening, project / ".github/workflows", project / "tests/hardening", ROOT / "tests")
     named = set(re.findall(r"`([\w./-]+\.(?:py|yaml|yml|json|md|toml|conf|env)|deploy/[\w/-]+)`", page))
 
     assert len(named) > 40

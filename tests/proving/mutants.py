@@ -8,6 +8,7 @@ import queue
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 import xml.etree.ElementTree as ET
 from contextlib import contextmanager
@@ -22,7 +23,9 @@ HERE = Path(__file__).parent
 CATALOGUE = HERE / "catalogue"
 PAGE = "docs/protections-proved.md"
 CONTROL = "control"
+ROOT = HERE.parents[1]
 PACKAGE = "src/weather_server"
+UNITS = "units/"
 TESTS = "tests/hardening"
 # A test that waits longer than this for what it has lost does not name it.
 SECONDS = 120
@@ -40,7 +43,8 @@ class Mutant:
         file: Where, in a project.
         find: Text that occurs there exactly once.
         put: What takes its place.
-        noticed_by: The test that fails, as pytest names it below `tests/hardening`.
+        noticed_by: The test that fails, as pytest names it: below `tests/hardening` of a project,
+            or, beginning with `units/`, below `tests` of this repository.
         quick: Whether it belongs to the sample of the quick loop.
     """
 
@@ -112,11 +116,11 @@ class Prover:
     """
 
     def __init__(self, project: Path, folder: Path) -> None:
-        self.python = project / ".venv/bin/python"
+        self.pythons = {False: project / ".venv/bin/python", True: Path(sys.executable)}
         self.folder = folder
         # What pytest compiles in it serves the copies.
         self.pristine = self._copy(project, "pristine")
-        self._idle: queue.SimpleQueue[Nursery] = queue.SimpleQueue()
+        self._idle: dict[bool, queue.SimpleQueue[Nursery]] = {unit: queue.SimpleQueue() for unit in (False, True)}
 
     def _copy(self, project: Path, name: str) -> Path:
         to = self.folder / name
@@ -131,17 +135,31 @@ class Prover:
         shutil.rmtree(to, ignore_errors=True)
 
     def test(self, copy: Path, *tests: str, options: tuple[str, ...] = (), seconds: float = SECONDS) -> Outcome:
-        """Run tests of a copy, named as in the catalogue."""
-        report, output, scratch = (copy.with_name(f"{copy.name}-{kind}") for kind in ("report", "output", "scratch"))
+        """Run tests against a copy, named as in the catalogue: of the project, of this repository, or both."""
+        outcomes = [
+            self._run(copy, unit, named, options, seconds)
+            for unit in (False, True)
+            if (named := [test for test in tests if test.startswith(UNITS) is unit])
+        ]
+        code = next((outcome.code for outcome in outcomes if outcome.code != 0), 0)
+        failed = tuple(name for outcome in outcomes for name in outcome.failed)
+        return Outcome(code, failed, "\n".join(outcome.said for outcome in outcomes))
+
+    def _run(self, copy: Path, unit: bool, tests: list[str], options: tuple[str, ...], seconds: float) -> Outcome:  # noqa: FBT001 - which of two
+        kinds = ("report", "output", "scratch")
+        report, output, scratch = (copy.with_name(f"{copy.name}-{unit}-{kind}") for kind in kinds)
         shown = ("-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestWarning")
         written = (f"--basetemp={scratch}", f"--junitxml={report}")
-        named = [f"{TESTS}/{test}" for test in tests]
+        folder, below = (ROOT, ROOT / "tests") if unit else (copy, copy / TESTS)
+        named = [str(below / test) for test in tests]
         try:
-            nursery = self._idle.get_nowait()
+            nursery = self._idle[unit].get_nowait()
         except queue.Empty:
-            nursery = Nursery(self.python)
-        code = nursery.run(copy, [*shown, *written, *options, *named], seconds, output)
-        self._idle.put(nursery)
+            nursery = Nursery(self.pythons[unit])
+        given = [*shown, *written, "--rootdir", str(folder), *options, *named]
+        environment = {"HARDENING": str(copy / PACKAGE / "hardening")} if unit else {"PYTHONPATH": str(copy / "src")}
+        code = nursery.run(folder, given, seconds, output, environment)
+        self._idle[unit].put(nursery)
         failed = _failed(report) if report.is_file() else []
         said = output.read_text("utf-8", "replace")
         for path in (report, output):
@@ -171,8 +189,9 @@ class Prover:
 
     def close(self) -> None:
         """End every process."""
-        while not self._idle.empty():
-            self._idle.get().close()
+        for idle in self._idle.values():
+            while not idle.empty():
+                idle.get().close()
 
 
 class Nursery:
@@ -187,11 +206,14 @@ class Nursery:
             text=True,
         )
 
-    def run(self, folder: Path, arguments: list[str], seconds: float, output: Path) -> int | None:
+    def run(
+        self, folder: Path, arguments: list[str], seconds: float, output: Path, environment: dict[str, str]
+    ) -> int | None:
         """Run pytest in a folder; return its exit code, or None when it took too long."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         run = {"folder": str(folder), "arguments": arguments, "seconds": seconds, "output": str(output)}
+        run["environment"] = environment
         self._process.stdin.write(json.dumps(run) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
@@ -207,8 +229,8 @@ def _failed(report: Path) -> list[str]:
     for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest has written it
         failure = case.find("failure")
         if failure is not None and "Timeout (>" not in failure.get("message", ""):
-            file = case.get("classname", "").rpartition(".")[2]
-            failed.append(f"{file}.py::{case.get('name', '')}")
+            folders = case.get("classname", "").removeprefix("tests.").removeprefix("hardening.")
+            failed.append(f"{folders.replace('.', '/')}.py::{case.get('name', '')}")
     return failed
 
 
@@ -218,11 +240,12 @@ def page(mutants: list[Mutant]) -> str:
         "# What each protection rests on",
         "",
         f"Each of the {len(mutants)} rows is a protection, or a part of one, that was taken out of a project,",
-        "and the test of that project which failed then.",
+        "and the test that failed then.",
         "`make proving` takes them out again, one at a time, in copies of a fresh project;",
         "a row whose test does not fail, or whose text is not there any more, fails the run.",
         "",
-        "The tests are those that every project gets, in `tests/hardening`.",
+        "A test that begins with `units/` is one of this repository, in `tests/units`;",
+        "the others are in every project, in `tests/hardening`.",
         "The page is made from [the catalogue](../tests/proving/catalogue) by `python scripts/protections.py`.",
     ]
     protection = ""

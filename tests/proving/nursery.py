@@ -1,7 +1,8 @@
 """Runs pytest again and again without loading the libraries each time: a third of a run's time.
 
 Started with the interpreter of a project. Each line of standard input is a run, as JSON with `folder`,
-`arguments`, `seconds` and `output`; the answer is a line with the exit code, or null when it took too long.
+`arguments`, `seconds`, `output` and `environment`; the answer is a line with the exit code, or null when it
+took too long.
 Each run has a process of its own, into which nothing of the project was loaded.
 """
 
@@ -35,11 +36,11 @@ LIBRARIES = (
 PAUSE_SECONDS = 0.01
 
 
-def child(folder: str, arguments: list[str], output: str) -> None:
+def child(folder: str, arguments: list[str], output: str, environment: dict[str, str]) -> None:
     """Become one run; never return."""
     os.setsid()
     os.chdir(folder)
-    os.environ["PYTHONPATH"] = f"{folder}/src"
+    os.environ.update(environment)
     into = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for target, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, into), (2, into)):
         os.dup2(source, target)
@@ -78,7 +79,7 @@ def main() -> None:
         run = json.loads(line)
         pid = os.fork()
         if not pid:
-            child(run["folder"], run["arguments"], run["output"])
+            child(run["folder"], run["arguments"], run["output"], run["environment"])
         sys.stdout.write(json.dumps(wait(pid, run["seconds"])) + "\n")
         sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""Every protection is load-bearing: take one out, and a test that each project has says so."""
+"""Every protection is needed: take one out, and a test of the project or of this repository fails."""
 
 from __future__ import annotations
 

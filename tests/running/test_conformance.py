@@ -52,7 +52,7 @@ def test_a_protection_that_was_taken_out_is_found(small: Path, tmp_path: Path) -
     """A server that answers under any name fails the run, and the run names the scenario."""
     copy = tmp_path / "copy"
     shutil.copytree(small, copy, ignore=shutil.ignore_patterns(".venv", ".git"))
-    (hosts,) = copy.glob("src/*/hardening/hosts.py")
+    (hosts,) = copy.glob("src/*/hardening/edge/host_origin.py")
     text = hosts.read_text("utf-8")
     assert GUARD in text
     hosts.write_text(text.replace(GUARD, f"{GUARD}\n        return None"), "utf-8")

@@ -70,7 +70,7 @@ def row(seconds: int, sees: str = "", logged: str = "") -> Row:
 
 
 DATABASE = "upstream_unavailable, timeout, busy"
-LIMITS = "limits local and tighter, limits shared again"
+LIMITS = "rate limits degraded, limits shared again"
 KEYS = "issuer keys unavailable, issuer keys available"
 TABLE = {
     "PostgreSQL is shut down": row(5, DATABASE, "tool call"),
@@ -263,7 +263,7 @@ async def test_redis(project: Path, tmp_path: Path, database: str, name: str) ->
                     relay.delay = 0.5
                 else:
                     relay.partition()
-                await asyncio.to_thread(server.line, "limits local and tighter")
+                await asyncio.to_thread(server.line, "rate limits degraded")
                 await load.next(50)
                 if name == "Redis is killed":
                     stack.enter_context(redis(tmp_path, port))

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 (HARDENING,) = Path.cwd().glob("src/*/hardening")
 PACKAGE = HARDENING.parent.name
 hardening: Any = import_module(f"{PACKAGE}.hardening")
-serve: Any = import_module(f"{PACKAGE}.hardening.serve").serve
+serve: Any = import_module(f"{PACKAGE}.hardening.lifecycle.startup").serve
 Settings: Any = import_module(f"{PACKAGE}.settings").Settings
 Context = hardening.Context
 Text = Annotated[str, Field(max_length=200, description="Any text.")]

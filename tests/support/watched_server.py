@@ -45,7 +45,7 @@ USUAL = {
 }
 # Of these an operator is woken: something happened that nobody has foreseen.
 FAULTS = {
-    "crashed",
+    "unhandled exception",
     "uncaught exception",
     "uncaught exception in a thread",
     "exception that could not be raised",

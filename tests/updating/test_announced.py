@@ -142,7 +142,7 @@ def test_what_an_update_cannot_fix_is_told(template: Template, tmp_path: Path) -
     (broken / "pyproject.toml").write_text("\n".join(kept) + "\n", "utf-8")
 
     environment = pretend(broken, tmp_path / "scratch")
-    command = (sys.executable, "-m", "pytest", "--quiet", "tests/hardening/test_project.py")
+    command = (sys.executable, "-m", "pytest", "--quiet", "tests/hardening/project/test_project.py")
     said = run(*command, cwd=broken, env=environment, check=False).stdout
 
     assert [sentence for sentence in SENTENCES if sentence not in said] == [], said

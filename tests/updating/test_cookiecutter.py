@@ -155,7 +155,7 @@ def test_a_project_can_be_updated(forge: str, door: Door, tmp_path: Path, place:
     git("commit", "--quiet", "--message", "Start", cwd=project)
     current = run(tool("copier"), "check-update", "--quiet", cwd=project, check=False)
     git("clone", "--quiet", forge, tmp_path / "newer", cwd=tmp_path)
-    module = tmp_path / "newer/template/src/{{ package_name }}/hardening/health.py"
+    module = tmp_path / "newer/template/src/{{ package_name }}/hardening/edge/health.py"
     module.write_text(module.read_text("utf-8") + "# newer\n", "utf-8")
     git("commit", "--quiet", "--all", "--message", "Newer", cwd=tmp_path / "newer")
     git("tag", "--annotate", "v9999.0.1", "--message", "Newer", cwd=tmp_path / "newer")
@@ -170,7 +170,7 @@ def test_a_project_can_be_updated(forge: str, door: Door, tmp_path: Path, place:
         "M",
         ".copier-answers.yml",
         "M",
-        "src/weather_server/hardening/health.py",
+        "src/weather_server/hardening/edge/health.py",
     ]
 
 

@@ -71,7 +71,7 @@ def looking(project: Path) -> list[Path]:
     """Return the tests of ours that look at an author's files; all others look at files of ours alone."""
     return [
         path
-        for path in sorted((project / "tests/hardening").glob("*.py"))
+        for path in sorted((project / "tests/hardening").rglob("test_*.py"))
         if re.search(r"\bPACKAGE\b|\bROOT\b|import_module", path.read_text("utf-8"))
     ]
 

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "serve":
         return _serve()
     if command == "dev":
-        from .hardening.dev import main as dev
+        from .hardening.dev.command import main as dev
 
         return dev(rest, _name())
     if command == "probe":
@@ -45,7 +45,7 @@ def _name() -> str:
 def _serve() -> int:
     # Looking for garbage among modules that are being loaded finds none; `serve` turns it on again.
     gc.disable()
-    from .hardening.serve import serve
+    from .hardening.lifecycle.startup import serve
     from .server import build
     from .settings import Settings
 
@@ -53,7 +53,7 @@ def _serve() -> int:
 
 
 def _schema(arguments: Sequence[str]) -> int:
-    from .hardening.contract import main as schema
+    from .hardening.contract.command import main as schema
     from .server import build
     from .settings import Settings
 
@@ -61,10 +61,10 @@ def _schema(arguments: Sequence[str]) -> int:
 
 
 def _settings(arguments: Sequence[str]) -> int:
-    from .hardening import configuration
+    from .hardening.settings.reference import main as settings
     from .settings import Settings
 
-    return configuration.main(arguments, Settings)
+    return settings(arguments, Settings)
 
 
 if __name__ == "__main__":

@@ -472,6 +472,6 @@ def build(settings: HardeningSettings) -> HardenedServer:
 
 
 if __name__ == "__main__":
-    from hardening.serve import serve
+    from hardening.lifecycle.startup import serve
 
     raise SystemExit(serve(HardeningSettings, build))

@@ -11,9 +11,9 @@ import alias
 
 alias.install()
 
-from hardening.context import Exchange, Principal, current
-from hardening.logs import Logs, configure
-from hardening.scrub import collect
+from hardening.exchange import Exchange, Principal, current
+from hardening.logs.redaction import collect
+from hardening.logs.setup import Logs, configure
 
 if TYPE_CHECKING:
     from collections.abc import Generator

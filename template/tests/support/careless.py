@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 alias.install()
 
 from hardening import Context, HardeningSettings, errors, harden, tool
-from hardening.context import current
+from hardening.exchange import current
 
 if TYPE_CHECKING:
     from hardening.server import HardenedServer
@@ -205,10 +205,10 @@ def build(settings: HardeningSettings) -> HardenedServer:
 
 
 if __name__ == "__main__":
-    from hardening import serve
+    from hardening.lifecycle import startup as serve
 
     if os.environ.get("CARELESS_CONTROL"):
         serve.logs.configure = Unguarded  # type: ignore[assignment]
-        serve.TakeOver = Unguarded  # type: ignore[assignment]
+        serve.StdioCapture = Unguarded  # type: ignore[assignment]
         serve.tracing.scrubbing = lambda exporter, _: exporter
     raise SystemExit(serve.serve(HardeningSettings, build))

@@ -21,7 +21,7 @@ alias.install()
 
 import sample
 
-from hardening.serve import Running, bind
+from hardening.lifecycle.startup import Running, bind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -111,7 +111,7 @@ def live(**environment: str) -> Generator[Live]:
 def settings_from(environment: Mapping[str, str]) -> HardeningSettings:
     """Return settings as a process with this environment would have them."""
     from hardening import HardeningSettings
-    from hardening.configuration import load
+    from hardening.settings.environment import load
 
     before = dict(os.environ)
     for name in list(os.environ):
@@ -135,7 +135,7 @@ class Process:
         self._ended = False
         self.child = subprocess.Popen(
             [sys.executable, *(command or (str(Path(sample.__file__)),))],
-            env={**clean, **ENVIRONMENT, **environment},
+            env={**clean, **ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parent), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=alias.ROOT,

@@ -20,7 +20,6 @@ from live import ENVIRONMENT, KEY, SECONDS, Live, settings_from
 from wire import Wire
 
 from hardening import Context, connection, harden, tool
-from hardening.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -190,12 +189,13 @@ def serving(url: str, **environment: str) -> Generator[Live]:
 async def in_process(url: str, **environment: str) -> AsyncGenerator[HardenedServer]:
     """Return a server in this process, with its pool open."""
     server = build(settings_for(url, **environment))
-    server.database = Database(server.hardening)
-    await server.database.open()
+    database = server.database
+    assert database is not None
+    await database.open()
     try:
         yield server
     finally:
-        await server.database.close()
+        await database.close()
 
 
 @asynccontextmanager

@@ -213,6 +213,6 @@ def settings_of(environment: dict[str, Any]) -> HardeningSettings:
 
 
 if __name__ == "__main__":
-    from hardening.serve import serve
+    from hardening.lifecycle.startup import serve
 
     raise SystemExit(serve(HardeningSettings, build))

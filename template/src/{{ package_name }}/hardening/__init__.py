@@ -7,14 +7,14 @@ Leave it as it is, and build on these names; they change in a major release only
 from typing import TYPE_CHECKING
 
 from . import errors
-from .call import Context
-from .context import Principal
-from .declaration import tool
+from .calls.context import Context
+from .calls.declaration import tool
+from .exchange import Principal
 from .harden import harden
 from .settings import HardeningSettings
 
 if TYPE_CHECKING:
-    from .transaction import connection
+    from .database.transaction import connection
 
 __all__ = ["Context", "HardeningSettings", "Principal", "connection", "errors", "harden", "tool"]
 
@@ -22,7 +22,7 @@ __all__ = ["Context", "HardeningSettings", "Principal", "connection", "errors", 
 def __getattr__(name: str) -> object:
     # The driver of the database is for those who have one: the others start faster and smaller without it.
     if name == "connection":
-        from .transaction import connection
+        from .database.transaction import connection
 
         return connection
     raise AttributeError(name)

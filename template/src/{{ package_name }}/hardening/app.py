@@ -1,4 +1,4 @@
-"""The stack of one server: which protections there are, in which order, and why."""
+"""The ASGI application of one server: builds every part once, and hands requests to them in the order of `stack.py`."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ from typing import TYPE_CHECKING
 from mcp.types import SubscriptionsListenRequestParams
 from sse_starlette.sse import EventSourceResponse
 
-from .access_log import AccessLog
-from .addresses import AddressGuard
-from .auth import METRICS_PATH, Authentication
-from .context import MCP_PATH
-from .edge import Edge
-from .envelope import Envelope
-from .health import LIVE_PATH, READY_PATH, HealthGuard
-from .hosts import HostGuard
-from .metadata import METADATA_PATH
-from .rate_limit import RateLimits
-from .request_limits import Body, DeclaredLimits, InFlight, OpenStreams
-from .sessions import Sessions
-from .shutdown import Drain
-from .single import Single
-from .standing_streams import StandingStreams
-from .subscriptions import LISTEN, Listening, RedisBus
-from .telemetry import MetricsGuard, open_metrics, read_from, schema_sha256
+from .auth.authentication import Authentication
+from .auth.authorization import Authorization, Scopes
+from .auth.resource_metadata import ProtectedResource
+from .edge.body import Body
+from .edge.client_ip import ClientIp
+from .edge.draining import Drain
+from .edge.health import Health
+from .edge.host_origin import HostOrigin
+from .edge.pipeline import Pipeline
+from .edge.request_head import RequestHead
+from .limits.concurrency import InFlight, OpenStreams
+from .logs.access_log import AccessLog
+from .protocol.long_lived_streams import Listening, LongLivedStreams
+from .protocol.message import MessageCheck
+from .protocol.sessions import Sessions
+from .protocol.stateless import StatelessTransport
+from .protocol.subscription_bus import RedisBus
+from .routes import LISTEN, LIVE_PATH, MCP_PATH, METADATA_PATH, METRICS_PATH, READY_PATH
+from .stack import guards_of
+from .telemetry.endpoint import MetricsEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from starlette.types import Receive, Scope, Send
 
-    from .context import Guard
     from .server import HardenedServer
 
 READ = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -41,86 +43,76 @@ STATEFUL = frozenset({"POST", "GET", "DELETE", "OPTIONS"})
 
 
 class App:
-    """The ASGI application of one server, and what the drain asks of it."""
+    """The parts of one server, each built once.
+
+    Attributes:
+        pipeline: Asks the guards, then the protocol.
+        drain: How far a shutdown is.
+        streams: Streams without a call (GET of sessions); ended at a drain.
+        listening: Streams of `subscriptions/listen`; ended at a drain.
+    """
 
     def __init__(self, server: HardenedServer) -> None:
-        settings = server.hardening
-        self.server = server
-        self.drain = Drain()
-        self.limits = server.limits = RateLimits(settings)
-        for tool in server.declared.values():
-            self.limits.declare(tool.name, rate_per_minute=tool.declaration.rate_per_minute, cost=tool.declaration.cost)
-        scopes = {tool.name: tool.declaration.scopes for tool in server.declared.values()}
-        self.authentication = Authentication(settings, tool_scopes=scopes, on_failure=self.limits.auth_failed)
-        self.sessions = Sessions(settings)
-        self.streams = OpenStreams(settings)
-        self.schema_sha256 = schema_sha256(server)
-        self.metrics = server.metrics = open_metrics(server, self.schema_sha256)
-        read_from(self)
+        settings = server.hardening_settings
+        stateful = settings.legacy == "stateful"
         routes = {
-            MCP_PATH: STATEFUL if settings.legacy == "stateful" else STATELESS,
+            MCP_PATH: STATEFUL if stateful else STATELESS,
             **dict.fromkeys((LIVE_PATH, READY_PATH, METRICS_PATH, METADATA_PATH), READ),
         }
-        # The order of the stack; every request passes it from top to bottom.
-        guards: tuple[tuple[str, Guard], ...] = (
-            # A foreign page must learn nothing, not even that authentication is missing.
-            ("host", HostGuard(settings, any_host=frozenset({LIVE_PATH, READY_PATH, METRICS_PATH}))),
-            # The platform has no credential, and its questions are no load.
-            ("health", HealthGuard(self.drain, server.database.ping if server.database else None)),
-            # Costs nothing to check and keeps what is not a request away from everything below.
-            ("declared", DeclaredLimits(settings, routes)),
-            # A replica that is leaving takes no new work.
-            ("drain", self.drain),
-            # Everything below counts by it.
-            ("address", AddressGuard(settings.trusted_proxy_hops)),
-            # A flood is refused before it costs a signature check.
-            ("address_rate", self.limits.address),
-            # Nobody unknown gets further.
-            ("authentication", self.authentication),
-            # One caller cannot take what others need.
-            ("principal_rate", self.limits.principal),
-            ("in_flight", InFlight(settings)),
-            # Only now is anything read, held or waited for.
-            ("body", Body(settings)),
-            ("envelope", Envelope(settings)),
-            # What the message asks for decides what the credential must allow.
-            ("authorization", self.authentication.authorize),
-            # What is allowed is counted, everything that one request needs at once.
-            ("rate", self.limits.message),
-            ("streams", self.streams),
-            ("sessions", self.sessions),
-            # Not of the protocol, and behind everything that protects it.
-            ("metrics", MetricsGuard(self.metrics)),
+        scopes = Scopes(
+            settings.required_scopes,
+            {tool.name: tool.declaration.scopes for tool in server.declared.values()},
+            settings.implied_scopes,
         )
+        issuer = settings.jwt_issuer if "jwt" in settings.auth else ""
+        resource = ProtectedResource(issuer, settings.public_url, scopes.required)
+        self.server = server
+        self.settings = settings
+        self.metrics = server.metrics
+        self.limits = server.limits
+        self.drain = Drain()
+        self.host_origin = HostOrigin(settings, any_host=frozenset({LIVE_PATH, READY_PATH, METRICS_PATH}))
+        self.health = Health(self.drain, server.database.ping if server.database else None)
+        self.request_head = RequestHead(settings, routes)
+        self.client_ip = ClientIp(settings.trusted_proxy_hops)
+        self.authentication = Authentication(settings, resource, on_failure=self.limits.auth_failed)
+        self.in_flight = InFlight(settings)
+        self.body = Body(settings)
+        self.message = MessageCheck(settings)
+        self.authorization = Authorization(scopes, resource)
+        self.open_streams = OpenStreams(settings)
+        self.sessions = Sessions(settings)
+        self.metrics_endpoint = MetricsEndpoint(self.metrics)
         # A class attribute is how the library is told (its type says that it never changes).
         setattr(EventSourceResponse, "DEFAULT_PING_INTERVAL", settings.stream_ping_seconds)  # noqa: B010
         server.streamable_http_app(
-            stateless_http=settings.legacy != "stateful",
+            stateless_http=not stateful,
             max_request_body_size=settings.max_body_bytes,
             session_idle_timeout=settings.session_idle_seconds,
             max_sessions=settings.max_sessions,
             # The guards above have checked Host and Origin, on every route and not on this one alone.
             host="checked.invalid",
         )
-        self.protocol = server.session_manager
-        self.protocol.app.get_tool_input_schema = self._input_schema
-        self.listen: Listening | None = None
+        self.session_manager = server.session_manager
+        self.session_manager.app.get_tool_input_schema = self._input_schema
+        self.listening: Listening | None = None
         if server.bus is not None:
-            self.listen = Listening(server.bus)
-            self.protocol.app.add_request_handler(LISTEN, SubscriptionsListenRequestParams, self.listen)
-        self.standing = StandingStreams(self.protocol.handle_request)
-        single = Single(
-            self.protocol.app,
-            self.standing,
-            listing=server.written,
-            stateless=settings.legacy != "stateful",
+            self.listening = Listening(server.bus)
+            self.session_manager.app.add_request_handler(LISTEN, SubscriptionsListenRequestParams, self.listening)
+        self.streams = LongLivedStreams(self.session_manager.handle_request)
+        transport = StatelessTransport(
+            self.session_manager.app,
+            self.streams,
+            list_cache=server.list_cache,
+            stateless=not stateful,
             ping_seconds=settings.stream_ping_seconds,
         )
-        self.edge = Edge(guards, single, AccessLog(self.metrics), self.sessions)
+        self.pipeline = Pipeline(guards_of(self), transport, AccessLog(self.metrics))
+        self._report()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
-        await self.edge(scope, receive, send)
+        """Response one HTTP request."""
+        await self.pipeline(scope, receive, send)
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -130,32 +122,27 @@ class App:
             await stack.enter_async_context(self.authentication.running())
             if isinstance(self.server.bus, RedisBus):
                 await stack.enter_async_context(self.server.bus.running())
-            await stack.enter_async_context(self.protocol.run())
+            await stack.enter_async_context(self.session_manager.run())
             lag = asyncio.ensure_future(self.metrics.watch_loop())
             stack.callback(lag.cancel)
             yield
 
-    def in_flight(self) -> int:
-        """Return how many protocol requests are being answered."""
-        return self.edge.in_flight()
-
-    async def idle(self) -> None:
-        """Wait until nothing is being answered."""
-        await self.edge.idle()
-
-    def end_streams(self) -> None:
-        """End the streams that would never end by themselves, each with its result."""
-        self.standing.end()
-        if self.listen is not None:
-            self.listen.close()
-
-    def calls(self) -> list[str]:
-        """Return the names of the calls that run."""
-        return sorted(self.server.calls.values())
-
-    def cut_short(self) -> list[str]:
-        """End the calls that run; see `HardenedServer.cut_short`."""
-        return self.server.cut_short()
+    def _report(self) -> None:
+        """Say where the values are that are read when Prometheus asks."""
+        limiter, database = self.limits.limiter, self.server.database
+        self.metrics.read(
+            in_flight=self.pipeline.in_flight,
+            oldest_call_seconds=self.server.deadlines.oldest_seconds,
+            sessions=lambda: len(self.sessions.open),
+            streams=lambda: self.open_streams.slots.total,
+            draining=lambda: self.drain.unready,
+            limits_degraded=lambda: limiter.degraded,
+            redis_errors=lambda: limiter.redis_errors,
+        )
+        if database is not None:
+            self.metrics.read(
+                pool_size=lambda: database.size, pool_idle=lambda: database.idle, pool_waiting=lambda: database.waiting
+            )
 
     def _input_schema(self, name: str) -> dict[str, object] | None:
         tool = self.server.declared.get(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from .calls.declaration import InvalidDeclarationError
+from .calls.lint import problems
 from .server import HardenedServer
 
 if TYPE_CHECKING:
@@ -24,13 +26,16 @@ def harden(
         instructions: What a model should know before it uses the tools; it is part of the contract.
 
     Raises:
-        InvalidDeclarationError: A tool cannot be served; the message says what to change.
+        InvalidDeclarationError: Tools cannot be served; each line of the message says what to change.
     """
     name = distribution()
     about = metadata.metadata(name)
-    return HardenedServer(
+    server = HardenedServer(
         settings, tools, name=name, version=about["Version"], description=about["Summary"], instructions=instructions
     )
+    if found := problems(server.declared.values()):
+        raise InvalidDeclarationError("\n".join(found))
+    return server
 
 
 def distribution() -> str:

@@ -1,6 +1,6 @@
-"""The boundary around every tool, prompt, resource and completion: deadlines, limits, typed failures.
+"""The SDK's server with a boundary around every tool, prompt, resource and completion.
 
-Nothing that the author's code raises leaves here as it is, in either era.
+Deadlines, limits and typed failures hold there; no exception of the author's code leaves it, in either era.
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, GetPromptR
 from mcp.types import Tool as WireTool
 
 from . import errors
-from .call import Context
-from .call_log import note_call
-from .context import Exchange, Principal, current
-from .deadline import Deadlines
-from .failures import failure_or_crash, protocol_error, result_of
-from .listing import Listing
-from .protocol import CACHE_HINTS, observe, wall
-from .rate_limit import tool_failure
-from .replicas import request_state_security
-from .subscriptions import open_bus
-from .tools import InvalidDeclarationError, Tool, read_tools
+from .calls.canonical import schema_sha256
+from .calls.context import Context
+from .calls.deadline import Deadlines
+from .calls.declaration import InvalidDeclarationError
+from .calls.failures import failure_or_crash, protocol_error, result_of
+from .calls.tool import Tool, read_tools
+from .database import pool_of
+from .exchange import Exchange, Principal, current
+from .limits.rate_limits import RateLimits, tool_failure
+from .logs.call_log import log_call
+from .protocol.list_cache import ListCache
+from .protocol.middleware import CACHE_HINTS, error_boundary, protocol_middleware
+from .protocol.request_state import request_state_security
+from .protocol.subscription_bus import open_bus
+from .telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -35,9 +39,6 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel.helper_types import ReadResourceContents
     from pydantic import AnyUrl
 
-    from .database import Database
-    from .metrics import Metrics
-    from .rate_limit import RateLimits
     from .settings import HardeningSettings
 
 log = structlog.get_logger()
@@ -52,8 +53,7 @@ class HardenedServer(MCPServer[None]):
 
     def __init__(self, settings: HardeningSettings, tools: Sequence[Callable[..., Any]], **identity: Any) -> None:
         bus = open_bus(settings)
-        # By its own name, because `listing` holds the tools themselves.
-        self.written = Listing(self)
+        self.list_cache = ListCache(self)
         super().__init__(
             **identity,
             log_level="WARNING",
@@ -61,25 +61,25 @@ class HardenedServer(MCPServer[None]):
             cache_hints=CACHE_HINTS,
             subscriptions=bus or False,
             middleware=[
-                observe(self, settings.monitor_client_names, settings.max_response_bytes, self.written),
-                self.written,
+                protocol_middleware(self, settings.monitor_client_names, settings.max_response_bytes, self.list_cache),
+                self.list_cache,
             ],
         )
         # Outside of the layers that the SDK brings along; what is given above stands inside of them.
-        self.middleware.insert(0, wall)
-        self.hardening = settings
+        self.middleware.insert(0, error_boundary)
+        # The SDK has a `settings` of its own.
+        self.hardening_settings = settings
         self.bus = bus
         self.declared = read_tools(tools)
-        self.listing = [tool.wire() for tool in self.declared.values()]
-        self.database: Database | None = None
-        self.limits: RateLimits | None = None
-        self.metrics: Metrics | None = None
+        self.tool_list = [tool.wire() for tool in self.declared.values()]
+        self.schema_sha256 = schema_sha256(self.tool_list)
         self.deadlines = Deadlines()
-        self.calls = self.deadlines.running
-
-    def cut_short(self) -> list[str]:
-        """End every call that still runs, with a failure that tells the caller to try again."""
-        return self.deadlines.cut_short()
+        declared = {tool.name: tool.declaration for tool in self.declared.values()}
+        self.metrics = Metrics.of_tools(declared, settings, version=self.version, schema_sha256=self.schema_sha256)
+        self.limits = RateLimits(settings)
+        for name, said in declared.items():
+            self.limits.declare(name, rate_per_minute=said.rate_per_minute, cost=said.cost)
+        self.database = pool_of(settings, on_acquired=self.metrics.acquired)
 
     def add_tool(self, fn: Callable[..., Any], *_: Any, **__: Any) -> None:
         """Refuse a tool that the SDK would call outside the boundary."""
@@ -88,7 +88,7 @@ class HardenedServer(MCPServer[None]):
 
     async def list_tools(self) -> list[WireTool]:
         """Return the declared tools, sorted by name."""
-        return self.listing
+        return self.tool_list
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: SdkContext[None, Any] | None = None
@@ -105,10 +105,9 @@ class HardenedServer(MCPServer[None]):
         started = time.monotonic()
         outcome = "cancelled"
         try:
-            if self.limits is not None:
-                decision = await self.limits.tool(exchange, name)
-                if not decision.allowed:
-                    raise tool_failure(decision)
+            decision = await self.limits.tool(exchange, name)
+            if not decision.allowed:
+                raise tool_failure(decision)
             result = await self._run(tool, arguments, context or SdkContext(mcp_server=self), exchange)
             outcome = "ok"
         except errors.ToolFailure as failure:
@@ -118,17 +117,17 @@ class HardenedServer(MCPServer[None]):
             outcome = "protocol_error"
             raise
         finally:
-            if outcome == "cancelled" and self.limits is not None and exchange is not None:
+            if outcome == "cancelled" and exchange is not None:
                 self.limits.give_back(exchange)
-            note_call(tool.name, outcome, time.monotonic() - started, exchange, self.metrics)
+            log_call(tool.name, outcome, time.monotonic() - started, exchange, self.metrics)
         return result
 
     async def _run(
         self, tool: Tool, arguments: dict[str, Any], sdk: SdkContext[None, Any], exchange: Exchange | None
     ) -> CallToolResult | InputRequiredResult:
-        seconds = tool.declaration.timeout_seconds or self.hardening.tool_timeout_seconds
+        seconds = tool.declaration.timeout_seconds or self.hardening_settings.tool_timeout_seconds
         context = Context(
-            settings=self.hardening,
+            settings=self.hardening_settings,
             principal=(exchange and exchange.principal) or NOBODY,
             request_id=exchange.request_id if exchange else "",
             deadline=time.monotonic() + seconds,
@@ -137,7 +136,7 @@ class HardenedServer(MCPServer[None]):
             sdk=sdk,
         )
         try:
-            work = tool.call(arguments, context, self.hardening.max_response_bytes)
+            work = tool.call(arguments, context, self.hardening_settings.max_response_bytes)
             return await self.deadlines.run(tool.name, seconds, work)
         except (errors.ToolFailure, MCPError):
             raise
@@ -188,7 +187,7 @@ class HardenedServer(MCPServer[None]):
 
     async def _guarded(self, name: str, work: Coroutine[Any, Any, Any]) -> Any:
         try:
-            return await self.deadlines.run(name, self.hardening.tool_timeout_seconds, work)
+            return await self.deadlines.run(name, self.hardening_settings.tool_timeout_seconds, work)
         except MCPError:
             raise
         except ResourceNotFoundError:

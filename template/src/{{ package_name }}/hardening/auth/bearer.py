@@ -1,0 +1,89 @@
+"""A credential is read from one place, and is gone from the request before anybody else looks.
+
+`Authorization: Bearer`, once, is that place (RFC 6750, section 2.1).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+
+from .access_tokens import InvalidTokenError
+
+if TYPE_CHECKING:
+    from ..exchange import Exchange, Principal
+
+LONGEST_TOKEN = 8192
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+# A credential in a URL ends up in the logs of every proxy on the way (RFC 6750, section 5.3).
+_NEVER_IN_QUERY = frozenset(
+    {
+        "access_token",
+        "api_key",
+        "apikey",
+        "auth_token",
+        "authorization",
+        "bearer",
+        "id_token",
+        "jwt",
+        "key",
+        "token",
+        "x_api_key",
+    }
+)
+
+
+def take_credential(exchange: Exchange) -> str | None:
+    """Remove the credential from the request and return it; None when there is none.
+
+    Raises:
+        InvalidTokenError: It stands in the wrong place, twice, or cannot be one.
+    """
+    headers: list[tuple[bytes, bytes]] = list(exchange.scope["headers"])
+    presented = [value for name, value in headers if name.lower() == b"authorization"]
+    exchange.scope["headers"] = [pair for pair in headers if pair[0].lower() != b"authorization"]
+    exchange.headers.pop(b"authorization", None)
+    exchange.sensitive |= {value.decode("latin-1") for value in presented} - {""}
+    query = parse_qsl(exchange.query.decode("latin-1"), keep_blank_values=True)
+    exposed = {value for name, value in query if name.lower().replace("-", "_") in _NEVER_IN_QUERY}
+    exchange.sensitive |= exposed - {""}
+    if exposed:
+        raise InvalidTokenError("credential_in_query")
+    if len(presented) > 1:
+        raise InvalidTokenError("several_credentials")
+    scheme, _, token = presented[0].decode("latin-1").partition(" ") if presented else ("", "", "")
+    if scheme.lower() != "bearer":
+        return None
+    token = token.strip(" ")
+    if len(token) > LONGEST_TOKEN or not _TOKEN.fullmatch(token):
+        raise InvalidTokenError("malformed_credential")
+    exchange.sensitive.add(token)
+    return token
+
+
+def bind_session(exchange: Exchange, principal: Principal) -> None:
+    """Tell the SDK who calls: it binds legacy sessions to client, issuer and subject."""
+    if principal.kind == "none":
+        return
+    exchange.scope["user"] = _user(principal)
+
+
+@lru_cache(maxsize=1024)
+def _user(principal: Principal) -> AuthenticatedUser:
+    return AuthenticatedUser(
+        AccessToken(
+            # Empty, because whoever asks the SDK for the token must not get it.
+            token="",
+            client_id=principal.client_id or principal.id,
+            subject=principal.name,
+            claims={"iss": principal.issuer or principal.kind},
+            scopes=sorted(principal.scopes),
+            expires_at=None if principal.expires_at is None else int(principal.expires_at),
+        )
+    )

@@ -1,0 +1,158 @@
+"""The issuer's keys are fetched by one request at a time, and none is trusted after an hour.
+
+A key set is renewed behind the callers' backs every five minutes, and at once for a key id that
+it does not hold, so a rollover fails no request.
+Key ids made up by an attacker cause one fetch in ten seconds at most.
+While the issuer is away the last set serves on, until it is an hour old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from .issuer_metadata import FetchError, find_key_set, is_loopback, is_safe, read_document, usable_keys
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncGenerator, Callable
+
+    import jwt
+
+REFRESH_SECONDS = 300.0
+COOLDOWN_SECONDS = 10.0
+MAX_AGE_SECONDS = 3600.0
+FETCH_TIMEOUT_SECONDS = 5.0
+
+log = structlog.get_logger()
+
+
+class KeysUnavailableError(Exception):
+    """Nobody can say whether a token is good; `retry_after` seconds later somebody may."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("the issuer's keys are not available")
+        self.retry_after = retry_after
+
+
+class Keys:
+    """The signing keys of one issuer.
+
+    Args:
+        issuer: Issuer identifier, exactly as it stands in `iss`.
+        url: Address of the key set; empty: found by discovery.
+        clock: Monotonic seconds.
+
+    Raises:
+        ValueError: An address is not `https`; a loopback issuer may use `http`.
+    """
+
+    def __init__(self, issuer: str, url: str = "", *, clock: Callable[[], float] = time.monotonic) -> None:
+        for setting, address in (("MCP_JWT_ISSUER", issuer), ("MCP_JWT_JWKS_URL", url or issuer)):
+            if not is_safe(address, issuer):
+                raise ValueError(f"{setting} must be an https URL, e.g. https://login.example.com")
+        self._issuer = issuer
+        self._configured_url = url
+        self._url = url
+        self._clock = clock
+        self._keys: dict[tuple[str, str], jwt.PyJWK] = {}
+        self._fetched_at = float("-inf")
+        # After a failure no fetch starts before the one; for an unknown id none before the other.
+        self._pause_until = float("-inf")
+        self._demand_pause_until = float("-inf")
+        self._failed = False
+        self._flight: asyncio.Task[None] | None = None
+        self._demanded = False
+        self._tls: ssl.SSLContext | None = None
+
+    def has(self, kid: str, algorithm: str) -> bool:
+        """Return whether `find` would answer without asking the issuer."""
+        return (kid, algorithm) in self._current()
+
+    async def find(self, kid: str, algorithm: str) -> jwt.PyJWK | None:
+        """Return the key with this id for this algorithm; None when the issuer has no such key.
+
+        Raises:
+            KeysUnavailableError: The issuer has to be asked and does not answer.
+        """
+        key = self._current().get((kid, algorithm))
+        if key is not None:
+            if self._clock() - self._fetched_at >= REFRESH_SECONDS:
+                self._start(demanded=False)
+            return key
+        if self._flight is not None and not self._demanded:
+            # It may have read the set before this key was in it: wait for it, then ask again.
+            await asyncio.shield(self._flight)
+            key = self._current().get((kid, algorithm))
+        if key is None and (flight := self._flight or self._start(demanded=True)) is not None:
+            # Shielded, because others wait for the same fetch when this caller goes away.
+            await asyncio.shield(flight)
+            key = self._current().get((kid, algorithm))
+        if key is None and (self._failed or not self._current()):
+            raise KeysUnavailableError(max(1.0, self._pause_until - self._clock()))
+        return key
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Fetch the keys early, without waiting for them; leave no fetch behind at the end."""
+        self._start(demanded=False)
+        try:
+            yield
+        finally:
+            if (flight := self._flight) is not None:
+                flight.cancel()
+                await asyncio.wait([flight], timeout=FETCH_TIMEOUT_SECONDS)
+
+    def _current(self) -> dict[tuple[str, str], jwt.PyJWK]:
+        return self._keys if self._clock() - self._fetched_at < MAX_AGE_SECONDS else {}
+
+    def _start(self, *, demanded: bool) -> asyncio.Task[None] | None:
+        now = self._clock()
+        if self._flight is not None or now < self._pause_until:
+            return None
+        if demanded and self._current():
+            if now < self._demand_pause_until:
+                return None
+            self._demand_pause_until = now + COOLDOWN_SECONDS
+        self._demanded = demanded
+        # An empty context: the fetch serves everybody, so its log lines are no one caller's.
+        self._flight = asyncio.create_task(self._refresh(), context=contextvars.Context())
+        self._flight.add_done_callback(self._landed)
+        return self._flight
+
+    def _landed(self, _: asyncio.Task[None]) -> None:
+        self._flight = None
+
+    async def _refresh(self) -> None:
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
+                keys = await self._fetch()
+        except Exception as error:  # noqa: BLE001 - whatever an issuer does, callers get an answer
+            if not self._failed:
+                code = error.code if isinstance(error, FetchError) else type(error).__name__
+                log.warning("issuer keys unavailable", error_code=code, setting="MCP_JWT_ISSUER")
+            self._failed = True
+            self._pause_until = self._clock() + COOLDOWN_SECONDS
+            # The issuer may have moved its keys: ask for their address again.
+            self._url = self._configured_url
+            return
+        if self._failed:
+            log.info("issuer keys available")
+        self._keys, self._fetched_at, self._failed = keys, self._clock(), False
+
+    async def _fetch(self) -> dict[tuple[str, str], jwt.PyJWK]:
+        import httpx2
+
+        if self._tls is None:
+            self._tls = httpx2.create_ssl_context()
+        # A proxy of the environment may stand before the internet, never before this machine.
+        outside = not is_loopback(self._issuer)
+        async with httpx2.AsyncClient(verify=self._tls, follow_redirects=False, trust_env=outside) as client:
+            if not self._url:
+                self._url = await find_key_set(client, self._issuer)
+            return usable_keys(await read_document(client, self._url))

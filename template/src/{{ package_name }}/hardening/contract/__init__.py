@@ -1,0 +1,1 @@
+"""Off the serving path: writes, checks and compares schema/tools.json."""

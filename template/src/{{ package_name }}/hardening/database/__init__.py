@@ -1,0 +1,25 @@
+"""One connection, one transaction, one call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..settings import HardeningSettings
+    from .pool import Database
+
+
+class DatabaseUnavailableError(Exception):
+    """The database did not answer at start; the message says what was tried, without the URL."""
+
+
+def pool_of(settings: HardeningSettings, *, on_acquired: Callable[[float], object]) -> Database | None:
+    """Return the pool, not yet open; None, and no driver loaded, for a server without a database."""
+    # A contract is written without settings, required ones included.
+    if getattr(settings, "database_url", None) is None:
+        return None
+    from .pool import Database
+
+    return Database(settings, on_acquired=on_acquired)

@@ -1,0 +1,99 @@
+"""One connection, one transaction, one call: given back on every way out, and at the call's end at the latest."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from ..database import DatabaseUnavailableError
+from ..errors import UpstreamUnavailable
+from .pool import FAULTS, RELEASE_SECONDS, lost
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from asyncpg.transaction import Transaction
+
+    from ..calls.context import Context
+    from .pool import DatabaseConnection
+
+# What the library says on a connection that is gone.
+BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+UNCERTAIN = "The database went away while the change was saved. Check whether it was, then call again."
+
+
+class NestedConnectionError(RuntimeError):
+    """A call asked for a second connection while holding one; with a full pool that never ends."""
+
+
+class CallOverError(RuntimeError):
+    """Code that a call left behind asked for a connection after the call was answered."""
+
+
+@asynccontextmanager
+async def connection(ctx: Context[Any]) -> AsyncGenerator[DatabaseConnection]:
+    """Take a connection for the rest of this block: one transaction, committed at its end.
+
+    The transaction is read-only for a tool declared `read_only`, its statements end with the call's deadline,
+    and an exception rolls it back.
+
+    Raises:
+        PoolExhausted: No connection within `MCP_POOL_ACQUIRE_TIMEOUT_SECONDS`; the caller is told to retry.
+        UpstreamUnavailable: The database does not answer, or went away; the caller is told to retry.
+        NestedConnectionError: This call holds one already; pass that one along.
+        CallOverError: The call has been answered; await everything that a tool starts.
+    """
+    if ctx.database is None:
+        raise DatabaseUnavailableError("DATABASE_URL: not set")
+    if ctx.connected:
+        raise NestedConnectionError("connection(ctx) is open in this call already: pass it along instead")
+    ctx.connected = True
+    try:
+        taken = await ctx.database.take()
+        try:
+            if ctx.over:
+                raise CallOverError("the call has been answered: await everything that it starts")
+            ctx.held = taken
+            async with _transaction(ctx, taken):
+                yield taken
+        finally:
+            await ctx.database.give_back(taken)
+            ctx.held = None
+    finally:
+        ctx.connected = False
+
+
+@asynccontextmanager
+async def _transaction(ctx: Context[Any], taken: DatabaseConnection) -> AsyncGenerator[None]:
+    transaction = taken.transaction(readonly=ctx.read_only)
+    try:
+        await transaction.start()
+        # Zero would mean no end at all.
+        milliseconds = max(1, int(ctx.remaining_seconds() * 1000))
+        # For this transaction only, so that it holds behind PgBouncer too.
+        await taken.execute(f"SET LOCAL statement_timeout = {milliseconds}")
+        yield
+    except BaseException as error:
+        # Asked first, because undoing may cut it. On a connection that is there, it is used in a wrong way.
+        gone = isinstance(error, asyncpg.InternalClientError) or (isinstance(error, BROKEN) and lost(taken))
+        await _undo(ctx, taken, transaction)
+        if gone:
+            raise UpstreamUnavailable from error
+        raise
+    try:
+        await transaction.commit()
+    except (OSError, asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, *BROKEN) as error:
+        raise UpstreamUnavailable(UNCERTAIN) from error
+
+
+async def _undo(ctx: Context[Any], taken: DatabaseConnection, transaction: Transaction) -> None:
+    """Roll back in time, or cut the connection: the reason to undo may be that nothing answers."""
+    try:
+        async with asyncio.timeout(RELEASE_SECONDS):
+            await transaction.rollback()
+    except FAULTS:
+        if ctx.database is not None:
+            ctx.database.cut(taken)

@@ -1,0 +1,1 @@
+"""Off the serving path: the development loop on one machine."""

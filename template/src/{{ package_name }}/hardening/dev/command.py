@@ -1,0 +1,184 @@
+"""The local loop: a real database, a key, snippets to paste, readable logs, reload on change.
+
+Starts the very server that production starts, as a child; nothing here is imported by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .postgres import EmbeddedPostgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+DATA = Path(".dev")
+STOP_SECONDS = 15.0
+WATCH_SECONDS = 0.5
+
+
+def main(arguments: Sequence[str], name: str) -> int:
+    """Serve on this machine until Ctrl-C; return the exit code."""
+    parser = argparse.ArgumentParser(prog=f"{name} dev", description=main.__doc__)
+    parser.add_argument("--no-reload", action="store_true", help="do not restart when a file changes")
+    parser.add_argument("--jwt", action="store_true", help="accept tokens of a local issuer, and print one")
+    chosen = parser.parse_args(arguments)
+    package = __name__.partition(".")[0]
+    with ExitStack() as stack:
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            environment = {**_env_file(Path(".env")), **os.environ, "PYTHONUNBUFFERED": "1"}
+            key = _defaults(environment)
+            url = f"http://127.0.0.1:{environment['PORT']}/mcp"
+            if chosen.jwt:
+                from .issuer import LocalIssuer
+
+                issuer = stack.enter_context(LocalIssuer())
+                environment.update(issuer.environment(url))
+                key = issuer.token(url, scopes=_scopes(package))
+            if "DATABASE_URL" not in environment and _needs_database(package):
+                _say("Starting PostgreSQL …\n")
+                environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres(DATA / "postgres"))
+            _say(snippets(name, url, key, environment["MCP_PROBE_KEY"]))
+            return _supervise(package, environment, reload=not chosen.no_reload)
+        except KeyboardInterrupt:
+            return 0
+
+
+def _say(text: str) -> None:
+    """Write at once, wherever it goes to: the server writes to the same place."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _env_file(path: Path) -> dict[str, str]:
+    """Read `.env`; only here, since in production the platform sets the variables."""
+    if not path.is_file():
+        return {}
+    from dotenv import dotenv_values
+
+    return {name: value for name, value in dotenv_values(path).items() if value is not None}
+
+
+def _defaults(environment: dict[str, str]) -> str:
+    """Fill in what a laptop needs; whatever is set stays. Return the key to show."""
+    given = environment.get("MCP_API_KEYS") or environment.get("MCP_API_KEY")
+    if not given:
+        given = environment["MCP_API_KEYS"] = f"dev:dev-{secrets.token_hex(24)}"
+    environment.setdefault("MCP_AUTH", "api_key")
+    environment.setdefault("MCP_PROBE_KEY", f"probe-{secrets.token_hex(24)}")
+    environment.setdefault("MCP_LOG_FORMAT", "console")
+    environment.setdefault("MCP_READINESS_DELAY_SECONDS", "0")
+    environment.setdefault("PORT", str(_free_port(8000)))
+    secret = given.split(",")[0].partition(":")[2] or given
+    return "(the one whose digest you have set)" if secret.startswith("sha256:") else secret
+
+
+def _scopes(package: str) -> set[str]:
+    """Return every scope that a tool asks for, so that the printed token may call them all."""
+    tools = import_module(f"{package}.tools").TOOLS
+    return {scope for function in tools for scope in function.__tool__.scopes}
+
+
+def _free_port(wanted: int) -> int:
+    with socket.socket() as trial:
+        try:
+            trial.bind(("127.0.0.1", wanted))
+        except OSError:
+            trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+def _needs_database(package: str) -> bool:
+    field = import_module(f"{package}.settings").Settings.model_fields["database_url"]
+    return bool(field.is_required())
+
+
+def snippets(name: str, url: str, key: str, probe_key: str) -> str:
+    """Return what to paste into the usual clients, and into another terminal."""
+    header = f"Authorization: Bearer {key}"
+    cursor = {"mcpServers": {name: {"url": url, "headers": {"Authorization": f"Bearer {key}"}}}}
+    code = {"servers": {name: {"type": "http", "url": url, "headers": {"Authorization": f"Bearer {key}"}}}}
+    return f"""
+{name} serves {url}
+Key: {key}
+
+Claude Code:
+  claude mcp add --transport http {name} {url} --header "{header}"
+
+VS Code (.vscode/mcp.json):
+  {json.dumps(code)}
+
+Cursor (.cursor/mcp.json):
+  {json.dumps(cursor)}
+
+Inspector:
+  npx @modelcontextprotocol/inspector --cli {url} --transport http --method tools/list --header "{header}"
+
+Probe:
+  MCP_PROBE_KEY={probe_key} make probe URL={url}
+
+Ctrl-C ends everything.
+
+"""
+
+
+def _supervise(package: str, environment: Mapping[str, str], *, reload: bool) -> int:
+    """Keep the server running; start it anew when a source file changes."""
+    command = [sys.executable, "-m", package, "serve"]
+    sources = Path(__file__).parents[2]
+    while True:
+        # A group of its own, so that Ctrl-C reaches it once, from here.
+        child = subprocess.Popen(command, env=dict(environment), start_new_session=True)  # noqa: S603 - our own
+        try:
+            seen = _stamp(sources)
+            while child.poll() is None and (not reload or _stamp(sources) == seen):
+                time.sleep(WATCH_SECONDS)
+            if child.poll() is not None and not reload:
+                return child.returncode
+            if child.poll() is not None:
+                _say("The server has ended; it starts again when a file changes.\n")
+                while _stamp(sources) == seen:
+                    time.sleep(WATCH_SECONDS)
+            _say("A file has changed; starting again.\n")
+        finally:
+            _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _stamp(folder: Path) -> tuple[tuple[str, int], ...]:
+    """Return what changes when a source file does."""
+
+    def files() -> Iterator[tuple[str, int]]:
+        for path in sorted(folder.rglob("*.py")):
+            try:
+                yield str(path), path.stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+
+    return tuple(files())

@@ -1,0 +1,164 @@
+"""One HTTP request while it is being answered (`Exchange`), and who is calling (`Principal`).
+
+The exchange is made at the edge, filled by the guards in their order, and found by every log line
+through a context variable, in tasks and threads too, without being passed along.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+    from .response import Response
+
+Era = Literal["modern", "legacy"]
+
+# The version a legacy client speaks when it names none (2025-11-25, Transports).
+UNNAMED_VERSION = "2025-03-26"
+LONGEST_CLIENT_NAME = 64
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_UNPRINTABLE = re.compile(r"[^ -~]")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is calling, after authentication.
+
+    Attributes:
+        kind: How the caller proved who it is.
+        name: Name of the key, or subject of the token. Safe to log.
+        issuer: Token issuer (JWT only).
+        client_id: OAuth client (JWT only).
+        scopes: Scopes of the token (JWT only; a key is not limited by scopes).
+        expires_at: End of the credential in Unix seconds (JWT only).
+    """
+
+    kind: Literal["api_key", "jwt", "probe", "none"]
+    name: str
+    issuer: str = ""
+    client_id: str = ""
+    scopes: frozenset[str] = frozenset()
+    expires_at: float | None = None
+
+    @property
+    def id(self) -> str:
+        """Stable identity: limits are counted by it, sessions and request state bound to it."""
+        if self.kind == "jwt":
+            return f"jwt {self.issuer} {self.name} {self.client_id}"
+        return f"{self.kind} {self.name}"
+
+    def remaining_seconds(self) -> float | None:
+        """Return how long the credential still holds, or None when it has no end; never negative."""
+        return None if self.expires_at is None else max(0.0, self.expires_at - time.time())
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One HTTP request while it is being answered.
+
+    `sensitive` holds every string of the request that must never be written anywhere, and `result` what a tool
+    has answered, whose strings are added when an author's line asks for it.
+    `on_end` holds what gives back the slots that guards took; it always runs, in reverse order,
+    with the last byte of the answer. `on_done` waits until the protocol has tidied up as well.
+    `on_response_start` is told of the status and the headers that the protocol answers with.
+    """
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    request_id: str
+    trace_id: str
+    method: str
+    path: str
+    headers: dict[bytes, bytes]
+    protocol_version: str
+    era: Era
+    started: float = field(default_factory=time.monotonic)
+    query: bytes = b""
+    address: str = ""
+    principal: Principal | None = None
+    body: bytes | None = None
+    rpc_method: str | None = None
+    rpc_id: int | str | None = None
+    tool_name: str | None = None
+    params: dict[str, Any] = field(default_factory=dict[str, Any])
+    client_name: str = ""
+    session_id: str = ""
+    probe: bool = False
+    sensitive: set[str] = field(default_factory=set[str])
+    result: object = None
+    on_end: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    on_done: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    on_response_start: list[Callable[[Exchange, Message], None]] = field(
+        default_factory=list["Callable[[Exchange, Message], None]"]
+    )
+    response_headers: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
+    status: int = 0
+    refused_by: str | None = None
+    limit: str | None = None
+    notifications_sent: int = 0
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The message's `_meta`; what is in it is only claimed."""
+        return self.params.get("_meta") or {}
+
+    def header(self, name: bytes) -> str:
+        """Return a header's value as text, or `""`; `name` in lower case."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+Guard = Callable[[Exchange], Awaitable["Response | None"]]
+
+current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+
+
+def open_exchange(scope: Scope, receive: Receive, send: Send) -> Exchange:
+    """Make the exchange of one HTTP request; nothing in it is trusted yet."""
+    # Whitespace around a value is no part of it (RFC 9110, section 5.5), and the parser leaves it at the end.
+    scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        # A repeated header is joined, so that no layer can be shown another value than the next.
+        headers[name] = headers[name] + b", " + value if name in headers else value
+    version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
+    legacy = not version or version in HANDSHAKE_PROTOCOL_VERSIONS
+    own_ids = secrets.token_hex(24)
+    return Exchange(
+        scope=scope,
+        receive=receive,
+        send=send,
+        request_id=own_ids[:16],
+        trace_id=trace_id(headers.get(b"traceparent", b"").decode("latin-1")) or own_ids[16:],
+        method=scope["method"],
+        path=scope["path"],
+        query=scope.get("query_string", b""),
+        headers=headers,
+        protocol_version=version[:32] or UNNAMED_VERSION,
+        era="legacy" if legacy else "modern",
+        client_name=printable(headers.get(b"user-agent", b"").decode("latin-1")),
+    )
+
+
+def trace_id(traceparent: object) -> str:
+    """Return the trace id of a W3C `traceparent`, or `""` when it is not a valid one."""
+    match = _TRACEPARENT.fullmatch(traceparent) if isinstance(traceparent, str) else None
+    if match is None or not int(match[1], 16) or not int(match[2], 16):
+        return ""
+    return match[1]
+
+
+def printable(text: object) -> str:
+    """Bound text that a client claims: printable ASCII, at most 64 characters."""
+    return _UNPRINTABLE.sub("?", text[:LONGEST_CLIENT_NAME]) if isinstance(text, str) else ""

@@ -1,0 +1,1 @@
+"""Start in order, listen, drain at SIGTERM, exit."""

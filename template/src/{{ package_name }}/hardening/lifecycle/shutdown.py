@@ -1,0 +1,93 @@
+"""Graceful shutdown: SIGTERM to exit 0 without losing a call.
+
+Unready, delay, refuse new work, end streams, let calls finish, cut the rest short, close: in this order,
+each step one log line, all of it within `MCP_READINESS_DELAY_SECONDS` + `MCP_DRAIN_TIMEOUT_SECONDS` + 5 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+from sse_starlette.sse import AppStatus
+
+from ..logs.setup import write_final_line
+
+if TYPE_CHECKING:
+    from socket import socket
+    from types import FrameType
+
+    from ..app import App
+
+log = structlog.get_logger()
+
+# What closing connections, telemetry and the pool may take after the drain.
+CLOSING_SECONDS = 5.0
+# Exit codes: a second signal, and a process that did not end by itself.
+SECOND_SIGNAL = 130
+STUCK = 70
+
+
+class DrainingServer(uvicorn.Server):
+    """Uvicorn with a drain in place of its own shutdown."""
+
+    def __init__(self, config: uvicorn.Config, app: App) -> None:
+        super().__init__(config)
+        self.settings = app.settings
+        self.drain = app.drain
+        self.app = app
+        self.finished = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
+        # The SSE library cuts every stream half a second after SIGTERM unless told not to.
+        AppStatus.disable_automatic_graceful_drain()
+
+    async def serve(self, sockets: list[socket] | None = None) -> None:
+        """Response requests until a signal comes and the drain is over."""
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+        if self._draining is not None:
+            await self._draining
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal module's form
+        """Begin the drain; a second signal ends the process at once."""
+        if self.drain.unready:
+            write_final_line("second signal, exiting at once")
+            os._exit(SECOND_SIGNAL)
+        self.drain.unready = True
+        # A thread, so that the deadline holds even when the event loop does not run.
+        threading.Thread(target=self._watch, daemon=True, name="exit deadline").start()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        self._draining = asyncio.ensure_future(self._drain())
+
+    async def _drain(self) -> None:
+        delay, grace = self.settings.readiness_delay_seconds, self.settings.drain_timeout_seconds
+        app = self.app
+        log.info("drain: unready", in_flight=app.pipeline.in_flight(), seconds=delay)
+        await asyncio.sleep(delay)
+        self.drain.refusing = True
+        self.should_exit = True
+        app.streams.end()
+        if app.listening is not None:
+            app.listening.end()
+        log.info("drain: refusing new work", in_flight=app.pipeline.in_flight(), seconds=grace)
+        try:
+            await asyncio.wait_for(app.pipeline.idle(), grace)
+        except TimeoutError:
+            for name in app.server.deadlines.cut_short():
+                log.warning("drain: call cut short", tool_name=name)
+        log.info("drain: complete", in_flight=app.pipeline.in_flight())
+
+    def _watch(self) -> None:
+        chain = self.settings.readiness_delay_seconds + self.settings.drain_timeout_seconds + CLOSING_SECONDS
+        if not self.finished.wait(chain):
+            calls = self.app.server.deadlines.names()
+            write_final_line("drain: deadline passed, exiting", calls=calls)
+            os._exit(STUCK)

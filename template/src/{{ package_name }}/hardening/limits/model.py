@@ -1,0 +1,95 @@
+"""The words of rate limiting: a limit, a claim on it, the decision, and who decides.
+
+Where the buckets are is nobody's business but the limiter's: in this process, or in Redis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from ..response import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `units` at once, given back evenly over `seconds`.
+
+    Attributes:
+        name: Which limit it is; log lines and metrics use it, so there must be few.
+        units: Size of the bucket, at least 1.
+        seconds: Time in which an empty bucket fills, above 0.
+        anonymous: Counted by something that anyone can choose, such as an address. Such buckets
+            have half of the memory to themselves, so that strangers never push callers out.
+    """
+
+    name: str
+    units: int
+    seconds: float
+    anonymous: bool = False
+
+    @classmethod
+    def per_minute(cls, name: str, rate: int, burst: int | None = None, *, anonymous: bool = False) -> Limit:
+        """Return a limit of `rate` units a minute, of which `burst` (default: all) can come at once."""
+        units = rate if burst is None else burst
+        return cls(name, units, units * 60 / rate, anonymous)
+
+
+class Claim(NamedTuple):
+    """What one request wants: `cost` units of the bucket that `limit` keeps for `key`."""
+
+    limit: Limit
+    key: str
+    cost: int = 1
+
+
+class Decision(NamedTuple):
+    """Whether it may happen; if not, the limit that is in the way longest, and for how many seconds."""
+
+    allowed: bool
+    limit: str = ""
+    retry_after: float = 0.0
+
+
+ALLOWED = Decision(allowed=True)
+
+MESSAGES = {
+    "address": "Too many requests from this address.",
+    "auth_failures": "Too many failed authentications from this address.",
+    "initialize": "Too many new connections from this address.",
+    "discover": "Too many server/discover requests from this address.",
+    "principal": "Too many requests of this caller.",
+    "probe": "Too many requests of the probe.",
+}
+
+
+class Limiter(Protocol):
+    """Where the buckets are: in this process, or in Redis."""
+
+    degraded: bool
+    redis_errors: int
+
+    async def take(self, *groups: Sequence[Claim]) -> Decision:
+        """Take all claims of a group or none; the first group that is refused ends it."""
+        ...
+
+    def check(self, claims: Sequence[Claim]) -> Decision:
+        """Say whether this process already knows that the claims would be refused; takes nothing."""
+        ...
+
+    def charge(self, claims: Sequence[Claim]) -> None:
+        """Count what has happened anyway; a negative cost gives back what was not used after all."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        ...
+
+
+def refusal(decision: Decision) -> Response:
+    """Return the answer to a request over a limit; it says which limit and when to try again."""
+    message, named = MESSAGES[decision.limit], (("limit", decision.limit),)
+    return Response(429, "rate_limited", message, retry_after=decision.retry_after, data=named)

@@ -1,0 +1,1 @@
+"""Log records without arguments of a call, written without waiting."""

@@ -1,0 +1,41 @@
+"""One line and one count for each call of a tool, however it ended; never an argument."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from ..exchange import Exchange
+    from ..telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+OK = "ok"
+CANCELLED = "cancelled"
+
+
+def log_call(tool: str, outcome: str, seconds: float, exchange: Exchange | None, metrics: Metrics | None) -> None:
+    """Write the line of a call, and count it.
+
+    Args:
+        tool: Name of a declared tool.
+        outcome: `ok`, `cancelled`, or the kind of failure.
+        seconds: How long it took.
+        exchange: The request that it was part of.
+        metrics: Where it is counted.
+    """
+    ended = outcome if outcome in {OK, CANCELLED} else "error"
+    code = None if outcome == OK else outcome
+    sent = exchange.notifications_sent if exchange else 0
+    log.info(
+        "tool call",
+        tool_name=tool,
+        duration_ms=round(seconds * 1000, 1),
+        outcome=ended,
+        error_code=code,
+        notifications_sent=sent,
+    )
+    if metrics is not None:
+        metrics.observe_call(tool, ended, code, seconds, sent)

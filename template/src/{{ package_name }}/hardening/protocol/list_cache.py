@@ -1,0 +1,59 @@
+"""The listing of the tools is written once for each version of the protocol, not once for each request.
+
+Nothing in it changes while the tools do not, and they do not while a process runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mcp.types.methods import validate_client_request
+from pydantic_core import to_json
+
+from ..routes import TOOLS_LIST
+
+if TYPE_CHECKING:
+    from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+    from mcp.server.mcpserver import MCPServer
+    from mcp.types import Tool
+
+
+class ListCache:
+    """Keeps the answers to `tools/list`, by protocol version: few, since the SDK serves few.
+
+    Stands innermost in the SDK's chain, so that whatever looks at requests and answers sees them all.
+    """
+
+    def __init__(self, server: MCPServer[Any]) -> None:
+        self._server = server
+        self._tools: list[Tool] = []
+        self._answers: dict[str, tuple[dict[str, Any], bytes]] = {}
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Response as before, after the same check of the parameters; other methods pass.
+
+        Raises:
+            ValidationError: The parameters do not fit.
+        """
+        if ctx.method != TOOLS_LIST:
+            return await call_next(ctx)
+        version = ctx.protocol_version
+        tools = await self._server.list_tools()
+        if tools is not self._tools:
+            self._tools, self._answers = tools, {}
+        elif version in self._answers:
+            validate_client_request(TOOLS_LIST, version, ctx.params)
+            return dict(self._answers[version][0])
+        result = await call_next(ctx)
+        if isinstance(result, dict) and tools is self._tools:
+            self._answers[version] = (dict(result), to_json(result))
+        return result
+
+    def encoded(self, result: HandlerResult) -> bytes | None:
+        """Return a kept answer as JSON; None for any other result."""
+        if isinstance(result, dict):
+            for answer, text in self._answers.values():
+                # The very same tools, so that comparing what stands beside them is all there is to do.
+                if result.get("tools") is answer["tools"] and result == answer:
+                    return text
+        return None

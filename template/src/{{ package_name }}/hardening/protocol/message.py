@@ -1,0 +1,131 @@
+"""One well-formed JSON-RPC message, not too deep, in an era that is served.
+
+Answers what is malformed itself, since in the older protocols the SDK's own answer repeats the input.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from mcp.types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic_core import from_json
+
+from ..logs.redaction import collect
+from ..response import Response
+from ..routes import TOOLS_CALL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..exchange import Exchange
+    from ..settings import HardeningSettings
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+INVALID_PARAMS = -32602
+UNSUPPORTED_VERSION = -32022
+
+NOT_A_MESSAGE = Response(400, "invalid_request", "Send one JSON-RPC 2.0 message.", code=INVALID_REQUEST)
+
+# Members of `_meta` that carry texts of W3C Trace Context; the SDK relies on it.
+TRACE_CONTEXT = ("traceparent", "tracestate", "baggage")
+
+# Headers that hold no more than the protocol itself, or what a log line shows on purpose; others may hold anything.
+ORDINARY = frozenset(
+    {b"connection", b"content-length", b"content-type", b"host", b"mcp-method", b"mcp-protocol-version"}
+    | {b"accept", b"accept-encoding", b"accept-language", b"traceparent", b"user-agent", b"x-forwarded-proto"}
+)
+
+# Methods whose parameters come from a model or a person, beyond what the protocol itself puts there.
+CARRIES_DATA = frozenset({TOOLS_CALL, "prompts/get", "resources/read", "completion/complete"})
+
+
+class MessageCheck:
+    """Refuses with 400 and the codes of JSON-RPC 2.0; sets what later guards and log lines need."""
+
+    def __init__(self, settings: HardeningSettings) -> None:
+        self.depth = settings.max_json_depth
+        self.legacy = settings.legacy
+
+    async def __call__(self, exchange: Exchange) -> Response | None:
+        """Check one body; see the class."""
+        # Checked in every case, because the answer carries the id of the message where it is known.
+        malformed = self._check(exchange)
+        if self.legacy != "refuse" or exchange.era != "legacy":
+            return malformed
+        data = (("supported", list(MODERN_PROTOCOL_VERSIONS)), ("requested", exchange.protocol_version))
+        message = f"Speak protocol {' or '.join(MODERN_PROTOCOL_VERSIONS)}; older ones are not served here."
+        return Response(400, "legacy_refused", message, code=UNSUPPORTED_VERSION, data=data)
+
+    def _check(self, exchange: Exchange) -> Response | None:
+        if exchange.body is None:
+            return None
+        try:
+            message = from_json(exchange.body, allow_inf_nan=False)
+        except ValueError:
+            return Response(400, "parse_error", "Parse error", code=PARSE_ERROR)
+        if too_deep(exchange.body, message, self.depth):
+            return Response(400, "too_deep", "The message is nested too deep.", code=INVALID_REQUEST)
+        return self._read(exchange, message)
+
+    def _read(self, exchange: Exchange, message: Any) -> Response | None:
+        if not isinstance(message, dict) or not _well_formed(message := cast("dict[str, Any]", message)):
+            return NOT_A_MESSAGE
+        method = message.get("method")
+        if method is None and self.legacy == "stateful" and exchange.era == "legacy" and "id" in message:
+            # The client's answer to a request of ours; only sessions have these.
+            return None if _answers(message) else NOT_A_MESSAGE
+        if not isinstance(method, str):
+            return NOT_A_MESSAGE
+        exchange.rpc_id = message.get("id")
+        exchange.rpc_method = method
+        exchange.params = message.get("params") or {}
+        if not _traceable(exchange.params.get("_meta")):
+            return Response(400, "invalid_params", "Invalid request parameters", code=INVALID_PARAMS)
+        if method in CARRIES_DATA:
+            name = exchange.params.get("name")
+            if method == TOOLS_CALL and isinstance(name, str):
+                exchange.tool_name = name
+            given = [value for key, value in exchange.params.items() if key != "_meta"]
+            headers = [value for header, value in exchange.headers.items() if header not in ORDINARY]
+            collect(given + headers, exchange.sensitive)
+        return None
+
+
+def _well_formed(message: dict[str, Any]) -> bool:
+    rpc_id = message.get("id", 0)
+    identified = isinstance(rpc_id, int | str) and not isinstance(rpc_id, bool)
+    return message.get("jsonrpc") == "2.0" and identified and isinstance(message.get("params"), dict | None)
+
+
+def _answers(message: dict[str, Any]) -> bool:
+    if "result" in message:
+        return isinstance(message["result"], dict)
+    error = message.get("error")
+    if not isinstance(error, dict):
+        return False
+    told = cast("dict[str, Any]", error)
+    return isinstance(told.get("code"), int) and isinstance(told.get("message"), str)
+
+
+def _traceable(meta: Any) -> bool:
+    if meta is None:
+        return True
+    if not isinstance(meta, dict):
+        return False
+    members = cast("dict[str, Any]", meta)
+    return all(isinstance(members.get(name, ""), str) for name in TRACE_CONTEXT)
+
+
+def too_deep(body: bytes, message: Any, depth: int) -> bool:
+    """Return whether `message`, parsed from `body`, is nested deeper than `depth`."""
+    if body.count(b"[") + body.count(b"{") <= depth:
+        return False
+    level: list[Any] = [message] if isinstance(message, dict | list) else []
+    for _ in range(depth):
+        inner: list[Any] = []
+        for node in level:
+            children = cast("Iterable[Any]", node.values() if isinstance(node, dict) else node)
+            inner += [child for child in children if isinstance(child, dict | list)]
+        level = inner
+    return bool(level)

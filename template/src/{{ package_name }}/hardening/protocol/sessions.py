@@ -1,0 +1,114 @@
+"""Session limits (`MCP_LEGACY=stateful`): a cap for each caller, and one request at a time for each JSON-RPC id (503).
+
+The SDK binds a session to the credential that opened it and caps them in all; what it lacks is here.
+Some clients give every request the same id, and two of these at once would get each other's answers (SDK issue 3060).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from ..response import Response
+from ..routes import INITIALIZE, SESSION_HEADER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import Message
+
+    from ..exchange import Exchange
+    from ..settings import HardeningSettings
+
+FULL = Response(503, "sessions", "You have too many open sessions; end one, or wait.", retry_after=30)
+BUSY = Response(503, "duplicate_id", "A request with the same id is being answered.", retry_after=1)
+
+
+@dataclass(slots=True)
+class _Session:
+    principal: str
+    used: float
+    busy: int = 0
+    # By the text of the id, as the SDK does it: to it, 1 and "1" are the same.
+    turns: dict[str, asyncio.Lock] = field(default_factory=dict[str, asyncio.Lock])
+
+
+class Sessions:
+    """The guard of stateful sessions; passes everything on in the other modes."""
+
+    def __init__(self, settings: HardeningSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.on = settings.legacy == "stateful"
+        self.most_per_principal = settings.max_sessions_per_principal
+        self.idle_seconds = settings.session_idle_seconds
+        self.wait_seconds = settings.tool_timeout_seconds
+        self.clock = clock
+        self.open: dict[str, _Session] = {}
+
+    async def __call__(self, exchange: Exchange) -> Response | None:
+        """Refuse a session too many; make requests with one id take turns."""
+        if not self.on or exchange.era != "legacy":
+            return None
+        self._forget_idle()
+        exchange.on_response_start.append(self._on_response_start)
+        name = exchange.header(SESSION_HEADER)
+        principal = exchange.principal.id if exchange.principal else ""
+        if not name:
+            held = sum(session.principal == principal for session in self.open.values())
+            return FULL if exchange.rpc_method == INITIALIZE and held >= self.most_per_principal else None
+        session = self.open.get(name)
+        # Of a session that is unknown, or somebody else's, nothing is kept; the SDK answers both alike.
+        if session is None or session.principal != principal:
+            return None
+        exchange.session_id = name
+        session.used = self.clock()
+        session.busy += 1
+        # Not with the last byte: what the SDK tidies up after it, it finds by the id of the request.
+        exchange.on_done.append(lambda: self._end(session))
+        return await self._take_turn(session, exchange)
+
+    async def _take_turn(self, session: _Session, exchange: Exchange) -> Response | None:
+        if exchange.rpc_id is None:
+            return None
+        turn = session.turns.setdefault(str(exchange.rpc_id), asyncio.Lock())
+        try:
+            async with asyncio.timeout(self.wait_seconds):
+                await turn.acquire()
+        except TimeoutError:
+            return BUSY
+        exchange.on_done.append(turn.release)
+        return None
+
+    def _on_response_start(self, exchange: Exchange, message: Message) -> None:
+        if exchange.method == "DELETE" or exchange.status == HTTPStatus.NOT_FOUND:
+            self.ended(exchange)
+        for header, value in message.get("headers", ()):
+            if header.lower() == SESSION_HEADER and exchange.rpc_method == INITIALIZE:
+                self.opened(exchange, value.decode("latin-1"))
+
+    def opened(self, exchange: Exchange, name: str) -> None:
+        """Note a session that the SDK has opened in this exchange."""
+        principal = exchange.principal.id if exchange.principal else ""
+        self.open[name] = _Session(principal, self.clock())
+        exchange.session_id = name
+
+    def ended(self, exchange: Exchange) -> None:
+        """Forget a session that its own caller has ended, or is told does not exist any more.
+
+        To anybody else, and in the other era, the same answer says nothing about it.
+        """
+        if exchange.session_id and exchange.era == "legacy":
+            self.open.pop(exchange.session_id, None)
+
+    def _end(self, session: _Session) -> None:
+        session.used = self.clock()
+        session.busy -= 1
+        if not session.busy:
+            session.turns.clear()
+
+    def _forget_idle(self) -> None:
+        oldest = self.clock() - self.idle_seconds
+        for name in [name for name, session in self.open.items() if not session.busy and session.used < oldest]:
+            del self.open[name]

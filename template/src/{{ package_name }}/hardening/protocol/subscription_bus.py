@@ -1,0 +1,119 @@
+"""Change notifications (`subscriptions/listen`): the same events for listeners of every replica.
+
+Events published on one replica reach listeners on all of them through Redis.
+Without Redis they stay in the process, so with several replicas the method is not served at all:
+a capability that works sometimes is worse than none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import structlog
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    PromptsListChanged,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
+    SubscriptionBus,
+    ToolsListChanged,
+)
+from pydantic_core import from_json, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from ..settings import HardeningSettings
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 1.0
+LISTS = {"tools": ToolsListChanged, "prompts": PromptsListChanged, "resources": ResourcesListChanged}
+NAMES = {kind: name for name, kind in LISTS.items()}
+
+
+def open_bus(settings: HardeningSettings) -> SubscriptionBus | None:
+    """Return the bus that reaches every replica, or None when there is none."""
+    if settings.redis_url is not None:
+        return RedisBus(settings.redis_url.get_secret_value(), __name__.partition(".")[0])
+    return InMemorySubscriptionBus() if settings.replicas == 1 else None
+
+
+class RedisBus:
+    """A bus over Redis pub/sub; while Redis is away, events reach the listeners of this process only."""
+
+    def __init__(self, url: str, name: str) -> None:
+        from redis.asyncio import Redis
+
+        self._redis: Any = Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - its options have no types
+            url, socket_connect_timeout=RETRY_SECONDS, health_check_interval=10
+        )
+        self._channel = f"{name}:changes"
+        self._origin = uuid4().hex
+        self._local = InMemorySubscriptionBus()
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        """Register a listener of this process."""
+        return self._local.subscribe(listener)
+
+    async def publish(self, event: ServerEvent) -> None:
+        """Tell this replica at once, and every other one through Redis."""
+        from redis.exceptions import RedisError
+
+        await self._local.publish(event)
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(RETRY_SECONDS):
+                await self._redis.publish(self._channel, encode(event, self._origin))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Listen to the other replicas while the server runs."""
+        task = asyncio.create_task(self._listen())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await self._redis.aclose()
+
+    async def _listen(self) -> None:
+        from redis.exceptions import RedisError
+
+        away = False
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
+                    await channel.subscribe(self._channel)
+                    if away:
+                        log.info("subscription bus back", backend="redis")
+                        away = False
+                    async for message in channel.listen():
+                        event = decode(message["data"], self._origin)
+                        if event is not None:
+                            await self._local.publish(event)
+            except (RedisError, OSError, TimeoutError):
+                if not away:
+                    log.warning("subscription bus away", backend="redis")
+                    away = True
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+def encode(event: ServerEvent, origin: str) -> bytes:
+    """Return an event as it travels between replicas, with the name of the process it comes from."""
+    if isinstance(event, ResourceUpdated):
+        return to_json({"from": origin, "updated": event.uri})
+    return to_json({"from": origin, "changed": NAMES[type(event)]})
+
+
+def decode(data: bytes, own: str) -> ServerEvent | None:
+    """Return the event; None for this process's own, and for what is none: another version may share the channel."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        message = from_json(data)
+        if message["from"] == own:
+            return None
+        return ResourceUpdated(uri=message["updated"]) if "updated" in message else LISTS[message["changed"]]()
+    return None

@@ -1,0 +1,161 @@
+"""Settings: every variable with its type, bounds, default and meaning.
+
+A setting is read from the environment once, at start, and never changes afterwards.
+The name in the environment is the field's name in capitals after `MCP_`
+(`tool_timeout_seconds` is `MCP_TOOL_TIMEOUT_SECONDS`), except where a platform injects its own.
+Defaults are safe: what is left out is refused or bounded, never open.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ..auth.api_keys import ApiKey, parse_api_keys
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _scheme(*accepted: str) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(tuple(f"{scheme}://" for scheme in accepted)):
+            raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in accepted)}")
+        return value
+
+    return AfterValidator(check)
+
+
+DatabaseUrl = Annotated[SecretStr, _scheme("postgresql", "postgres")]
+RedisUrl = Annotated[SecretStr, _scheme("redis", "rediss", "unix")]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+AuthModes = Annotated[frozenset[Literal["api_key", "jwt", "none"]], NoDecode, BeforeValidator(_split)]
+
+
+def _count(default: int, low: int, high: int, why: str) -> Any:
+    return Field(default, ge=low, le=high, description=why)
+
+
+def _seconds(default: float, low: float, high: float, why: str) -> Any:
+    return Field(default, ge=low, le=high, allow_inf_nan=False, description=why)
+
+
+def _platform(name: str, default: object, why: str, **bounds: Any) -> Any:
+    aliases = AliasChoices(f"MCP_{name}", name) if name in {"HOST", "PORT"} else AliasChoices(name)
+    return Field(default, validation_alias=aliases, description=why, **bounds)
+
+
+class HardeningSettings(BaseSettings):
+    """Settings of the hardening; subclass it to add your own, required ones included."""
+
+    model_config = SettingsConfigDict(env_prefix="MCP_", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    # Who may call.
+    auth: AuthModes = Field(
+        default=frozenset(), description="How callers prove who they are: api_key, jwt, both, or none."
+    )
+    api_keys: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("MCP_API_KEYS", "MCP_API_KEY"),
+        description="name:secret or name:sha256:<hex>, separated by commas; several at once so that keys rotate.",
+    )
+    probe_key: SecretStr | None = Field(
+        default=None, description="Key of the monitor: read-only, with limits of its own."
+    )
+    jwt_issuer: str = Field(default="", description="Issuer (`iss`) whose tokens are accepted.")
+    jwt_audience: str = Field(
+        default="", description="Audience every token must carry; default: the public URL and /mcp."
+    )
+    jwt_jwks_url: str = Field(default="", description="Where the issuer's keys are; default: found by discovery.")
+    required_scopes: Names = Field(default=(), description="Scopes that every token needs.")
+    implied_scopes: Names = Field(default=(), description="What a scope stands for, e.g. notes:admin=notes:read.")
+
+    # Where it listens and how it is reached.
+    host: str = _platform("HOST", "127.0.0.1", "Address to bind; one that is not loopback needs authentication.")
+    port: int = _platform("PORT", 8000, "Port to bind; 0 lets the system choose.", ge=0, le=65535)
+    public_url: str = Field(default="", description="URL clients use, without /mcp; sets host, origin and resource id.")
+    allowed_hosts: Names = Field(default=(), description="Further Host values to accept, e.g. an internal name.")
+    allowed_origins: Names = Field(default=(), description="Further browser origins to accept.")
+    trusted_proxy_hops: int = _count(0, 0, 10, "Proxies in front whose X-Forwarded-For entries are true.")
+    replicas: int = _count(1, 1, 1000, "How many processes serve the same URL; more than one must share secrets.")
+
+    # What it needs.
+    database_url: DatabaseUrl | None = _platform("DATABASE_URL", None, "PostgreSQL, e.g. postgresql://user@db/name.")
+    pool_min_size: int = _count(2, 0, 1000, "Connections kept open.")
+    pool_max_size: int = _count(10, 1, 1000, "Connections at most; see docs/operations.md for the formula.")
+    pool_acquire_timeout_seconds: float = _seconds(5, 0.01, 300, "Wait for a connection, then answer busy.")
+    database_start_timeout_seconds: float = _seconds(10, 0.1, 300, "Wait for the database at start, then exit.")
+    database_pgbouncer: bool = Field(default=False, description="Set behind PgBouncer in transaction mode.")
+    redis_url: RedisUrl | None = _platform("REDIS_URL", None, "Redis that replicas share limits and events through.")
+    redis_timeout_seconds: float = _seconds(0.1, 0.01, 5, "Wait for Redis, then count locally and tighter.")
+
+    # How often: requests and calls over a rate are refused.
+    rate_address_per_minute: int = _count(600, 1, 1_000_000, "Requests from one address.")
+    rate_address_burst: int = _count(120, 1, 1_000_000, "Requests from one address at once.")
+    rate_auth_failures_per_minute: int = _count(20, 1, 1_000_000, "Failed authentications from one address.")
+    rate_initialize_per_minute: int = _count(60, 1, 1_000_000, "Legacy handshakes from one address.")
+    rate_discover_per_minute: int = _count(240, 1, 1_000_000, "server/discover from one address; a bucket of its own.")
+    rate_principal_per_minute: int = _count(1200, 1, 1_000_000, "Requests of one caller.")
+    rate_principal_burst: int = _count(240, 1, 1_000_000, "Requests of one caller at once.")
+    rate_tool_per_minute: int = _count(120, 1, 1_000_000, "Calls of one tool by one caller, unless the tool says.")
+    rate_probe_per_minute: int = _count(120, 1, 1_000_000, "Requests of the probe; others never use them up.")
+    rate_max_keys: int = _count(65_536, 1024, 10_000_000, "Buckets kept in memory; bounds what a flood can use.")
+    budget_units: int = _count(1000, 1, 1_000_000_000, "Cost units of one caller in a window.")
+    budget_window_seconds: float = _seconds(3600, 1, 86_400, "Length of the budget window.")
+
+    # How big, how slow, how many at once.
+    max_body_bytes: int = _count(1_048_576, 1024, 67_108_864, "Largest request.")
+    max_response_bytes: int = _count(4_194_304, 1024, 268_435_456, "Largest answer: of a tool or anything else.")
+    max_json_depth: int = _count(64, 8, 128, "Deepest nesting of a request.")
+    max_in_flight: int = _count(100, 1, 100_000, "Requests being answered at once.")
+    max_in_flight_per_principal: int = _count(32, 1, 100_000, "Requests of one caller being answered at once.")
+    max_streams: int = _count(200, 1, 100_000, "Open subscription streams.")
+    max_streams_per_principal: int = _count(10, 1, 100_000, "Open subscription streams of one caller.")
+    max_connections: int = _count(4096, 16, 1_000_000, "Open connections; further ones are closed at once.")
+    max_sessions: int = _count(1000, 1, 100_000, "Open sessions (legacy, stateful).")
+    max_sessions_per_principal: int = _count(50, 1, 100_000, "Open sessions of one caller (legacy, stateful).")
+    session_idle_seconds: float = _seconds(600, 1, 86_400, "Idle time after which a session ends.")
+    body_timeout_seconds: float = _seconds(10, 0.1, 300, "Time to send a request; slower senders get 408.")
+    keep_alive_seconds: int = _count(75, 1, 3600, "Idle connections stay open; keep it above the proxy's own.")
+    stream_ping_seconds: int = _count(15, 1, 90, "Comment on an answer that is silent for so long.")
+
+    # How long: the grace chain, checked at start.
+    tool_timeout_seconds: float = _seconds(30, 0.05, 3600, "Deadline of a tool that declares none.")
+    drain_timeout_seconds: float = _seconds(35, 0.1, 3700, "Time that calls in flight get at SIGTERM.")
+    readiness_delay_seconds: float = _seconds(5, 0, 300, "Unready before the listener closes, for the balancer.")
+
+    # Protocol and logs.
+    legacy: Literal["stateless", "stateful", "refuse"] = Field(
+        default="stateless", description="Clients before 2026-07-28."
+    )
+    request_state_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(), description="Keys that seal multi-round-trip state, newest first; needed by more than one replica."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lines below it are dropped."
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="console is for reading by eye.")
+    monitor_client_names: Names = Field(default=("AliveMCP",), description="Client names that are marked as probe.")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _api_keys_parse(cls, value: SecretStr) -> SecretStr:
+        parse_api_keys(value.get_secret_value())
+        return value
+
+    @property
+    def keys(self) -> tuple[ApiKey, ...]:
+        """The API keys as digests."""
+        return parse_api_keys(self.api_keys.get_secret_value())
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"

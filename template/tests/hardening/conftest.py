@@ -1,0 +1,5 @@
+"""Fixtures of the tests below."""
+
+from fixtures import probe, server, wire
+
+__all__ = ["probe", "server", "wire"]

@@ -1,0 +1,189 @@
+"""From whatever was raised to what may be said."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import alias
+import asyncpg
+import httpx2
+import pytest
+import redis.exceptions
+from captured import calling, captured
+from jsonschema import Draft202012Validator
+
+from hardening import errors
+from hardening.calls.failures import (
+    ERROR_META_KEY,
+    ERROR_SCHEMA,
+    LONGEST_ADVICE,
+    explain,
+    failure_of,
+    failure_or_crash,
+    result_of,
+)
+from hardening.errors import ToolFailure
+from hardening.logs.redaction import EVERYTHING
+
+REQUEST = httpx2.Request("GET", "https://api.example.com")
+
+
+class AiohttpError(Exception):
+    """Stands for the error of a library that is not installed here."""
+
+
+AiohttpError.__module__ = "aiohttp.client_exceptions"
+AiohttpError.__name__ = "ClientError"
+
+KNOWN: list[tuple[BaseException, type[errors.ToolFailure]]] = [
+    (asyncpg.UniqueViolationError("secret"), errors.Conflict),
+    (asyncpg.ExclusionViolationError("secret"), errors.Conflict),
+    (asyncpg.SerializationError("secret"), errors.Busy),
+    (asyncpg.DeadlockDetectedError("secret"), errors.Busy),
+    (asyncpg.TooManyConnectionsError("secret"), errors.Busy),
+    (asyncpg.QueryCanceledError("secret"), errors.Timeout),
+    (asyncpg.ReadOnlySQLTransactionError("secret"), errors.PermissionDenied),
+    (asyncpg.CharacterNotInRepertoireError("secret"), errors.InvalidInput),
+    (asyncpg.UntranslatableCharacterError("secret"), errors.InvalidInput),
+    (asyncpg.ConnectionDoesNotExistError("secret"), errors.UpstreamUnavailable),
+    (asyncpg.AdminShutdownError("secret"), errors.UpstreamUnavailable),
+    (asyncpg.CannotConnectNowError("secret"), errors.UpstreamUnavailable),
+    (httpx2.ReadTimeout("secret"), errors.Timeout),
+    (httpx2.ConnectError("secret"), errors.UpstreamUnavailable),
+    (httpx2.HTTPStatusError("secret", request=REQUEST, response=httpx2.Response(503)), errors.UpstreamUnavailable),
+    (httpx2.HTTPStatusError("secret", request=REQUEST, response=httpx2.Response(429)), errors.UpstreamUnavailable),
+    (AiohttpError("secret"), errors.UpstreamUnavailable),
+    (redis.exceptions.TimeoutError("secret"), errors.UpstreamUnavailable),
+    (redis.exceptions.ConnectionError("secret"), errors.UpstreamUnavailable),
+    (TimeoutError("secret"), errors.Timeout),
+    (ConnectionResetError("secret"), errors.UpstreamUnavailable),
+]
+CRASHES: list[BaseException] = [
+    RuntimeError("secret"),
+    KeyError("secret"),
+    ZeroDivisionError("secret"),
+    OSError("secret"),
+    httpx2.HTTPStatusError("secret", request=REQUEST, response=httpx2.Response(404)),
+    asyncpg.UndefinedTableError("secret"),
+    asyncpg.InterfaceError("secret"),
+    asyncio.CancelledError("secret"),
+    SystemExit("secret"),
+    errors.Internal(),
+]
+
+
+@pytest.mark.parametrize(("error", "kind"), KNOWN, ids=lambda one: getattr(one, "__name__", type(one).__name__))
+def test_what_libraries_raise_is_told_for_the_author(error: BaseException, kind: type[errors.ToolFailure]) -> None:
+    """Failures that an author would have to translate by hand are translated, without their text."""
+    failure = failure_of(error)
+
+    assert failure is not None
+    assert type(failure) is kind
+    assert "secret" not in str(explain(failure, None))
+
+
+@pytest.mark.parametrize("error", CRASHES, ids=lambda one: type(one).__name__)
+def test_anything_else_is_internal_and_logged(error: BaseException, tmp_path: Any) -> None:
+    """A crash becomes one sentence without its text, and a line that says where."""
+    with captured(tmp_path / "log") as log:
+        failure = failure_or_crash(error)
+        logged = log.text()
+
+    assert failure.kind == "internal"
+    assert "secret" not in str(explain(failure, None))
+    assert "secret" not in logged
+    assert ("unhandled exception" in logged) is not isinstance(error, errors.Internal)
+
+
+def test_a_group_means_what_all_of_it_means() -> None:
+    """Several tasks that fail in one way fail in that way; several ways are a crash."""
+    busy = BaseExceptionGroup("secret", [errors.Busy(), ExceptionGroup("secret", [asyncpg.DeadlockDetectedError("x")])])
+    mixed = ExceptionGroup("secret", [errors.Busy(), errors.NotFound()])
+    crash = ExceptionGroup("secret", [errors.Busy(), RuntimeError("secret")])
+
+    assert type(failure_of(busy)) is errors.Busy
+    assert failure_of(mixed) is None
+    assert failure_of(crash) is None
+    assert type(failure_of(ExceptionGroup("one", [errors.NotFound("Look elsewhere.")]))) is errors.NotFound
+
+
+def test_a_cause_counts_only_where_the_sdk_has_wrapped_it() -> None:
+    """An author who raises a crash from a failure means the crash."""
+    wrapped = ValueError("secret")
+    wrapped.__cause__ = ValueError("secret")
+    wrapped.__cause__.__cause__ = errors.NotFound()
+
+    assert failure_or_crash(wrapped).kind == "internal"
+    assert failure_or_crash(wrapped, wrapped=True).kind == "not_found"
+
+
+@pytest.mark.parametrize(
+    "name", ["InvalidInput", "NotFound", "Conflict", "PermissionDenied", "Busy", "Timeout", "Internal"]
+)
+@pytest.mark.parametrize("wait", [None, 0.2, 90])
+def test_every_failure_says_kind_retry_advice_and_reference(name: str, wait: float | None) -> None:
+    """A model reads what happened, whether to try again, what to do and what to report; a program reads the same."""
+    failure: errors.ToolFailure = getattr(errors, name)("Do that.", retry_after_seconds=wait)
+    with calling() as exchange:
+        text, data = explain(failure, exchange)
+
+    Draft202012Validator(ERROR_SCHEMA).validate(data)
+    assert data["retryable"] is (failure.retryable or wait is not None)
+    again = {None: "A retry can help.", 0.2: "Retry after 1 s.", 90: "Retry after 90 s."}[wait]
+    retry = again if data["retryable"] else "A retry with the same arguments will not help."
+    assert text == f"{failure.kind}: Do that. {retry} Reference: {exchange.request_id}."
+
+
+def test_the_page_for_operators_names_every_member_and_kind() -> None:
+    """What programs may rely on is written where their authors look."""
+    page = (alias.ROOT / "docs/operations.md").read_text("utf-8")
+    kinds = {kind.kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ToolFailure)}
+
+    _, told = explain(errors.Busy(), None)
+    assert ERROR_META_KEY in page
+    assert {word for word in {*told, *kinds} if f"`{word}`" not in page} == set()
+
+
+def test_structured_content_stays_empty() -> None:
+    """The output schema describes results; a client that checks a failure against it would lose the failure."""
+    result = result_of(errors.NotFound(), None)
+
+    assert result.is_error
+    assert result.structured_content is None
+    assert set(result.meta or {}) == {"hardening/error"}
+
+
+def test_the_values_of_a_call_are_no_advice() -> None:
+    """An argument that an author has put into a sentence does not come back, whole or beside others."""
+    with calling({"city": "Reykjavik", "deep": [{"note": "Reykjavik-2"}], "short": "Oslo"}) as exchange:
+        failure = errors.NotFound("No Reykjavik, no Reykjavik-2 and no Oslo here.")
+        text, data = explain(failure, exchange)
+
+    assert "Reykjavik" not in text
+    assert data["advice"] == "No …, no … and no … here."
+
+
+def test_words_of_the_contract_stay_in_the_advice() -> None:
+    """The name of a tool or of an argument may be said, although the caller has written it too."""
+    with calling({"number": 1}, "list_things") as exchange:
+        _, data = explain(errors.InvalidInput("Give list_things another number."), exchange, {"number", "list_things"})
+
+    assert data["advice"] == "Give list_things another number."
+
+
+def test_a_call_that_is_too_big_to_search_gets_the_general_advice() -> None:
+    """When not every value can be looked for, no sentence of the author's leaves."""
+    with calling() as exchange:
+        exchange.sensitive.add(EVERYTHING)
+        _, data = explain(errors.NotFound("There is no Reykjavik here."), exchange)
+
+    assert data["advice"] == errors.NotFound.default_advice
+
+
+def test_advice_is_bounded() -> None:
+    """A failure is one sentence, whatever an author puts into it."""
+    with calling() as exchange:
+        text, _ = explain(errors.NotFound("x" * 100_000), exchange)
+
+    assert len(text) < LONGEST_ADVICE + 200

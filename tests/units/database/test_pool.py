@@ -1,0 +1,400 @@
+"""The pool: each wait has an end, and whatever happens to PostgreSQL, calls are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from live import KEY, SECONDS, Process, free_port
+from queries import Seen, client, direct, eventually, in_process, serving, settings_for, whole
+from wire import ERAS, Era, Reply, Wire
+
+from hardening.calls.failures import ERROR_META_KEY
+from hardening.database import DatabaseUnavailableError
+from hardening.database.pool import Database, lost
+from hardening.limits.memory import TokenBuckets
+from hardening.telemetry import tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from hardening.dev.postgres import EmbeddedPostgres
+
+RETRYABLE = {"busy", "timeout", "upstream_unavailable"}
+
+
+@pytest.fixture
+def url(postgres: EmbeddedPostgres) -> str:
+    """The address of the PostgreSQL that may be stopped."""
+    return postgres.server.get_uri()
+
+
+@pytest.fixture(autouse=True)
+def seen() -> None:
+    """Start with nothing seen."""
+    Seen.holding.clear()
+
+
+def outcome(answer: Reply) -> str:
+    """Return how a call ended: ok, or the kind of its failure."""
+    if not answer.result["isError"]:
+        return "ok"
+    failure = answer.result["_meta"][ERROR_META_KEY]
+    assert failure["retryable"] is (failure["kind"] in RETRYABLE)
+    return failure["kind"]
+
+
+async def asked(wire: Wire, sql: str = "SELECT 1", era: Era = "modern") -> str:
+    """Run a statement and return how it ended."""
+    return outcome(await wire.call(era, "query", {"sql": sql}))
+
+
+async def test_no_database_at_start_is_one_sentence() -> None:
+    """A database that refuses or does not answer is named by its setting within its deadline, never by its address."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = {"nobody": free_port(), "silent": silent.getsockname()[1]}
+        for port in ports.values():
+            address = f"postgresql://someone:a-password@127.0.0.1:{port}/name"
+            database = Database(settings_for(address, MCP_DATABASE_START_TIMEOUT_SECONDS="0.3"))
+            started = time.monotonic()
+            with pytest.raises(DatabaseUnavailableError, match=r"^DATABASE_URL: ") as refused:
+                await database.open()
+            assert time.monotonic() - started < 5
+            assert "password" not in str(refused.value)
+            assert str(port) not in str(refused.value)
+            assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_many_more_calls_than_connections_are_all_answered(url: str, era: Era) -> None:
+    """Sixty calls for three connections: each gets its result or is told to try again, and none hangs."""
+    with serving(url, MCP_POOL_ACQUIRE_TIMEOUT_SECONDS="0.25") as server:
+        async with client(server) as wire:
+            answers = await asyncio.gather(
+                *(wire.call(era, "query", {"sql": "SELECT pg_sleep(0.05)"}) for _ in range(60))
+            )
+        outcomes = Counter(map(outcome, answers))
+        busy = next(answer for answer in answers if outcome(answer) == "busy")
+        assert whole(server)
+
+    assert set(outcomes) == {"ok", "busy"}
+    assert busy.result["_meta"][ERROR_META_KEY]["retryAfterSeconds"] == 1
+    assert "Retry after 1 s." in busy.text
+
+
+async def test_waiting_for_a_connection_is_enough(url: str) -> None:
+    """With time to wait, every call gets a connection in its turn, and the pool never grows."""
+    async with in_process(url) as server:
+        calls = [server.call_tool("query", {"sql": "SELECT pg_sleep(0.005)"}) for _ in range(60)]
+        results = await asyncio.gather(*calls)
+        assert server.database is not None
+
+        assert not any(result.is_error for result in results)  # type: ignore[union-attr]
+        assert server.database.size <= 3
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_restart_under_load_costs_a_retry(url: str, postgres: EmbeddedPostgres, era: Era) -> None:
+    """Calls in flight fail in a way that can be retried, readiness tells, and afterwards all is as before."""
+    with serving(url, MCP_POOL_ACQUIRE_TIMEOUT_SECONDS="1") as server:
+        async with client(server) as wire:
+            outcomes: Counter[str] = Counter()
+            enough = asyncio.Event()
+
+            async def load() -> None:
+                while not enough.is_set():
+                    outcomes[await asked(wire, "SELECT pg_sleep(0.01)", era)] += 1
+
+            async def ready(status: int) -> bool:
+                return (await wire.get("/readyz")).status == status
+
+            workers = [asyncio.create_task(load()) for _ in range(6)]
+            caught = asyncio.create_task(wire.call(era, "statement", {"sql": "SELECT pg_sleep(60)"}))
+            assert await asyncio.to_thread(Seen.holding.wait, SECONDS)
+            await asyncio.to_thread(postgres.server.stop)
+            in_flight = outcome(await caught)
+            away = await asked(wire, era=era)
+            await eventually(lambda: ready(503))
+            await asyncio.to_thread(postgres.server.start)
+            await eventually(lambda: ready(200))
+            enough.set()
+            await asyncio.gather(*workers)
+            after = [await asked(wire, era=era) for _ in range(6)]
+            assert whole(server)
+
+    assert in_flight == "upstream_unavailable"
+    assert away in RETRYABLE
+    assert outcomes["ok"]
+    assert set(outcomes) <= {"ok", *RETRYABLE}
+    assert after == ["ok"] * 6
+
+
+@contextmanager
+def frozen(processes: list[int]) -> Generator[None]:
+    """Stop processes as they are: they answer nothing, and their sockets stay open."""
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_database_that_hangs_costs_a_deadline(url: str, postgres: EmbeddedPostgres, era: Era) -> None:
+    """A call on a frozen database ends at its deadline, its connection is discarded, and readiness tells."""
+    with serving(url, MCP_POOL_ACQUIRE_TIMEOUT_SECONDS="0.5") as server:
+        async with client(server) as wire, direct(url) as db:
+            assert await asked(wire, era=era) == "ok"
+            backends = [
+                row[0] for row in await db.fetch("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            ]
+            postmaster = postgres.server.get_pid()
+            assert postmaster is not None
+            with frozen([postmaster, *backends]):
+                started = time.monotonic()
+                answers = await asyncio.gather(*(wire.call(era, "hasty", {"sql": "SELECT 1"}) for _ in range(5)))
+                seconds = time.monotonic() - started
+                unready = await wire.get("/readyz")
+                assert whole(server)
+            await eventually(lambda: back(wire))
+            assert whole(server)
+
+    assert set(map(outcome, answers)) <= {"timeout", "busy"}
+    assert seconds < 4
+    assert unready.status == 503
+
+
+async def test_a_database_that_hangs_does_not_keep_a_drain(url: str, postgres: EmbeddedPostgres) -> None:
+    """A call waits on a frozen database when SIGTERM comes: the log names it without its statement, and exit 0."""
+    bounds = {"MCP_DRAIN_TIMEOUT_SECONDS": "2.5", "MCP_TOOL_TIMEOUT_SECONDS": "2"}
+    with Process(DATABASE_URL=url, **bounds) as process:
+        async with Wire(process.url, KEY) as wire, direct(url) as db:
+            call = asyncio.create_task(wire.call("modern", "query", {"sql": "SELECT pg_sleep(77)"}))
+            others = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            while not await db.fetchval(f"SELECT count(*) {others} AND query LIKE '%77%'"):
+                await asyncio.sleep(0.02)
+            backends = [row[0] for row in await db.fetch(f"SELECT pid {others}")]
+            postmaster = postgres.server.get_pid()
+            assert postmaster is not None
+            with frozen([postmaster, *backends]):
+                code = await asyncio.to_thread(process.stop)
+                answer = outcome(await call)
+
+    named = [line for line in process.lines if '"query"' in line]
+    assert code == 0
+    assert answer in {"timeout", "busy"}
+    assert any('"tool call"' in line or '"drain: call cut short"' in line for line in named)
+    assert not any("pg_sleep" in line for line in process.lines)
+
+
+async def test_the_pool_is_closed_last(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits, then telemetry, then the pool: what is closed first needs what is closed later."""
+    closed: list[str] = []
+
+    def note(name: str, owner: Any, method: str) -> None:
+        close = getattr(owner, method)
+
+        async def noted(*given: Any) -> None:
+            closed.append(name)
+            await close(*given)
+
+        monkeypatch.setattr(owner, method, noted)
+
+    monkeypatch.setattr(tracing, "wanted", lambda: True)
+    monkeypatch.setattr(tracing, "start", lambda *_: Mock())
+    note("limits", TokenBuckets, "aclose")
+    note("telemetry", tracing, "stop")
+    note("pool", Database, "close")
+    with serving(url):
+        pass
+
+    assert closed == ["limits", "telemetry", "pool"]
+
+
+async def test_nobody_is_left_to_see_how_giving_back_ends(url: str, postgres: EmbeddedPostgres) -> None:
+    """A call that is cancelled while it gives its connection back leaves no failure that nobody has asked for."""
+    seen: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
+    async with in_process(url) as server:
+        assert server.database is not None
+        kept = await server.database.take()
+        postmaster = postgres.server.get_pid()
+        assert postmaster is not None
+        with frozen([postmaster, await kept.fetchval("SELECT pg_backend_pid()")]):
+            giving = asyncio.create_task(server.database.give_back(kept))
+            await asyncio.sleep(0.1)
+            giving.cancel()
+            await asyncio.wait([giving], timeout=SECONDS)
+            server.database.cut(kept)
+            # Nothing here may hold on to what it waits for.
+            await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=0.5)
+
+    gc.collect()
+    assert giving.cancelled()
+    assert seen == []
+
+
+async def back(wire: Wire) -> bool:
+    """Return whether the database is used again."""
+    return await asked(wire) == "ok"
+
+
+async def test_readiness_asks_without_waiting_for_calls(url: str) -> None:
+    """A pool in full use is a database that answers, so load alone makes nobody unready."""
+    with serving(url) as server:
+        async with client(server) as wire:
+            calls = [asyncio.create_task(wire.call("modern", "hold", {"seconds": 0.4})) for _ in range(6)]
+            assert await asyncio.to_thread(Seen.holding.wait, SECONDS)
+            database = server.server.database
+            assert database is not None
+            await eventually(lambda: server.do(lambda: database.waiting > 0))
+            during = (await wire.get("/readyz")).status
+            outcomes = {outcome(answer) for answer in await asyncio.gather(*calls)}
+
+    assert during == 200
+    assert outcomes == {"ok"}
+
+
+async def test_a_closed_pool_says_so(url: str) -> None:
+    """Before it is open and after it is closed there is nothing to be had, and nothing hangs."""
+    database = Database(settings_for(url))
+    assert not await database.ping()
+    with pytest.raises(DatabaseUnavailableError):
+        await database.take()
+
+    await database.open()
+    assert await database.ping()
+    assert (database.size, database.idle) == (1, 1)
+    kept = await database.take()
+    started = time.monotonic()
+    await database.close()
+    assert time.monotonic() - started < 5
+    assert lost(kept)
+    assert not await database.ping()
+    await database.give_back(kept)
+    await database.close()
+
+
+@contextmanager
+def pgbouncer(url: str, more: str = "") -> Generator[str]:
+    """Run PgBouncer in transaction mode, two server connections and no prepared statements, before the database."""
+    parts = urlsplit(url)
+    host = parse_qs(parts.query).get("host", [parts.hostname])[0]
+    port = free_port()
+    version = subprocess.run([PGBOUNCER, "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
+    # Newer ones can keep prepared statements; managed ones often do not.
+    prepared = "max_prepared_statements = 0\n" if int(version.split(".")[1]) >= 21 else ""
+    with TemporaryDirectory(prefix="pgbouncer-") as folder:
+        Path(folder).chmod(0o755)
+        settings = Path(folder, "pgbouncer.ini")
+        settings.write_text(
+            f"[databases]\npostgres = host={host} port={parts.port or 5432} user=postgres\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"auth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n{prepared}{more}",
+            encoding="utf-8",
+        )
+        # It refuses to run as root, as PostgreSQL does; the owner of the socket may use it.
+        user = Path(host or "/").stat().st_uid if os.geteuid() == 0 else None
+        with subprocess.Popen(
+            [PGBOUNCER, str(settings)], user=user, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        ) as child:
+            assert child.stderr is not None
+            said: list[str] = []
+            for line in child.stderr:
+                said.append(line)
+                if "process up" in line:
+                    break
+            assert child.poll() is None, said
+            try:
+                yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            finally:
+                child.terminate()
+                child.communicate(timeout=SECONDS)
+
+
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or ""
+
+
+@pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed")
+@pytest.mark.parametrize("told", [True, False])
+async def test_pgbouncer_in_transaction_mode(url: str, told: bool) -> None:  # noqa: FBT001 - a parameter
+    """With MCP_DATABASE_PGBOUNCER=1 many calls share two server connections; without it statements get lost."""
+    statements = [f"SELECT {number}, pg_sleep(0.002)" for number in range(10)]
+    with (
+        pgbouncer(url) as address,
+        serving(address, MCP_DATABASE_PGBOUNCER=str(int(told)), MCP_POOL_MAX_SIZE="6") as server,
+    ):
+        async with client(server) as wire:
+            answers = await asyncio.gather(*(wire.call("modern", "query", {"sql": sql}) for sql in statements * 8))
+            limit = await wire.call("modern", "hasty", {"sql": "SELECT pg_sleep(60)"})
+        outcomes = Counter(map(outcome, answers))
+
+    if told:
+        assert outcomes == {"ok": 80}
+        values = [answer.result["structuredContent"]["result"] for answer in answers]
+        assert values == [[str(number)] for number in range(10)] * 8
+        assert outcome(limit) == "timeout"
+    else:
+        assert outcomes["internal"] > 0
+
+
+def certificates(folder: Path) -> str:
+    """Write a certificate for this machine and its authority, and another authority; return PgBouncer's settings."""
+    folder.chmod(0o755)
+    now = datetime.now(UTC)
+    for name in ("other", "server"):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        here = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        signed = (
+            builder.not_valid_before(now).not_valid_after(now + timedelta(days=1)).add_extension(here, critical=False)
+        )
+        signed = signed.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        certificate = signed.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        for kind, content in (("crt", certificate), ("key", secret)):
+            Path(folder, f"{name}.{kind}").write_bytes(content)
+    return (
+        "client_tls_sslmode = require\n"
+        f"client_tls_cert_file = {folder}/server.crt\nclient_tls_key_file = {folder}/server.key\n"
+    )
+
+
+@pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed")
+async def test_tls_to_the_database(url: str) -> None:
+    """The URL asks for TLS and names who is trusted; a certificate of somebody else ends the start."""
+    with TemporaryDirectory(prefix="tls-") as folder, pgbouncer(url, certificates(Path(folder))) as address:
+        asking = f"{address}?sslmode=verify-full&sslrootcert={folder}"
+        environment = {"MCP_DATABASE_PGBOUNCER": "1"}
+        with serving(f"{asking}/server.crt", **environment) as server:
+            async with client(server) as wire:
+                answers = await asyncio.gather(*(asked(wire, "SELECT pg_sleep(0.002)", era) for era in ERAS * 5))
+        for refused in (f"{asking}/other.crt", f"{address}?sslmode=disable"):
+            with pytest.raises(DatabaseUnavailableError, match=r"^DATABASE_URL: cannot connect"):
+                await Database(settings_for(refused, **environment)).open()
+
+    assert set(answers) == {"ok"}

@@ -1,0 +1,162 @@
+"""Whoever never finishes the head of a request is closed at a deadline, and so is whoever sends too much of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+import sample
+from live import KEY, Live, Process, live
+from wire import SECONDS, Wire, request
+
+START = b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n"
+
+
+async def connect(server: Live) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a connection and send nothing."""
+    return await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+
+
+@pytest.mark.parametrize("sent", [b"", START, START + b"x-slow: "], ids=["nothing", "half a head", "half a header"])
+async def test_a_head_that_does_not_come_ends_at_its_deadline(sent: bytes) -> None:
+    """408, and the connection is closed."""
+    with live(MCP_BODY_TIMEOUT_SECONDS="0.3") as server:
+        reader, writer = await connect(server)
+        writer.write(sent)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_drip_of_headers_does_not_extend_the_deadline() -> None:
+    """Slowloris: a byte now and then keeps nothing open."""
+    with live(MCP_BODY_TIMEOUT_SECONDS="0.5") as server:
+        reader, writer = await connect(server)
+        writer.write(START)
+        answer = asyncio.ensure_future(reader.read())
+        for number in range(40):
+            if (await asyncio.wait([answer], timeout=0.1))[0]:
+                break
+            writer.write(f"x-{number}: a\r\n".encode())
+        writer.close()
+
+    assert answer.done()
+    assert answer.result().startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_head_without_end_is_cut() -> None:
+    """No header, however long, fills the memory."""
+    with live() as server:
+        reader, writer = await connect(server)
+        writer.write(START + b"x-long: " + b"a" * 65_600)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_connections_are_counted() -> None:
+    """Over the cap a connection is closed at once; one that ends makes room."""
+    with live(MCP_MAX_CONNECTIONS="16") as server:
+        held = [await connect(server) for _ in range(16)]
+        reader, writer = await connect(server)
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(refused(reader, writer), 5)
+        held[0][1].close()
+        async with Wire(server.url, KEY) as wire:
+            async with asyncio.timeout(5):
+                while True:
+                    try:
+                        alive = await wire.get("/livez")
+                    except Exception:  # noqa: BLE001, S112 - until there is room
+                        continue
+                    break
+        for _, other in held:
+            other.close()
+
+    assert alive.status == 200
+
+
+async def refused(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Ask, and fail as a client of a closed connection does."""
+    writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    if not await reader.read():
+        raise ConnectionResetError
+
+
+async def test_an_idle_connection_is_kept_between_requests() -> None:
+    """The deadline is for a head that has begun; keep-alive has its own."""
+    with live(MCP_BODY_TIMEOUT_SECONDS="1") as server:
+        reader, writer = await connect(server)
+        answers = []
+        for _ in range(2):
+            writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            answers.append(await asyncio.wait_for(reader.readuntil(b'"live"}'), 5))
+            # Longer than the deadline of a head.
+            await asyncio.wait([asyncio.ensure_future(asyncio.sleep(1.5))])
+        writer.close()
+
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+
+
+async def test_a_head_behind_a_running_call_is_bounded_too() -> None:
+    """Whoever waits for one answer cannot fill the memory with the head of the next request meanwhile."""
+    with live() as server:
+        server.do(sample.RUNNING.clear)
+        headers, body = request("modern", "tools/call", {"name": "wait", "arguments": {"seconds": 20}}, key=KEY)
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        reader, writer = await connect(server)
+        writer.write(START + f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        async with asyncio.timeout(SECONDS):
+            while not sample.RUNNING.is_set():
+                await asyncio.sleep(0.005)
+        writer.write(START + b"x-long: " + b"a" * 200_000)
+        answer = b""
+        # Closed while it still sends, it may be told so or not.
+        with contextlib.suppress(ConnectionResetError):
+            answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+    assert answer == b""
+
+
+async def test_who_leaves_before_all_of_its_answers_is_no_fault_of_the_server() -> None:
+    """Requests that wait behind another on their connection are forgotten with it, and no line tells of a crash."""
+    headers, body = request("modern", "tools/call", {"name": "echo", "arguments": {"text": "hello"}}, key=KEY)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    one = START + f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    calls = 60
+    with Process(MCP_MAX_IN_FLIGHT_PER_PRINCIPAL="100") as server:
+        port = int(server.url.rpartition(":")[2])
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(one * (calls // 3))
+            await asyncio.wait_for(reader.readuntil(b"hello"), SECONDS)
+            writer.transport.abort()
+        assert await asyncio.to_thread(server.stop) == 0
+        lines = [json.loads(line)["msg"] for line in server.lines]
+
+    usual = {"started", "tool call", "drain: unready", "drain: refusing new work", "drain: complete", "stopped"}
+    assert set(lines) <= usual
+    assert 3 <= lines.count("tool call") < calls
+
+
+async def test_the_rest_of_a_refused_body_goes_by() -> None:
+    """Whoever is refused while still sending can read why, and use the connection again."""
+    headers, _ = request("modern", "tools/list")
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with live() as server:
+        reader, writer = await connect(server)
+        writer.write(START + f"{head}content-length: 300000\r\n\r\n".encode() + b"a" * 1000)
+        refused = await asyncio.wait_for(reader.readuntil(b"}}}"), SECONDS)
+        writer.write(b"a" * 299_000)
+        await writer.drain()
+        writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        after = await asyncio.wait_for(reader.readuntil(b'"live"}'), SECONDS)
+        writer.close()
+
+    assert refused.startswith(b"HTTP/1.1 401 ")
+    assert after.startswith(b"HTTP/1.1 200 ")

@@ -1,0 +1,56 @@
+"""The words of rate limiting, and who is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic_core import from_json
+
+from hardening.limits.backend import open_limiter
+from hardening.limits.memory import TokenBuckets
+from hardening.limits.model import MESSAGES, Decision, Limit, refusal
+from hardening.limits.redis import RedisLimiter
+from hardening.settings import HardeningSettings
+
+
+def settings(**values: Any) -> HardeningSettings:
+    """Return settings that nothing in the environment changes."""
+    return HardeningSettings(_env_file=None, **values)  # pyright: ignore[reportCallIssue]
+
+
+def test_a_rate_a_minute_with_a_burst_is_a_bucket_that_fills_at_the_rate() -> None:
+    """600 a minute of which 120 at once is 120 units that come back in 12 seconds."""
+    assert Limit.per_minute("address", 600, 120) == Limit("address", 120, 12.0)
+    assert Limit.per_minute("tool", 30) == Limit("tool", 30, 60.0)
+
+
+@pytest.mark.parametrize("limit", sorted(MESSAGES))
+def test_a_refusal_says_which_limit_and_when_to_try_again(limit: str) -> None:
+    """429, `Retry-After` in whole seconds rounded up, the id of the message, the limit; nothing about the caller."""
+    answer = refusal(Decision(allowed=False, limit=limit, retry_after=1.2))
+    headers, body = answer.render("reference", 7)
+    error = from_json(body)
+    assert answer.status == 429
+    assert (b"retry-after", b"2") in headers
+    assert error["id"] == 7
+    assert error["error"]["code"] not in range(-32768, -31999)
+    assert error["error"]["data"] == {
+        "kind": "rate_limited",
+        "reference": "reference",
+        "limit": limit,
+        "retryAfter": 2,
+    }
+
+
+def test_without_redis_the_buckets_are_in_this_process() -> None:
+    """No URL, no connection."""
+    assert isinstance(open_limiter(settings()), TokenBuckets)
+
+
+async def test_with_redis_the_limits_are_shared(tmp_path: Any) -> None:
+    """A URL is all it takes; nothing is connected before the first request."""
+    limiter = open_limiter(settings(REDIS_URL=f"unix://{tmp_path}/redis.sock"))
+    assert isinstance(limiter, RedisLimiter)
+    assert not limiter.degraded
+    await limiter.aclose()

@@ -1,0 +1,185 @@
+"""Every line of a call says whose it is, and holds nothing of what was in it."""
+
+from __future__ import annotations
+
+import threading
+from inspect import currentframe
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from captured import calling
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from pydantic_core import from_json, to_json
+
+from hardening.exchange import Principal
+from hardening.logs import record as log_lines
+from hardening.logs.record import SCRUBBED, UNKNOWN, WITHHELD, Lines, hashed, now
+from hardening.logs.redaction import RECENT_CALLS, collect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LINES = Lines({"echo", "timeout"})
+CONTEXT = {
+    "request_id": "0123456789abcdef",
+    "trace_id": "5" * 32,
+    "session_id": None,
+    "principal": "alice",
+    "client_name": "a-client/1.0",
+    "probe": False,
+    "era": "modern",
+    "protocol_version": "2026-07-28",
+    "tool_name": "echo",
+}
+
+
+def make(**fields: Any) -> dict[str, Any]:
+    """Return the line an author's function gets."""
+    return LINES.make("info", "a text", fields, None, currentframe())
+
+
+def make_ours(**fields: Any) -> dict[str, Any]:
+    """Return the line the hardening itself gets."""
+    scope = {"__package__": log_lines.OURS, "LINES": LINES, "currentframe": currentframe, "fields": fields}
+    return eval("LINES.make('info', 'a text', fields, None, currentframe())", scope)  # noqa: S307 - to be of its package
+
+
+def test_a_line_of_a_call_says_whose_it_is() -> None:
+    """The context of the call is on each of its lines without being passed."""
+    with calling():
+        line = make(count=3)
+    assert {name: line[name] for name in CONTEXT} == CONTEXT
+    assert list(line)[:3] == ["ts", "level", "msg"]
+    assert line["count"] == 3
+
+
+def test_a_line_outside_a_call_has_no_context() -> None:
+    """Start, drain and exit belong to no caller."""
+    assert not CONTEXT.keys() & make(count=3).keys()
+
+
+def test_what_a_caller_claims_is_not_taken_for_ours() -> None:
+    """An undeclared tool, a made-up version and a session id are not written as they came."""
+    with calling(tool_name="made up", protocol_version="made up", session_id="secret-session", principal=None):
+        line = make()
+    assert line["tool_name"] == UNKNOWN
+    assert line["protocol_version"] == UNKNOWN
+    assert line["session_id"] == hashed("secret-session") != "secret-session"
+    assert line["principal"] is None
+
+
+def test_a_client_name_that_repeats_the_call_is_scrubbed() -> None:
+    """The one field that a caller fills cannot carry an argument."""
+    with calling({"note": "hidden-value"}, client_name="x hidden-value x"):
+        assert make()["client_name"] == SCRUBBED
+
+
+def test_the_text_is_a_literal_or_withheld() -> None:
+    """A text that was put together is replaced by the place that wrote it."""
+    value = "run time"
+    line = LINES.make("info", f"a text at {value}", {}, None, currentframe())
+    assert line["msg"] == WITHHELD
+    assert str(line["where"]).startswith(f"{__name__}:test_the_text_is_a_literal_or_withheld:")
+    assert LINES.make("info", 7, {}, None, currentframe())["msg"] == WITHHELD
+    assert make()["msg"] == "a text"
+
+
+def test_a_value_of_the_call_is_scrubbed_whole() -> None:
+    """Texts, numbers and items of lists that hold a value of the call are replaced."""
+    with calling({"city": "Winterthur", "amount": 1234567}):
+        line = make(kind="in winterthur", reference=1234567, count=1234567, total=12, calls=["a", "Winterthur"])
+    assert (line["kind"], line["reference"], line["count"], line["total"]) == (SCRUBBED, SCRUBBED, SCRUBBED, 12)
+    assert line["calls"] == ["a", SCRUBBED]
+
+
+def test_an_argument_cannot_blank_what_is_ours() -> None:
+    """Words of the server, literals of the code, names of fields and levels survive any argument."""
+    with calling(["info", "a text", "echo", "timeout", "fixed", "kind", "modern", "alice", "2026-07-28", "1234"]):
+        line = LINES.make("info", "a text", {"kind": "timeout", "reason": "fixed"}, None, currentframe())
+        ours = make_ours(duration_ms=1234.5, tool_name="echo")
+    assert (line["level"], line["msg"], line["kind"], line["reason"]) == ("info", "a text", "timeout", "fixed")
+    assert (line["tool_name"], line["era"], line["principal"]) == ("echo", "modern", "alice")
+    assert line["protocol_version"] == "2026-07-28"
+    assert (ours["duration_ms"], ours["tool_name"]) == (1234.5, "echo")
+
+
+def test_only_the_hardening_writes_reserved_fields() -> None:
+    """A mapping, or another tool's name, is not for authors."""
+    with calling():
+        line = make(settings={"MCP_PORT": "1"}, tool_name="other")
+        ours = make_ours(settings={"MCP_PORT": "1"}, tool_name="other")
+    assert "settings" not in line
+    assert (line["tool_name"], line["dropped_fields"]) == ("echo", 2)
+    assert (ours["settings"], ours["tool_name"]) == ({"MCP_PORT": "1"}, "other")
+
+
+@pytest.mark.parametrize("number", [2**63, -(10**400), float("nan"), float("inf")])
+def test_numbers_are_bounded(number: float) -> None:
+    """A number that could hold a text, or is none, is not written."""
+    assert make(count=number)["count"] == SCRUBBED
+
+
+def test_a_thread_without_its_call_writes_nothing_variable() -> None:
+    """A thread that a tool started by hand cannot write what it was given."""
+    found: list[Any] = []
+
+    def act(value: str, number: int) -> None:
+        fields = {"kind": value, "count": number, "reason": "fixed", "total": number % 10}
+        found.append(LINES.make("info", "a text", fields, None, currentframe()))
+
+    with calling():
+        thread = threading.Thread(target=act, args=("given to the thread", 123457))
+        thread.start()
+        thread.join(10)
+    line = found[0]
+    assert (line["kind"], line["count"]) == (SCRUBBED, SCRUBBED)
+    assert (line["reason"], line["total"]) == ("fixed", 7)
+
+
+def test_a_line_outside_a_call_is_compared_with_recent_calls() -> None:
+    """A callback that lost its call cannot write what a recent call held."""
+    # What other tests have left would count as recent.
+    for into in [set[str]() for _ in range(RECENT_CALLS)]:
+        collect({}, into)
+    value = " ".join(["of a recent call"] * 2)
+    assert make(kind=value)["kind"] == value
+    collect({"text": value}, set())
+    assert make(kind=value)["kind"] == SCRUBBED
+    assert make_ours(kind=value)["kind"] == value
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=4, max_size=30)
+FORMS: list[Callable[[str], str]] = [
+    str,
+    repr,
+    ascii,
+    str.title,
+    lambda text: text.encode().hex(),
+    lambda text: f"a {text} b",
+]
+
+
+@given(argument=TEXT, form=st.sampled_from(FORMS), name=st.sampled_from(["kind", "reference", "reason", "state"]))
+@settings(max_examples=300, deadline=None)
+def test_no_string_of_a_call_is_in_the_finished_line(argument: str, form: Callable[[str], str], name: str) -> None:
+    """Whatever a caller sends and however an author writes it: no value of the line that goes out holds it."""
+    assume(argument.title().casefold() == argument.casefold())
+    # Words of the server, and literals of `make`.
+    assume(argument.casefold() not in {"echo", "timeout", "info", "a text"})
+    with calling({"text": argument}, client_name=argument[:64], principal=Principal("api_key", "·"), tool_name=None):
+        line = from_json(to_json(make(**{name: form(argument)})))
+    variable = [line[name], line["client_name"]]
+    assert variable == [SCRUBBED, SCRUBBED]
+    fixed = {"ts", "level", "msg", "request_id", "trace_id", "era", "protocol_version", name, "client_name"}
+    rest = [value for key, value in line.items() if key not in fixed and isinstance(value, str)]
+    assert not [value for value in rest if argument in value]
+
+
+def test_the_time_is_utc_to_the_millisecond() -> None:
+    """Times compare as text."""
+    first, second = now(), now()
+    assert len(first) == len("2026-11-22T09:32:11.123Z")
+    assert first[10] == "T"
+    assert first[-1] == "Z"
+    assert first <= second

@@ -1,0 +1,136 @@
+"""Spans say who called what and how it ended, and nothing that a client wrote."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import sample
+from collector import collecting
+from live import ENVIRONMENT, KEY, Live, Process, live, settings_from
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from wire import ERAS, Era, Wire
+
+from hardening.telemetry.tracing import leave_out, scrubbing
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+SENTINEL = "sentinel-7f3a9c"
+
+
+@pytest.fixture(scope="module")
+def exporter() -> InMemorySpanExporter:
+    """What would be sent to the collector."""
+    memory = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(scrubbing(memory, {"echo", "crash", "fail"})))
+    trace.set_tracer_provider(provider)
+    return memory
+
+
+@pytest.fixture
+def traced(exporter: InMemorySpanExporter) -> Generator[Live]:
+    """A server whose spans are kept."""
+    exporter.clear()
+    with live() as running:
+        yield running
+
+
+def written(spans: tuple[ReadableSpan, ...]) -> str:
+    """Return everything that would leave the process."""
+    return json.dumps([json.loads(span.to_json()) for span in spans])
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_call_is_a_span_with_tool_and_caller(traced: Live, exporter: InMemorySpanExporter, era: Era) -> None:
+    """The name has method and tool; who called and under which reference are attributes."""
+    async with Wire(traced.url, KEY) as wire:
+        reply = await wire.call(era, "echo", {"text": "hello"})
+
+    (span,) = [span for span in exporter.get_finished_spans() if span.name == "tools/call echo"]
+    attributes = span.attributes or {}
+    assert attributes["enduser.id"] == "api_key alice"
+    assert attributes["mcp.request.id"] == reply.headers["x-request-id"]
+    assert attributes["gen_ai.tool.name"] == "echo"
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("echo", {"text": SENTINEL}),
+        ("crash", {"text": SENTINEL}),
+        ("fail", {"text": SENTINEL}),
+        (SENTINEL, {}),
+        ("echo", {"text": "x", SENTINEL: SENTINEL}),
+    ],
+    ids=["success", "crash", "failure", "unknown tool", "invalid"],
+)
+async def test_nothing_of_a_client_leaves(
+    traced: Live, exporter: InMemorySpanExporter, era: Era, tool: str, arguments: dict[str, str]
+) -> None:
+    """Not in a name, an attribute, an event or a status."""
+    async with Wire(traced.url, KEY) as wire:
+        await wire.call(era, tool, arguments, rpc_id=SENTINEL)
+        await wire.ask(era, f"{SENTINEL}/method")
+        await wire.ask(era, "prompts/get", {"name": SENTINEL})
+        await wire.ask(era, "resources/read", {"uri": f"sample://crash/{SENTINEL}"})
+
+    spans = exporter.get_finished_spans()
+    assert spans
+    assert SENTINEL not in written(spans)
+
+
+async def test_without_the_wall_it_would_leave(traced: Live) -> None:
+    """The control: the SDK's own spans hold what a client wrote, so the test above can fail."""
+    bare = InMemorySpanExporter()
+    provider = trace.get_tracer_provider()
+    assert isinstance(provider, TracerProvider)
+    provider.add_span_processor(SimpleSpanProcessor(bare))
+    async with Wire(traced.url, KEY) as wire:
+        await wire.call("modern", SENTINEL)
+
+    assert SENTINEL in written(bare.get_finished_spans())
+
+
+async def test_spans_reach_a_collector_at_the_latest_at_the_end() -> None:
+    """With the standard variable set, over OTLP and HTTP; a drain sends what is left."""
+    with collecting() as (endpoint, received), Process(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) as process:
+        async with Wire(process.url, KEY) as wire:
+            await wire.call("modern", "echo", {"text": SENTINEL})
+        code = process.stop()
+
+    assert code == 0
+    assert any(b"tools/call echo" in export for export in received)
+    assert not any(SENTINEL.encode() in export for export in received)
+
+
+async def test_a_collector_that_is_away_does_not_hold_the_process() -> None:
+    """Telemetry is worth nothing that a call is worth."""
+    with Process(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") as process:
+        async with Wire(process.url, KEY) as wire:
+            reply = await wire.call("modern", "echo", {"text": "hello"})
+        code = process.stop()
+
+    assert reply.status == 200
+    assert code == 0
+
+
+@pytest.mark.parametrize(("provider", "kept"), [(trace.ProxyTracerProvider(), 2), (TracerProvider(), 3)])
+def test_spans_that_nobody_wants_are_not_made(
+    monkeypatch: pytest.MonkeyPatch, provider: trace.TracerProvider, kept: int
+) -> None:
+    """They would cost each request a twentieth; as soon as there is a provider, they are made."""
+    server = sample.build(settings_from(ENVIRONMENT))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    before = len(server.middleware)
+    leave_out(server.middleware)
+
+    assert before - len(server.middleware) == 3 - kept
