@@ -1,4 +1,4 @@
-"""Production safety for an MCP server: everything an author needs of it is here.
+"""The public names for authors of tools; everything else in this package is internal.
 
 This package belongs to the template: `copier update` brings fixes into it.
 Leave it as it is, and build on these names; they change in a major release only.

@@ -1,4 +1,4 @@
-"""What a caller may learn from a failure.
+"""The failures that a tool may raise, each with a kind, whether a retry can help, and advice.
 
 A tool that fails answers with a result whose `isError` is true, written for the model.
 It never carries the text of an exception or a value from the arguments.

@@ -1,4 +1,4 @@
-"""The one call that an author's `server.py` makes."""
+"""`harden()`: builds the server from settings and tools, or refuses all of what is wrong at once."""
 
 from __future__ import annotations
 

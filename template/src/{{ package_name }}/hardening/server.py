@@ -45,7 +45,7 @@ log = structlog.get_logger()
 
 Completer = TypeVar("Completer", bound="Callable[..., Coroutine[Any, Any, Any]]")
 
-NOBODY = Principal("none", "in process")
+IN_PROCESS = Principal("none", "in process")
 
 
 class HardenedServer(MCPServer[None]):
@@ -128,7 +128,7 @@ class HardenedServer(MCPServer[None]):
         seconds = tool.declaration.timeout_seconds or self.hardening_settings.tool_timeout_seconds
         context = Context(
             settings=self.hardening_settings,
-            principal=(exchange and exchange.principal) or NOBODY,
+            principal=(exchange and exchange.principal) or IN_PROCESS,
             request_id=exchange.request_id if exchange else "",
             deadline=time.monotonic() + seconds,
             read_only=tool.declaration.read_only,

@@ -1,5 +1,6 @@
-"""A token is believed only if this issuer signed it, for this server, and for now.
+"""Verifies JWT access tokens: signature, issuer, audience, lifetime, subject (401).
 
+A token is accepted only if this issuer signed it, for this server, and for now.
 Signature, issuer, audience, expiry, not-before and subject are checked on every request.
 The algorithm has to be one that the key's type allows; what the token itself brings along
 (`jwk`, `jku`, `x5u`, `x5c`) is never looked at.
@@ -62,7 +63,7 @@ class TokenVerifier:
 
         Raises:
             InvalidTokenError: It is not good.
-            KeysUnavailableError: It looks good, and nobody can say whether it is.
+            KeysUnavailableError: The keys to verify it with are not known now.
         """
         header = _header(token)
         kid, algorithm, kind = header.get("kid"), header.get("alg"), header.get("typ", "")

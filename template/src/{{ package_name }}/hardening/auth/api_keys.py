@@ -1,5 +1,6 @@
-"""A presented key is compared as a digest, in constant time, with every key there is.
+"""Verifies API keys by their SHA-256 digest, in constant time (401).
 
+A presented key is compared with every configured key, so the time says nothing about which one is near.
 Only SHA-256 digests are kept, so neither a core dump nor a debugger shows a usable key.
 A digest without salt is enough because a key is long and random, not a password.
 """

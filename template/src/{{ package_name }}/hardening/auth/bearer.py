@@ -1,5 +1,6 @@
-"""A credential is read from one place, and is gone from the request before anybody else looks.
+"""Reads the credential from `Authorization: Bearer` and removes it from the request.
 
+No later guard, no tool and no log line can see a credential.
 `Authorization: Bearer`, once, is that place (RFC 6750, section 2.1).
 """
 
@@ -78,7 +79,7 @@ def bind_session(exchange: Exchange, principal: Principal) -> None:
 def _user(principal: Principal) -> AuthenticatedUser:
     return AuthenticatedUser(
         AccessToken(
-            # Empty, because whoever asks the SDK for the token must not get it.
+            # Empty, so that the SDK has no token to give to anyone.
             token="",
             client_id=principal.client_id or principal.id,
             subject=principal.name,

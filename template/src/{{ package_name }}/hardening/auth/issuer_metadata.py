@@ -1,4 +1,4 @@
-"""What a token issuer publishes is read over TLS, in bounded size, and never after a redirect.
+"""Fetches an issuer's metadata and key set over TLS: bounded in size and time, without redirects.
 
 Sources: RFC 8414 and OpenID Connect Discovery 1.0 (where the keys are), RFC 7517 and RFC 7518
 (what they look like).
@@ -140,7 +140,7 @@ def _read_key(entry: dict[str, Any]) -> list[jwt.PyJWK]:
     kind = entry["kty"]
     algorithms = ALGORITHMS[kind, None if kind == "RSA" else entry["crv"]]
     for_signing = entry.get("use", "sig") == "sig" and "verify" in entry.get("key_ops", ["verify"])
-    # Whoever publishes the private part has lost the key.
+    # A key whose private part is published is not trusted.
     if not for_signing or "d" in entry or not isinstance(entry["kid"], str):
         return []
     stated = entry.get("alg")

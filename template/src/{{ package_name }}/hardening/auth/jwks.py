@@ -1,5 +1,6 @@
-"""The issuer's keys are fetched by one request at a time, and none is trusted after an hour.
+"""Cache of the issuer's key set (JWKS): refreshed in the background, one fetch at a time (503 while unknown).
 
+No key is trusted for longer than an hour after it was fetched.
 A key set is renewed behind the callers' backs every five minutes, and at once for a key id that
 it does not hold, so a rollover fails no request.
 Key ids made up by an attacker cause one fetch in ten seconds at most.
@@ -33,7 +34,7 @@ log = structlog.get_logger()
 
 
 class KeysUnavailableError(Exception):
-    """Nobody can say whether a token is good; `retry_after` seconds later somebody may."""
+    """The keys are not known now, so no token can be verified; a retry can help after `retry_after` seconds."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__("the issuer's keys are not available")

@@ -1,5 +1,6 @@
-"""A client that is refused learns where to get a token, and nothing more.
+"""Protected resource metadata and `WWW-Authenticate` challenges (200, 401, 404).
 
+A client that is refused learns where to get a token, and nothing more.
 Sources: RFC 9728 (protected resource metadata), RFC 6750, section 3 (challenges).
 """
 

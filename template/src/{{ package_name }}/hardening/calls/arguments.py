@@ -1,5 +1,6 @@
-"""Arguments are strict: what the advertised schema refuses the validator refuses, and the reverse.
+"""Strict validation of a tool's arguments by its advertised schema.
 
+What the schema refuses the validator refuses, and the reverse.
 Nothing is converted, nothing that the schema does not know gets in, and a failure names the rule, never the value.
 Only `format` is looser than in the schema: dates and times are read as Pydantic reads them.
 """

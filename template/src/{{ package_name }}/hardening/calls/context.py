@@ -1,4 +1,4 @@
-"""What a tool is given: who is calling, how long is left, a way to report progress."""
+"""`Context`: what a tool is given of its call: principal, settings, deadline, progress."""
 
 from __future__ import annotations
 

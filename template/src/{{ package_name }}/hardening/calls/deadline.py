@@ -1,5 +1,6 @@
-"""Every call ends: at its deadline, when its caller goes away, or with the process.
+"""Call deadlines: runs the author's code in a task of its own and cancels it (kind `timeout`).
 
+Every call ends: at its deadline, when its caller goes away, or with the process.
 The author's code runs in a task of its own, so that what it raises is never mistaken for what ends it,
 and a call whose code ignores its end is answered all the same.
 """
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 Result = TypeVar("Result")
 
 # What a call that was ended may take to give back what it holds, before it is answered regardless:
-# at the deadline somebody waits for the answer, when the caller has gone away nobody does.
+# at the deadline the caller waits for the answer, after a disconnect it does not.
 LATE_SECONDS = 0.5
 GONE_SECONDS = 3.0
 RESTARTING = "The server is restarting. Call again; check first whether the call had an effect."

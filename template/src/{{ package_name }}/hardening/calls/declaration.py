@@ -1,4 +1,4 @@
-"""What an author says about a tool, beside it: effects, deadline, rate, cost, scopes."""
+"""`@tool`: the declaration of a tool: effects, deadline, rate, cost, scopes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""From whatever was raised to what may be said: the only way an exception becomes an answer."""
+"""Maps exceptions to typed failures, and failures to results and protocol errors.
+
+It is the only way an exception becomes an answer; its text never gets into one."""
 
 from __future__ import annotations
 
@@ -146,7 +148,7 @@ def explain(
     if exchange is not None and advice != failure.default_advice and not isinstance(failure, errors.InvalidArguments):
         advice = _without_echo(failure, exchange.sensitive.difference(names))
     wait = failure.retry_after_seconds
-    # Whoever says when to call again says that it can help.
+    # A failure that says when to call again says that a retry can help.
     retryable = failure.retryable or wait is not None
     if wait is not None:
         retry = f"Retry after {math.ceil(wait)} s."

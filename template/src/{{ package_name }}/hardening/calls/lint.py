@@ -1,5 +1,6 @@
-"""What a tool must say about itself before it is served: a model acts on these words.
+"""Checks of declarations: names, descriptions, hidden characters, bounds of schemas (exit 78).
 
+A tool that would mislead a model is not served.
 Runs at start and in the tests; a tool that breaks a rule is not served.
 """
 

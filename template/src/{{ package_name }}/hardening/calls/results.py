@@ -1,4 +1,6 @@
-"""ResultSchema fit the advertised output schema and the size, or they do not leave."""
+"""Validates results against the advertised output schema and `MCP_MAX_RESPONSE_BYTES`.
+
+A result that does not fit is a failure, never an answer."""
 
 from __future__ import annotations
 

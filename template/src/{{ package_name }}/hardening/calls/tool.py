@@ -1,5 +1,6 @@
-"""One declaration of a tool makes its schema, its validation, its types and its limits.
+"""Reads one declared function into a tool: schema, validation, limits.
 
+The function's signature is the only source of all of them.
 A tool is a typed `async` function with a docstring.
 """
 

@@ -1,4 +1,4 @@
-"""What a change of the contract means for those who rely on it: breaking, compatible or text.
+"""Classifies changes of the contract: breaking, compatible or text.
 
 It fails closed: what is not proven compatible is breaking.
 Arguments may only be accepted more widely, results may only be promised more narrowly.

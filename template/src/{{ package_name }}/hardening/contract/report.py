@@ -1,6 +1,6 @@
-"""Changes of the contract as lines that a reviewer can read and nobody can misuse.
+"""Writes changes of the contract as text and Markdown, with everything escaped.
 
-A description is written for a model by whoever changed it.
+A description is untrusted text that is written for a model.
 So it cannot hide characters, reach out of its place in Markdown, or bury a word in a long text.
 """
 

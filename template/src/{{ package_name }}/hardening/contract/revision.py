@@ -1,4 +1,4 @@
-"""The contract as it was: in the working tree, or at a revision of the repository.
+"""Reads the committed contract: from the working tree, or from a git revision (exit 2 when it cannot be read).
 
 What cannot be read stops the comparison with one sentence that says what to do.
 Git is waited for 30 seconds at most.

@@ -1,6 +1,6 @@
-"""The pool: connections are for calls, never for sessions, and each wait for one has an end.
+"""Connection pool of PostgreSQL: one connection for one call, with a bounded wait (kind `busy`).
 
-Whoever waits or sleeps between calls holds nothing.
+A session or a stream that waits between calls holds no connection.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""One connection, one transaction, one call: given back on every way out, and at the call's end at the latest."""
+"""`connection(ctx)`: one connection and one transaction for one call.
+
+The connection is returned on every way out, and at the call's end at the latest."""
 
 from __future__ import annotations
 

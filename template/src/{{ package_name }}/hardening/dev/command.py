@@ -1,4 +1,4 @@
-"""The local loop: a real database, a key, snippets to paste, readable logs, reload on change.
+"""The `dev` command: the server with a database, a key, client snippets, readable logs and reload.
 
 Starts the very server that production starts, as a child; nothing here is imported by it.
 """

@@ -1,6 +1,6 @@
-"""A token issuer for one developer's machine, so that tokens can be tried without a network.
+"""Local token issuer for development: signs JWTs and publishes its keys on loopback.
 
-It listens on loopback only, its key exists in memory only, and it asks nobody who they are.
+It listens on loopback only, its key exists in memory only, and it gives a token to whoever runs it.
 The production command never imports this module.
 """
 

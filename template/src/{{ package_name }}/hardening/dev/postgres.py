@@ -1,4 +1,4 @@
-"""A real PostgreSQL for this machine, from a wheel of the development group; never in production."""
+"""Embedded PostgreSQL for development and tests, from a wheel of the development group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a request comes from, when proxies stand in front.
+"""Client IP guard: reads `X-Forwarded-For` behind `MCP_TRUSTED_PROXY_HOPS` trusted proxies; refuses nothing.
 
 `X-Forwarded-For` is a list to which each proxy appends what it saw.
 Only the entries that our own proxies wrote are true; the rest is whatever the client sent.

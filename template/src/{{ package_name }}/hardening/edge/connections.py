@@ -1,7 +1,8 @@
-"""A connection gets so much time and so many bytes for each head, and whoever stops reading is cut off.
+"""TCP connection limits: number, size and read time of the request head, slow readers (408, 431, closed).
 
+A slow or endless request head ("Slowloris") holds a connection for a bounded time only.
 The ASGI application sees a request when its head is complete, and it is done with an answer when that
-is in the buffer of the connection. Whoever never gets that far ("Slowloris"), or never takes its
+is in the buffer of the connection. A client that never gets that far ("Slowloris"), or never takes its
 answer, is met here.
 """
 
@@ -29,7 +30,7 @@ TOO_BIG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\
 
 
 def bounded(settings: HardeningSettings) -> type[BoundedConnection]:
-    """Return the kind of connection that these settings ask for; whoever sends no HTTP to it cannot fill the log."""
+    """Return the connection class for these settings; requests that are not HTTP cannot fill the log."""
     logging.getLogger("uvicorn.error").addFilter(RATE_LIMITED)
 
     class Connection(BoundedConnection):

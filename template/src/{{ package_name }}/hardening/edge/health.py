@@ -1,4 +1,4 @@
-"""Is the process alive, and should it get traffic: two questions, two answers, nothing else said.
+"""Health guard: answers `/livez` and `/readyz` (200, 503).
 
 `/livez` touches no dependency: a database that is away is no reason to be restarted.
 `/readyz` is 503 from the first moment of a drain, and while the database does not answer.

@@ -1,4 +1,4 @@
-"""Which Host and Origin are answered, on every route, before anything else is looked at.
+"""Host and Origin guard: DNS rebinding protection on every route (421, 403).
 
 A browser can be made to send requests to this server by any page (DNS rebinding); it cannot
 be made to lie about Host and Origin.

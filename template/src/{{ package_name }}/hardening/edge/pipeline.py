@@ -101,7 +101,7 @@ class Pipeline:
                 message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
-                # Whoever has read the whole answer may ask again at once, however long the protocol tidies up.
+                # A client that has read the whole answer may ask again at once, before the protocol has cleaned up.
                 self._release(exchange)
 
         return watched

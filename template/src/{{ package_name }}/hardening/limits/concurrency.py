@@ -23,7 +23,7 @@ _LISTEN = LISTEN.encode()
 
 
 class Slots:
-    """So many at once, in all and for each caller; whoever takes one gives it back when its exchange ends."""
+    """A counter of slots with a cap in total and for each caller; a slot is released when its exchange ends."""
 
     def __init__(self, most: int, most_per_principal: int) -> None:
         self.most = most

@@ -1,7 +1,7 @@
-"""A credential that is known to be good is recognised without verifying it.
+"""Cache of verified credentials, by their digest.
 
-Only so that limits spare the innocent: a monitor, or a caller whose neighbour at the same address
-has a bad credential. Who is calling, and may they, is decided by authentication alone.
+Keeps the failure limit of an address from locking out valid callers behind the same NAT: a monitor, or a caller whose
+neighbour at the same address has a bad credential. Who is calling, and may they, is decided by authentication alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Token buckets in this process: never more than a burst, and never more on average than the rate.
+"""Rate limit back end in memory: token buckets (GCRA), bounded in number.
 
 A bucket is one number, the time at which it will be full again (the "theoretical arrival time" of
 the generic cell rate algorithm, ITU-T I.371, annex A). Nothing runs in the background.
@@ -27,20 +27,20 @@ class TokenBuckets:
     """Buckets for at most `max_keys` keys, and one shared bucket of each limit for everybody beyond.
 
     Full buckets are forgotten first, which loses nothing: a new one is full as well. A bucket in use
-    is never forgotten, so a flood of new keys resets nobody. Work per claim: one dictionary access,
+    is never forgotten, so a flood of new keys resets no bucket. Work per claim: one dictionary access,
     for a new key also a few steps on a heap.
     """
 
     def __init__(self, max_keys: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._strangers = _Table(max_keys // 2)
+        self._anonymous = _Table(max_keys // 2)
         self._callers = _Table(max_keys - max_keys // 2)
         self.degraded = False
         self.redis_errors = 0
 
     def __len__(self) -> int:
         """Number of buckets in memory: at most `max_keys` and one more for each limit."""
-        return len(self._strangers.full_at) + len(self._callers.full_at)
+        return len(self._anonymous.full_at) + len(self._callers.full_at)
 
     async def take(self, *groups: Sequence[Claim]) -> Decision:
         """Take all claims of a group or none; the first group that is refused ends it."""
@@ -89,7 +89,7 @@ class TokenBuckets:
 
     def _place(self, claim: Claim, now: float) -> tuple[_Table, str]:
         limit = claim.limit
-        table = self._strangers if limit.anonymous else self._callers
+        table = self._anonymous if limit.anonymous else self._callers
         subject = claim.key
         if len(subject) > LONGEST_KEY:
             subject = blake2b(subject.encode(errors="surrogatepass"), digest_size=16).hexdigest()

@@ -1,6 +1,6 @@
-"""The words of rate limiting: a limit, a claim on it, the decision, and who decides.
+"""Types of rate limiting and the interface of its two back ends (memory, Redis).
 
-Where the buckets are is nobody's business but the limiter's: in this process, or in Redis.
+A caller of the interface does not know which back end counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Limit:
         units: Size of the bucket, at least 1.
         seconds: Time in which an empty bucket fills, above 0.
         anonymous: Counted by something that anyone can choose, such as an address. Such buckets
-            have half of the memory to themselves, so that strangers never push callers out.
+            have half of the memory to themselves, so that unauthenticated clients never evict the buckets of callers.
     """
 
     name: str

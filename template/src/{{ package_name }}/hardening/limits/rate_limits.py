@@ -1,5 +1,6 @@
-"""How often: a request over a limit is refused before it costs anything, and costs nobody else.
+"""Rate limits by address, caller, tool and budget (429, or a tool result `rate_limited`, `budget_exhausted`).
 
+A request over a limit is refused before it costs anything, and uses up nothing that it shares with others.
 Layer 1 counts by address, before authentication, and by caller: 429.
 Layer 3 counts by caller and tool, layer 4 by caller in cost units: a result that says when to call
 again (2026-07-28, Tools: servers must limit invocations). Layer 2, how many at once, is elsewhere.

@@ -1,5 +1,6 @@
-"""Limits that all replicas share through Redis; tighter ones, at once, while it is slow or away.
+"""Rate limit back end in Redis: one ceiling for all replicas.
 
+While Redis is slow or away, each replica applies its share of the limit; limits never open.
 One script decides everything about a request in one round trip, on the clock of Redis.
 While Redis does not answer, each replica admits its share, at most half of a limit and at least one
 unit of it: replicas that are declared, or have met in Redis, admit no more in all than the limit.
@@ -46,7 +47,7 @@ OWED_AT_ONCE = 16
 
 
 class RedisLimiter:
-    """Counts in Redis, and in `local` too, so that nobody starts afresh when Redis goes away.
+    """Counts in Redis, and in `local` too, so that no bucket is full again when Redis goes away.
 
     Attributes:
         degraded: Whether limits are local and tighter at the moment.

@@ -1,4 +1,4 @@
-"""One line and one count for each call of a tool, however it ended; never an argument."""
+"""Call log: one line and one count for each call of a tool, without its arguments."""
 
 from __future__ import annotations
 

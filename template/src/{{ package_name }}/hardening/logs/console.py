@@ -1,4 +1,4 @@
-"""Readable lines for the local loop: what the JSON lines say, through the same walls."""
+"""Console format of the log for development: the same fields and the same redaction as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The only fields a log line can have, with their types: what is not here is dropped and counted.
+"""Allow-list of log fields with their types; other fields are dropped and counted.
 
 No setting adds to these tables, and no type in it holds a structure that a call could fill.
 """

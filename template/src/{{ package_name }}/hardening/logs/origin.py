@@ -1,4 +1,4 @@
-"""Where a line comes from, and exceptions as types and places: no message, no local, no source line.
+"""Origin of a log line, and exceptions as types and code locations, without messages and values.
 
 Everything here is read from code objects and classes, which no caller of a tool can write to.
 """

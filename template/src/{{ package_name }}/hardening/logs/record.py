@@ -1,4 +1,4 @@
-"""One log line from what was logged: the walls between a call's arguments and the outside.
+"""Builds a log record: field allow-list, literal messages, redaction of the call's values.
 
 1. The fields of `log_fields.FIELDS` and no others; the text only if it is a literal of the code
    that logs.

@@ -1,4 +1,4 @@
-"""No string of a call gets into a log line, in any form it is likely to be written in.
+"""Redaction: finds strings of a call's arguments and results in text, in the usual encodings.
 
 `collect` gathers the strings of a call, `leaks` says whether a value that is about to be written
 holds one of them: as it is, in another case, inside a longer text, cut off, escaped as JSON or by

@@ -1,4 +1,4 @@
-"""Every logger writes JSON lines that cannot hold an argument of a call.
+"""Configures structlog, `logging` and `warnings` to write redacted JSON lines through one writer.
 
 structlog, the standard library's loggers at any level and `warnings` share one way out:
 `log_lines` makes the line, `log_writer` writes it without anybody waiting.
@@ -169,10 +169,10 @@ _processors: list[Any] = []
 
 
 def configure(*, level: str, fmt: Literal["json", "console"], stream: int | TextIO | None = None) -> Logs:
-    """Send every logger of the process through the walls; call it before anything logs.
+    """Send every logger of the process through the redaction; call it before anything logs.
 
     Args:
-        level: `debug`, `info`, `warning` or `error`. The walls are the same at each.
+        level: `debug`, `info`, `warning` or `error`. The redaction is the same at each.
         fmt: `json`, or `console` for reading by eye.
         stream: Where lines go: a descriptor or a file that has one; default: standard error.
     """

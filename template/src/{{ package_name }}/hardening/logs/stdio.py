@@ -1,4 +1,4 @@
-"""What is written past the loggers is counted, not shown: print, tracebacks, C code, subprocesses.
+"""Captures standard output and standard error, subprocesses included, and logs only how much was written.
 
 A `print` left in a tool, a library that writes to descriptor 2, a child process that inherits the
 descriptors: each becomes a line that says how much was written, never what.
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class StdioCapture:
-    """Takes standard output, standard error and the hooks for what nobody caught.
+    """Takes standard output, standard error and the hooks for uncaught exceptions.
 
     Made once for a process, after `logs.configure`; `release` gives everything back.
 
@@ -176,4 +176,4 @@ class StreamCounter(io.RawIOBase):
         return self._number
 
     def close(self) -> None:
-        """Stay open: whoever closes standard output would make the next `print` fail."""
+        """Stay open: a closed standard output would make the next `print` fail."""

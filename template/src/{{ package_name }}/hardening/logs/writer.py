@@ -1,4 +1,4 @@
-"""Lines reach standard error without anybody waiting: a slow or closed reader costs lines, not calls.
+"""Log writer thread with a bounded queue: a slow or closed reader costs lines, never calls.
 
 One thread writes what a bounded queue holds. What does not fit, or cannot be written, is counted,
 and the count is the next line that gets through.

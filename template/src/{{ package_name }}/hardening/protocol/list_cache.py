@@ -1,4 +1,4 @@
-"""The listing of the tools is written once for each version of the protocol, not once for each request.
+"""Cache of the encoded `tools/list` result, one for each protocol version.
 
 Nothing in it changes while the tools do not, and they do not while a process runs.
 """

@@ -1,4 +1,4 @@
-"""One well-formed JSON-RPC message, not too deep, in an era that is served.
+"""Message guard: well-formed JSON-RPC 2.0, bounded depth, an era that is served (400).
 
 Answers what is malformed itself, since in the older protocols the SDK's own answer repeats the input.
 """

@@ -1,4 +1,4 @@
-"""Every message of the protocol: no exception text out, no capability that is not there, no endless answer.
+"""SDK middleware: hides exception text, advertises only what is implemented, bounds the size of results.
 
 Sits in the SDK's own chain, around each request of either era.
 """
@@ -78,7 +78,7 @@ def protocol_middleware(
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
-            # A cancellation that nobody asked for would end the caller's session, an exit the process.
+            # A cancellation that the caller did not cause would end the caller's session, an exit the process.
             code = INTERNAL_ERROR
             raise protocol_error(failure_or_crash(error), current.get(), INTERNAL_ERROR) from None
         else:
@@ -92,17 +92,17 @@ def protocol_middleware(
 
 
 async def error_boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Stand around everything else: the SDK's own layers raise too, and in the older protocols their text gets out."""
+    """Hide the text of exceptions of the SDK's own layers, which the older protocols would send to the client."""
     try:
         return await call_next(ctx)
     except MCPError:
         raise
-    except Exception as error:  # noqa: BLE001 - the wall is for all of them
+    except Exception as error:  # noqa: BLE001 - the boundary is for all of them
         raise protocol_error(failure_or_crash(error), current.get(), INTERNAL_ERROR) from None
 
 
 async def _refuse(server: MCPServer[Any], ctx: ServerRequestContext[Any, Any]) -> None:
-    # To a notification nobody answers, and the SDK would log each refusal as a fault.
+    # A notification has no response, and the SDK would log each refusal as a fault.
     if ctx.request_id is not None:
         _refuse_cursor(ctx)
         await _refuse_unused(server, ctx.method)

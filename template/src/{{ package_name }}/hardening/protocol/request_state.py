@@ -1,4 +1,4 @@
-"""What several replicas share: keys that seal multi-round-trip state."""
+"""Keys that seal multi-round-trip request state (`MCP_REQUEST_STATE_KEYS`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer to one request while it is being made: JSON, unless something has to be sent before it.
+"""Writes the response of one request: JSON, or an event stream once a notification is sent.
 
 It begins as an event stream with the first notification, or when it has been silent for so long that a
 proxy might take it for dead; comments keep it alive then. A client that leaves ends the call.
@@ -103,7 +103,7 @@ class ResponseWriter:
         params: Mapping[str, Any] | None,  # noqa: ARG002
         opts: CallOptions | None = None,  # noqa: ARG002
     ) -> dict[str, Any]:
-        """Refuse: nobody could answer.
+        """Refuse: there is no way back to the client.
 
         Raises:
             NoBackChannelError: Always.

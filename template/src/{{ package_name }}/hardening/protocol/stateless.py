@@ -1,4 +1,4 @@
-"""One request, one answer: plain JSON, and an event stream only from the moment there is more to send.
+"""Stateless fast path: answers requests without the SDK's transports; it is here for speed.
 
 The SDK's transports prepare a stream, two tasks or more and several queues for each request of either era,
 which costs more than a plain call. A request that stands alone (every modern one, and legacy ones without

@@ -1,4 +1,4 @@
-"""Change notifications (`subscriptions/listen`): the same events for listeners of every replica.
+"""Bus of change notifications (`subscriptions/listen`): in this process, or over Redis for all replicas.
 
 Events published on one replica reach listeners on all of them through Redis.
 Without Redis they stay in the process, so with several replicas the method is not served at all:

@@ -1,7 +1,7 @@
-"""What Prometheus can ask: how much, how long, how full, and nothing that a caller wrote.
+"""Prometheus metrics of the server; no label holds text of a caller.
 
 Every label has a bounded set of values: declared tools, kinds of failure, layers and statuses of
-this server. A tool that does not exist, or a kind that nobody declared, counts as `other`.
+this server. A tool that does not exist, or a kind that is not declared, counts as `other`.
 The names are those that the alert rules and the dashboard in `deploy/` use.
 """
 

@@ -1,7 +1,7 @@
-"""Spans of each request for OpenTelemetry, where the `otel` extra is installed and `OTEL_*` is set.
+"""OpenTelemetry spans, with an allow-list of attributes; on when the `otel` extra and `OTEL_*` are there.
 
 The SDK makes the spans; what leaves this process is rebuilt from an allow-list: names of declared
-methods and tools, no text of a client, no exception, no event. The walls around logs hold here too.
+methods and tools, no text of a client, no exception, no event. What is redacted in logs is redacted here too.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def annotate() -> None:
 
 
 def leave_out(middleware: list[Any]) -> None:
-    """Take the SDK's spans out of its chain when nobody has asked for any by the time the server starts."""
+    """Take the SDK's spans out of its chain when no tracer provider is configured by the time the server starts."""
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         middleware[:] = [layer for layer in middleware if type(layer).__name__ != "OpenTelemetryMiddleware"]
 

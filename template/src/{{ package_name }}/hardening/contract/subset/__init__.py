@@ -1,4 +1,4 @@
-"""Whether one JSON Schema accepts all that another one accepts: the proof behind the contract diff.
+"""Decides whether one JSON Schema accepts everything that another one accepts; used by the contract diff.
 
 `subset` combines the rules, `leaf` and `container` hold them, `node` finds the parts of a schema.
 """

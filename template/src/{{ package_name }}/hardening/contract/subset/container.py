@@ -1,4 +1,4 @@
-"""The rules for arrays and objects: counts, presence, and which parts have to be compared.
+"""Subset rules for arrays and objects: counts, presence, and which parts have to be compared.
 
 A name may be listed, match a pattern, or be any other.
 Patterns are never run: where one may match, what stands behind it counts for both cases.

@@ -1,4 +1,4 @@
-"""The rules for single values: types, listed values, numbers and strings.
+"""Subset rules for single values: types, enumerations, numbers and strings.
 
 Each rule asks whether what A says about its values implies what B demands of them.
 Listed values speak for themselves: from `enum: [3, 5]` follow the type and both bounds.

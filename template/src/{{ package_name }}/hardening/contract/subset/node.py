@@ -1,4 +1,4 @@
-"""The parts of a JSON Schema, without taking a property's name for a keyword.
+"""Walks the parts of a JSON Schema along its keywords.
 
 A property may be called `title`; only a walk along the keywords knows which `title` is a text.
 References resolve within their document, never over a network.

@@ -1,4 +1,4 @@
-"""Every value that schema A accepts is accepted by schema B: a proof, or the differences.
+"""Combines the subset rules: proves that schema B accepts all of schema A, or lists the differences.
 
 It fails closed: whatever these rules cannot prove is a difference, never silence.
 The rules know the keywords that Pydantic emits; others have to be equal on both sides.
