@@ -51,7 +51,7 @@ class Slots:
 
 
 class InFlight:
-    """Caps the requests being answered; streams that stay open have a cap of their own."""
+    """Concurrency limit of requests being answered, in total and for each caller (503)."""
 
     def __init__(self, settings: HardeningSettings) -> None:
         self.slots = Slots(settings.max_in_flight, settings.max_in_flight_per_principal)
@@ -64,7 +64,7 @@ class InFlight:
 
 
 class OpenStreams:
-    """Caps the streams that stay open: subscriptions, and GET in sessions."""
+    """Concurrency limit of open streams: subscriptions, and GET of sessions (503)."""
 
     def __init__(self, settings: HardeningSettings) -> None:
         self.slots = Slots(settings.max_streams, settings.max_streams_per_principal)

@@ -75,7 +75,7 @@ class RateLimits:
         self._tools[tool] = Limit.per_minute(TOOL, rate), cost
 
     async def address(self, exchange: Exchange) -> Response | None:
-        """Guard before authentication: refuse an address that has used up its requests or failures."""
+        """Rate limit of an address before authentication: requests and failed authentications (429)."""
         state = _state(exchange)
         state.credential = presented(exchange)
         exchange.on_end.append(partial(self._settle, exchange))
@@ -101,7 +101,7 @@ class RateLimits:
         return self._refuse(exchange, decision)
 
     async def principal(self, exchange: Exchange) -> Response | None:
-        """Guard after authentication: read no large body of a caller that is over its limit.
+        """Rate limit of a caller before its body is read, for large bodies (429).
 
         After a small one, `message` can refuse with the id of the message.
         """
@@ -114,7 +114,7 @@ class RateLimits:
         return None if decision.allowed else self._refuse(exchange, decision)
 
     async def message(self, exchange: Exchange) -> Response | None:
-        """Guard after the message is known and allowed: take everything that it needs, at once."""
+        """Rate limits of address, caller, tool and budget, taken at once when the message is known (429, or a result)."""
         state = _state(exchange)
         state.counted = True
         tool = self._tool_claims(exchange, exchange.tool_name or "")

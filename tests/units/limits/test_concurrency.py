@@ -1,0 +1,83 @@
+"""Caps of requests in flight and of open streams hold, and every slot is released."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import sample
+from live import KEY, OTHER_KEY, PROBE_KEY, live
+from wire import ERAS, Era, Wire, opening, request
+
+from hardening.exchange import Principal, open_exchange
+from hardening.limits.concurrency import Slots
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_one_caller_cannot_take_every_slot(era: Era) -> None:
+    """Over its own cap a caller gets 503 with `Retry-After`; another one is answered meanwhile."""
+    with live(MCP_MAX_IN_FLIGHT_PER_PRINCIPAL="1") as busy:
+        async with Wire(busy.url, KEY) as alice, Wire(busy.url, OTHER_KEY) as bob:
+            busy.do(sample.RUNNING.clear)
+            waiting = asyncio.ensure_future(alice.call(era, "wait", {"seconds": 3}))
+            await asyncio.to_thread(until, sample.RUNNING.is_set)
+            second = await alice.ask(era, *opening(era))
+            other = await bob.ask(era, *opening(era))
+            waiting.cancel()
+
+    assert second.status == 503
+    assert int(second.headers["retry-after"]) >= 1
+    assert other.status == 200
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_the_probe_is_answered_when_the_server_is_full(era: Era) -> None:
+    """A monitor that is refused because of others would report a fault that is not there."""
+    with live(MCP_MAX_IN_FLIGHT="1", MCP_MAX_IN_FLIGHT_PER_PRINCIPAL="1") as full:
+        async with Wire(full.url, KEY) as alice, Wire(full.url, OTHER_KEY) as bob, Wire(full.url, PROBE_KEY) as probe:
+            full.do(sample.RUNNING.clear)
+            waiting = asyncio.ensure_future(alice.call(era, "wait", {"seconds": 3}))
+            await asyncio.to_thread(until, sample.RUNNING.is_set)
+            refused = await bob.ask(era, *opening(era))
+            looked = await probe.ask(era, *opening(era))
+            waiting.cancel()
+
+    assert refused.status == 503
+    assert looked.status == 200
+
+
+async def test_open_streams_take_no_slots_of_calls() -> None:
+    """A caller that listens can still call."""
+    with live(MCP_MAX_IN_FLIGHT_PER_PRINCIPAL="1") as server:
+        listen = request("modern", "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, key=KEY)
+        async with Wire(server.url, KEY) as wire:
+            stream = wire.http.stream("POST", f"{server.url}/mcp", content=listen[1], headers=listen[0])
+            async with stream as listening:
+                called = await wire.call("modern", "echo", {"text": "a"})
+
+    assert (listening.status_code, called.status) == (200, 200)
+
+
+def test_nothing_is_remembered_of_those_who_have_gone() -> None:
+    """A slot comes back with the end of its request, and a caller without one takes no memory."""
+    slots = Slots(2, 1)
+    scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": []}
+    exchange = open_exchange(scope, None, None)  # type: ignore[arg-type] - nothing is received or sent
+    alice = Principal("api_key", "alice")
+    taken, refused = slots.take(exchange, alice), slots.take(exchange, alice)
+    for release in exchange.on_end:
+        release()
+
+    assert taken is None
+    assert refused is not None
+    assert (slots.total, dict(slots.by_principal)) == (0, {})
+
+
+def until(condition) -> None:  # noqa: ANN001 - any question
+    """Wait for a condition of another thread, with a deadline."""
+    import time
+
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
