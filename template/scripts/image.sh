@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # The image as it will run: refuses to start unconfigured, starts with a read-only root, answers, drains.
-# Call it by `make image-check IMAGE=…`; DATABASE_URL and REDIS_URL are handed on when they are set.
+# Call it by `make boot IMAGE=…`; DATABASE_URL and REDIS_URL are handed on when they are set.
 set -euo pipefail
 
 engine=${ENGINE:-docker}
 image=$1
 name=image-check-$$
 port=${IMAGE_CHECK_PORT:-18000}
+python=$(bash "$(dirname "$0")/python.sh")
+command -v "$engine" > /dev/null || {
+  echo "::error::Image: $engine is missing: install it, or name another one: make boot ENGINE=podman"
+  exit 2
+}
 trap '"$engine" rm --force "$name" > /dev/null 2>&1 || true' EXIT
 
 fail() {
@@ -24,9 +29,9 @@ run "$image" || code=$?
 [ "$code" -eq 78 ] || fail "without settings it should refuse to start with exit code 78, and ended with $code"
 "$engine" rm --force "$name" > /dev/null
 
-MCP_PROBE_KEY=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
+MCP_PROBE_KEY=$("$python" -c 'import secrets; print(secrets.token_hex(32))')
 export MCP_PROBE_KEY
-MCP_API_KEYS="gate:$(python3 -c 'import secrets; print(secrets.token_hex(32))')"
+MCP_API_KEYS="gate:$("$python" -c 'import secrets; print(secrets.token_hex(32))')"
 export MCP_API_KEYS
 options=(--env MCP_AUTH=api_key --env MCP_API_KEYS --env MCP_PROBE_KEY --env HOST=127.0.0.1 --env "PORT=$port"
   --env MCP_READINESS_DELAY_SECONDS=0)
@@ -34,7 +39,7 @@ options=(--env MCP_AUTH=api_key --env MCP_API_KEYS --env MCP_PROBE_KEY --env HOS
 [ -z "${REDIS_URL:-}" ] || options+=(--env REDIS_URL)
 run --detach "${options[@]}" "$image" > /dev/null
 
-python3 src/*/hardening/probe.py "http://127.0.0.1:$port/mcp" --wait 60 --schema schema/tools.json ||
+"$python" src/*/hardening/probe.py "http://127.0.0.1:$port/mcp" --wait 60 --schema schema/tools.json ||
   fail "it does not answer as the contract says"
 
 "$engine" stop -t 60 "$name" > /dev/null

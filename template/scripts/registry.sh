@@ -12,9 +12,11 @@ ask() {
   curl --silent --show-error --fail-with-body --max-time 60 --header 'Content-Type: application/json' "$@"
 }
 
+[ -f server.json ] || fail "there is no server.json, so there is nothing to publish: set MCP_REGISTRY to something else"
+python=$(bash "$(dirname "$0")/python.sh")
 name=$(jq --raw-output .name server.json)
 version=$(jq --raw-output .version server.json)
-project=$(python3 -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])')
+project=$("$python" -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])')
 [ "$version" = "$project" ] || fail "server.json says version $version, pyproject.toml $project"
 jq --exit-status --arg url "${MCP_PUBLIC_URL%/}/mcp" 'any(.remotes[]; .url == $url)' server.json > /dev/null ||
   fail "no remote in server.json is ${MCP_PUBLIC_URL%/}/mcp, which is what the gate looked at"

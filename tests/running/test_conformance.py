@@ -29,7 +29,7 @@ def small(template: Template) -> Path:
 def conformance(project: Path, python: Path) -> tuple[int, str]:
     """Run the project's own runner, with the suite in the version that it names."""
     script = project / "tests/conformance/run.py"
-    named = re.search(r"npx --yes (@[\w/-]+)@([\w.-]+)", script.read_text("utf-8"))
+    named = re.search(r'npx\.sh"\), "(@[\w/-]+)@([\w.-]+)"', script.read_text("utf-8"))
     assert named is not None
     suite = " ".join(map(str, node.command(named[1], named[2], "conformance")))
     env = {"PATH": f"{node.NODE.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(project / "src")}

@@ -5,7 +5,7 @@ fixtures, then starts the fixtures behind the same hardening and runs all that t
 `python tests/conformance/run.py https://mcp.example.com/mcp` runs the first part against a running
 server, with the key in `MCP_CONFORMANCE_KEY`; raise its `MCP_RATE_*` limits, the suite is in a hurry.
 
-Needs Node 22 or later; the suite itself comes through `npx`, in a fixed version.
+Needs Node 22 or later, which `make setup` brings; the suite itself comes through `npx`, in a fixed version.
 The suite cannot send a key, so a small proxy on this machine adds it.
 Exit code 0: all as expected, 1: not, 2: something is missing.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PACKAGE = next(ROOT.glob("src/*/hardening")).parent.name
-SUITE = "npx --yes @modelcontextprotocol/conformance@0.2.0-alpha.12"
+SUITE = shlex.join(["bash", str(ROOT / "scripts/npx.sh"), "@modelcontextprotocol/conformance@0.2.0-alpha.12"])
 # Checks that need a tool of the suite's, which only the fixtures have.
 EXPECTED_FAILURES = HERE / "expected-failures.yml"
 START_SECONDS, RUN_SECONDS, HEAD_SECONDS = 60, 300, 30
@@ -208,7 +208,7 @@ class Suite:
     def __init__(self, command: str) -> None:
         self.command = shlex.split(command)
         if shutil.which(self.command[0]) is None:
-            raise MissingError(f"{self.command[0]} is missing: install Node 22 or later.")
+            raise MissingError(f"{self.command[0]} is missing.")
         self.turns = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, title: str, url: str, *options: str) -> bool:

@@ -341,10 +341,12 @@ def script(name: str, folder: Path, environment: dict[str, str]) -> int:
     return done.returncode
 
 
-@pytest.mark.parametrize("code", [0, 1, 3, 4])
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 4])
 def test_gate_3_says_what_the_probe_says(code: int, tmp_path: Path) -> None:
     """The deployment goes on if the probe found clients served, and only then."""
-    environment = stand_in(tmp_path, python3=f"exit {code}") | {"MCP_PUBLIC_URL": "https://mcp.example.com"}
+    environment = stand_in(tmp_path, python3=f'[ "$1" = -c ] || exit {code}') | {
+        "MCP_PUBLIC_URL": "https://mcp.example.com"
+    }
 
     assert script("gate", tmp_path, environment) == code
 

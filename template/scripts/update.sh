@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Merges the newest version of the template into the working tree; VERSION is another one to go to.
+# An edit in a file that the template has moved would be lost without a word, so this stops before that;
+# EDITS=carry brings such edits over, in three commits, and EDITS=lose goes on without them.
+set -euo pipefail
+
+copier() {
+  uvx --from 'copier>=9.17.2,<10' copier "$@"
+}
+fail() {
+  echo "$*" >&2
+  exit 1
+}
+update() {
+  if [ -n "${VERSION:-}" ]; then
+    copier update --skip-answered --context-lines 100000 --vcs-ref "$VERSION"
+  else
+    copier update --skip-answered --context-lines 100000
+  fi
+}
+
+moved=
+[ "${EDITS:-}" = lose ] || moved=$(bash "$(dirname "$0")/drift.sh" --moved)
+if [ -z "$moved" ]; then
+  update
+  exit 0
+fi
+if [ "${EDITS:-}" != carry ]; then
+  echo "These files of the template were edited here, and the new version has moved or dropped them:" >&2
+  while IFS= read -r file; do echo "  $file" >&2; done <<< "$moved"
+  fail "The update would lose the edits. To carry them over, in three commits: make update EDITS=carry
+To go on without them: make update EDITS=lose"
+fi
+
+[ -z "$(git status --porcelain .)" ] || fail "Commit everything first: what is not committed cannot be carried over"
+copier recopy --quiet --defaults --overwrite --vcs-ref=:current:
+# What was deleted here stays deleted, and what is yours in shared files stays.
+git clean --quiet --force -d .
+for shared in pyproject.toml .gitattributes; do
+  if git cat-file -e "HEAD:./$shared" 2> /dev/null; then git checkout --quiet HEAD -- "$shared"; fi
+done
+git add --all . && git commit --quiet --message "Set edits in files of the template aside"
+update
+[ -z "$(git ls-files --unmerged .)" ] || fail "Decide on one side of each conflict, and commit the update. Then: git revert --no-edit HEAD~1"
+git add --all . && git commit --quiet --message "Update the template"
+# Git follows files that have moved.
+git revert --no-edit HEAD~1 > /dev/null ||
+  fail "An edit meets a change of the template: decide in the files that git status names, git add them, and git revert --continue"
+echo "The edits are in the files' new places: git show HEAD"
