@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import live
 import pytest
 import wire
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from redis import Redis
@@ -388,6 +388,7 @@ async def test_only_one_request_tries_whether_redis_is_back(own: Server, limiter
         st.tuples(st.floats(0, 0.3) | st.sampled_from([0.0, 0.001, 0.9]), st.integers(1, 4)), min_size=1, max_size=120
     ),
 )
+@example(units=4, steps=[(0.0, 1), (0.9, 3), (0.15, 4)])
 def test_never_more_than_a_burst_and_the_rate(shared: Server, units: int, steps: list[tuple[float, int]]) -> None:
     """Between any two moments at most `units`, what came back in between, and one are admitted."""
     taken = admitted(shared, units, [(round(part * 1e7), min(cost, units)) for part, cost in steps])
