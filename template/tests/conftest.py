@@ -1,4 +1,4 @@
-"""What every test of this project can ask for."""
+"""What every test of this project can ask for: `server` and `call_tool`, as docs/tools.md shows them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ import pytest
 alias.install()
 
 from fixtures import database_url, postgres
+from in_process import call, in_one_task
+
+from hardening.lifecycle.startup import opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from mcp.types import CallToolResult
 
-__all__ = ["call_tool", "database_url", "postgres"]
+    from hardening import HardenedServer, HardeningSettings, Principal
+
+__all__ = ["database_url", "postgres"]
 
 
 @pytest.fixture
-async def call_tool(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Awaitable[CallToolResult]]]:
-    """Return what calls the project's own tools; use it as in tests/tools.
+def settings(request: pytest.FixtureRequest) -> HardeningSettings:
+    """Your settings; a fixture of this name in tests/tools/conftest.py takes its place.
 
     A database is started for a project whose settings require one.
     """
@@ -30,13 +35,27 @@ async def call_tool(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..
     values: dict[str, Any] = {"auth": frozenset({"none"})}
     if settings_type.model_fields["database_url"].is_required():
         values["DATABASE_URL"] = request.getfixturevalue("database_url")
-    server = import_module(f"{alias.PACKAGE}.server").build(settings_type(**values))
-    if server.database is not None:
-        await server.database.open()
+    return settings_type(**values)
 
-    async def call(name: str, arguments: dict[str, Any]) -> CallToolResult:
-        return await server.call_tool(name, arguments)
 
-    yield call
-    if server.database is not None:
-        await server.database.close()
+@pytest.fixture
+async def server(settings: HardeningSettings) -> AsyncIterator[HardenedServer]:
+    """Your server, built as in production, with its database and its state open."""
+    built = import_module(f"{alias.PACKAGE}.server").build(settings)
+    async with in_one_task(opened(built)):
+        yield built
+
+
+@pytest.fixture
+def call_tool(request: pytest.FixtureRequest) -> Callable[..., Awaitable[CallToolResult]]:
+    """Return `call_tool(server, name, arguments, principal=…)`: a call inside the boundary, as a client makes it.
+
+    `call_tool(name, arguments)` calls the fixture `server`.
+    """
+    own = request.getfixturevalue("server")
+
+    async def call_tool(*target: Any, principal: Principal | None = None) -> CallToolResult:
+        given, name, arguments = target if len(target) == 3 else (own, *target)
+        return await call(given, name, arguments, principal)
+
+    return call_tool

@@ -9,6 +9,7 @@ def test_the_seam_is_these_names() -> None:
     """A name taken away or added here is a major release."""
     assert hardening.__all__ == [
         "Context",
+        "HardenedServer",
         "HardeningSettings",
         "Principal",
         "connection",

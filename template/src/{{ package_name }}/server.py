@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .hardening import harden
+from .hardening import HardenedServer, harden
 from .tools import TOOLS
 
 if TYPE_CHECKING:
-    from .hardening.server import HardenedServer
     from .settings import Settings
 
 # What a model should know before it uses the tools.

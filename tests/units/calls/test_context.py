@@ -37,6 +37,7 @@ def call(sdk: Any, seconds: float = 60) -> Context:
     """Return the context of one call."""
     return Context(
         settings=HardeningSettings.model_construct(),
+        state=None,
         principal=Principal("api_key", "alice"),
         request_id="r",
         deadline=time.monotonic() + seconds,

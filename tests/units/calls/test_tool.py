@@ -29,6 +29,7 @@ def context(**values: Any) -> Context:
     """Return the context of one call."""
     given: dict[str, Any] = {
         "settings": HardeningSettings.model_construct(),
+        "state": None,
         "principal": Principal("api_key", "alice"),
         "request_id": "r",
         "deadline": float("inf"),

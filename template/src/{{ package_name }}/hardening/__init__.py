@@ -11,12 +11,13 @@ from .calls.context import Context
 from .calls.declaration import tool
 from .exchange import Principal
 from .harden import harden
+from .server import HardenedServer
 from .settings import HardeningSettings
 
 if TYPE_CHECKING:
     from .database.transaction import connection
 
-__all__ = ["Context", "HardeningSettings", "Principal", "connection", "errors", "harden", "tool"]
+__all__ = ["Context", "HardenedServer", "HardeningSettings", "Principal", "connection", "errors", "harden", "tool"]
 
 
 def __getattr__(name: str) -> object:

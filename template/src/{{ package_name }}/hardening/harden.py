@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from .calls import lint, state
 from .calls.declaration import InvalidDeclarationError
-from .calls.lint import problems
 from .server import HardenedServer
+from .settings import HardeningSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
-    from .settings import HardeningSettings
+SettingsT = TypeVar("SettingsT", bound=HardeningSettings)
 
 
 def harden(
-    settings: HardeningSettings, *, tools: Sequence[Callable[..., Any]], instructions: str | None = None
+    settings: SettingsT,
+    *,
+    tools: Sequence[Callable[..., Any]],
+    instructions: str | None = None,
+    lifespan: Callable[[SettingsT], AbstractAsyncContextManager[Any]] | None = None,
 ) -> HardenedServer:
     """Return a server with every protection on; name and version are those of the installed project.
 
@@ -24,6 +30,8 @@ def harden(
         settings: Your settings, checked already.
         tools: Functions declared with `@tool`.
         instructions: What a model should know before it uses the tools; it is part of the contract.
+        lifespan: Opens what calls share (`@asynccontextmanager`), before the port, and closes it after the last call;
+            what it yields is `ctx.state`.
 
     Raises:
         InvalidDeclarationError: Tools cannot be served; each line of the message says what to change.
@@ -31,9 +39,16 @@ def harden(
     name = distribution()
     about = metadata.metadata(name)
     server = HardenedServer(
-        settings, tools, name=name, version=about["Version"], description=about["Summary"], instructions=instructions
+        settings,
+        tools,
+        name=name,
+        version=about["Version"],
+        description=about["Summary"],
+        instructions=instructions,
+        lifespan=lifespan,
     )
-    if found := problems(server.declared.values()):
+    declared = server.declared.values()
+    if found := lint.problems(declared) + state.problems(declared, settings, lifespan):
         raise InvalidDeclarationError("\n".join(found))
     return server
 

@@ -22,6 +22,7 @@ from .calls.context import Context
 from .calls.deadline import Deadlines
 from .calls.declaration import InvalidDeclarationError
 from .calls.failures import failure_or_crash, protocol_error, result_of
+from .calls.state import State
 from .calls.tool import Tool, read_tools
 from .database import pool_of
 from .exchange import Exchange, Principal, current
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel.helper_types import ReadResourceContents
     from pydantic import AnyUrl
 
+    from .calls.state import Lifespan
     from .settings import HardeningSettings
 
 log = structlog.get_logger()
@@ -51,7 +53,14 @@ IN_PROCESS = Principal("none", "in process")
 class HardenedServer(MCPServer[None]):
     """The SDK's server with a boundary around what the author wrote."""
 
-    def __init__(self, settings: HardeningSettings, tools: Sequence[Callable[..., Any]], **identity: Any) -> None:
+    def __init__(
+        self,
+        settings: HardeningSettings,
+        tools: Sequence[Callable[..., Any]],
+        *,
+        lifespan: Lifespan | None = None,
+        **identity: Any,
+    ) -> None:
         bus = open_bus(settings)
         self.list_cache = ListCache(self)
         super().__init__(
@@ -80,6 +89,7 @@ class HardenedServer(MCPServer[None]):
         for name, said in declared.items():
             self.limits.declare(name, rate_per_minute=said.rate_per_minute, cost=said.cost)
         self.database = pool_of(settings, on_acquired=self.metrics.acquired)
+        self.state = State(lifespan, settings)
 
     def add_tool(self, fn: Callable[..., Any], *_: Any, **__: Any) -> None:
         """Refuse a tool that the SDK would call outside the boundary."""
@@ -126,15 +136,7 @@ class HardenedServer(MCPServer[None]):
         self, tool: Tool, arguments: dict[str, Any], sdk: SdkContext[None, Any], exchange: Exchange | None
     ) -> CallToolResult | InputRequiredResult:
         seconds = tool.declaration.timeout_seconds or self.hardening_settings.tool_timeout_seconds
-        context = Context(
-            settings=self.hardening_settings,
-            principal=(exchange and exchange.principal) or IN_PROCESS,
-            request_id=exchange.request_id if exchange else "",
-            deadline=time.monotonic() + seconds,
-            read_only=tool.declaration.read_only,
-            database=self.database,
-            sdk=sdk,
-        )
+        context = self.context(seconds, sdk, exchange, read_only=tool.declaration.read_only)
         try:
             work = tool.call(arguments, context, self.hardening_settings.max_response_bytes)
             return await self.deadlines.run(tool.name, seconds, work)
@@ -144,6 +146,21 @@ class HardenedServer(MCPServer[None]):
             raise failure_or_crash(error) from None
         finally:
             context.end()
+
+    def context(
+        self, seconds: float, sdk: SdkContext[None, Any], exchange: Exchange | None, *, read_only: bool
+    ) -> Context[Any, Any]:
+        """Return what the author's function is given; `end()` it when the function has returned."""
+        return Context(
+            settings=self.hardening_settings,
+            state=self.state.value,
+            principal=(exchange and exchange.principal) or IN_PROCESS,
+            request_id=exchange.request_id if exchange else "",
+            deadline=time.monotonic() + seconds,
+            read_only=read_only,
+            database=self.database,
+            sdk=sdk,
+        )
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: SdkContext[None, Any] | None = None

@@ -17,17 +17,21 @@ if TYPE_CHECKING:
     from ..database.pool import Database, DatabaseConnection
 
 SettingsT = TypeVar("SettingsT", bound=HardeningSettings, default=HardeningSettings)
+StateT = TypeVar("StateT", default=None)
 
 # Faster progress than a person or a model can use only costs: one event in 50 ms, the last one always.
 PROGRESS_INTERVAL_SECONDS = 0.05
 
 
 @dataclass(slots=True)
-class Context(Generic[SettingsT]):
+class Context(Generic[SettingsT, StateT]):
     """One call of one tool. Take it as a parameter of any name, annotated `Context[Settings]`.
+
+    With a lifespan it is `Context[Settings, State]`, and `ctx.state` is what the lifespan yields.
 
     Attributes:
         settings: Your settings.
+        state: What the lifespan of `harden()` yields; None without one.
         principal: Who is calling; the credential itself never gets here.
         request_id: The reference that log lines and error results of this call carry.
         deadline: End of the call on `time.monotonic()`.
@@ -40,6 +44,7 @@ class Context(Generic[SettingsT]):
     """
 
     settings: SettingsT
+    state: StateT
     principal: Principal
     request_id: str
     deadline: float

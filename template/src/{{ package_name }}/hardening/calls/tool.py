@@ -7,7 +7,7 @@ A tool is a typed `async` function with a docstring.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from mcp.types import Tool as WireTool
 from mcp.types import ToolAnnotations
@@ -45,6 +45,7 @@ class Tool:
         parameters = dict(inspect.signature(function).parameters)
         self.context_name = next((name for name in parameters if _is_context(hints.get(name))), None)
         parameters.pop(self.context_name or "", None)
+        self.context_types = get_args(hints.get(self.context_name or ""))
         try:
             self.arguments = Arguments(self.name, parameters, hints)
             self.results = ResultSchema(hints["return"])

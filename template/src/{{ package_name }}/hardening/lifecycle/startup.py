@@ -1,4 +1,4 @@
-"""Start-up in a fixed order that fails before traffic: settings, tools, port, database, listen (exit 78, 71)."""
+"""Start-up in a fixed order that fails before traffic: settings, tools, port, database, state (exit 78, 75, 71)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ import uvloop
 
 from ..app import App
 from ..calls.declaration import InvalidDeclarationError
+from ..calls.state import StateUnavailableError
 from ..database import DatabaseUnavailableError
 from ..edge.connections import bounded
 from ..logs import setup as logs
 from ..logs.stdio import StdioCapture
-from ..settings.environment import refuse, settings_or_exit
+from ..settings.environment import AWAY, BAD_CONFIGURATION, refuse, settings_or_exit
 from ..settings.reference import effective
 from ..telemetry import tracing
 from .shutdown import CLOSING_SECONDS, DrainingServer
@@ -59,6 +60,11 @@ def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedS
         except DatabaseUnavailableError as unavailable:
             taken.release()
             refuse("settings", [str(unavailable)])
+        except StateUnavailableError as unavailable:
+            log.exception("state did not open")
+            output.flush()
+            taken.release()
+            refuse("state", [str(unavailable)], AWAY if unavailable.away else BAD_CONFIGURATION)
         taken.release()
         output.flush()
         # A thread that never returns must not keep the process: everything that matters is closed.
@@ -87,6 +93,25 @@ async def _run(server: HardenedServer, listener: socket.socket, output: logs.Log
         )
         await running.serve(listener)
         log.info("stopped")
+
+
+@asynccontextmanager
+async def opened(server: HardenedServer) -> AsyncGenerator[None]:
+    """Open what calls need, whatever brings them: HTTP, standard input or a test; close it in the reverse order.
+
+    Raises:
+        DatabaseUnavailableError: The database did not answer in time.
+        StateUnavailableError: The state did not open.
+    """
+    async with AsyncExitStack() as stack:
+        if server.database is not None:
+            stack.push_async_callback(server.database.close)
+            await server.database.open()
+        if tracing.wanted():
+            stack.push_async_callback(tracing.stop, tracing.start(server.name, server.version, server.declared))
+        tracing.leave_out(server.middleware)
+        await stack.enter_async_context(server.state)
+        yield
 
 
 class Running:
@@ -119,14 +144,10 @@ class Running:
 
         Raises:
             DatabaseUnavailableError: The database did not answer in time.
+            StateUnavailableError: The state did not open.
         """
         async with AsyncExitStack() as stack:
-            if server.database is not None:
-                stack.push_async_callback(server.database.close)
-                await server.database.open()
-            if tracing.wanted():
-                stack.push_async_callback(tracing.stop, tracing.start(server.name, server.version, server.declared))
-            tracing.leave_out(server.middleware)
+            await stack.enter_async_context(opened(server))
             running = cls(server)
             await stack.enter_async_context(running.app.run())
             yield running

@@ -90,6 +90,7 @@ class HardeningSettings(BaseSettings):
     pool_acquire_timeout_seconds: float = _seconds(5, 0.01, 300, "Wait for a connection, then answer busy.")
     database_start_timeout_seconds: float = _seconds(10, 0.1, 300, "Wait for the database at start, then exit.")
     database_pgbouncer: bool = Field(default=False, description="Set behind PgBouncer in transaction mode.")
+    state_start_timeout_seconds: float = _seconds(30, 0.1, 3600, "Wait for the state of yours at start, then exit.")
     redis_url: RedisUrl | None = _platform("REDIS_URL", None, "Redis that replicas share limits and events through.")
     redis_timeout_seconds: float = _seconds(0.1, 0.01, 5, "Wait for Redis, then count locally and tighter.")
 

@@ -23,6 +23,8 @@ SettingsT = TypeVar("SettingsT", bound=HardeningSettings)
 PREFIX = "MCP_"
 # EX_CONFIG of sysexits.h: a supervisor must not restart what only a person can mend.
 BAD_CONFIGURATION = 78
+# EX_TEMPFAIL: a system that this server needs is away; a supervisor tries again.
+AWAY = 75
 # What a client of this server reads, not the server; present where both run.
 NOT_SETTINGS = frozenset({"MCP_PROBE_URL"})
 
@@ -117,8 +119,8 @@ def settings_or_exit(settings_type: type[SettingsT]) -> SettingsT:
         refuse("settings", invalid.problems)
 
 
-def refuse(what: str, problems: Sequence[str]) -> NoReturn:
-    """List what is wrong on standard error, and exit with 78."""
+def refuse(what: str, problems: Sequence[str], code: int = BAD_CONFIGURATION) -> NoReturn:
+    """List what is wrong on standard error, and exit: with 78, or with the code given."""
     lines = "\n".join(f"  {problem}" for problem in problems)
     sys.stderr.write(f"Cannot start: {len(problems)} problem(s) in the {what}.\n{lines}\n")
-    raise SystemExit(BAD_CONFIGURATION)
+    raise SystemExit(code)

@@ -1,0 +1,206 @@
+"""The author's state is open while calls run, and closed once, whatever happens around it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from in_process import call
+from live import ENVIRONMENT, KEY, Live, Process, free_port, settings_from
+from wire import ERAS, Era, Wire
+
+from hardening import Context, HardeningSettings, harden, tool
+from hardening.calls.declaration import InvalidDeclarationError
+from hardening.calls.state import StateNotOpenError, StateUnavailableError
+from hardening.errors import UpstreamUnavailable
+from hardening.lifecycle.startup import opened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+
+@dataclass
+class Cache:
+    """What the calls of a test share."""
+
+    events: list[str] = field(default_factory=list[str])
+
+
+@tool(read_only=True)
+async def remember(ctx: Context[HardeningSettings, Cache]) -> int:
+    """Add to what all calls share, and say how much there is."""
+    ctx.state.events.append("call")
+    return len(ctx.state.events)
+
+
+def build(cache: Cache, settings: HardeningSettings) -> Any:
+    """Return a server whose state notes when it is opened and closed."""
+
+    @asynccontextmanager
+    async def open_cache(settings: HardeningSettings) -> AsyncGenerator[Cache]:
+        assert settings.auth
+        cache.events.append("open")
+        yield cache
+        cache.events.append("close")
+
+    return harden(settings, tools=(remember,), lifespan=open_cache)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_calls_share_it_on_a_socket(era: Era) -> None:
+    """It is open before the first call, the same for each, and closed once after the last, in both eras."""
+    cache = Cache()
+    with Live(settings_from(ENVIRONMENT), lambda settings: build(cache, settings)) as live:
+        async with Wire(live.url, KEY) as wire:
+            for count in (2, 3):
+                reply = await wire.ask(era, "tools/call", {"name": "remember", "arguments": {}})
+                assert reply.result["structuredContent"] == {"result": count}
+
+    assert cache.events == ["open", "call", "call", "close"]
+
+
+async def test_it_is_closed_when_another_part_fails() -> None:
+    """What was opened is closed, also when the body around it raises."""
+    cache = Cache()
+    with pytest.raises(ZeroDivisionError):
+        async with opened(build(cache, settings_from(ENVIRONMENT))):
+            raise ZeroDivisionError
+
+    assert cache.events == ["open", "close"]
+
+
+async def test_a_call_without_it_is_a_mistake_of_the_test() -> None:
+    """A call on a server that nobody opened raises, and names the fixture that opens it."""
+    with pytest.raises(StateNotOpenError, match="fixture `server`"):
+        await call(build(Cache(), settings_from(ENVIRONMENT)), "remember", {})
+
+
+async def test_two_servers_in_one_process_have_their_own() -> None:
+    """Each opens and closes its own state."""
+    first, second = Cache(), Cache()
+    for cache in (first, second):
+        server = build(cache, settings_from(ENVIRONMENT))
+        async with opened(server):
+            assert (await call(server, "remember", {})).structured_content == {"result": 2}
+
+    assert first.events == second.events == ["open", "call", "close"]
+
+
+async def _slow(_: Any) -> None:
+    await asyncio.sleep(3600)
+
+
+async def _broken(_: Any) -> None:
+    raise KeyError("a value that nobody may read")
+
+
+async def _away(_: Any) -> None:
+    raise UpstreamUnavailable
+
+
+async def _no_name(_: Any) -> None:
+    raise socket.gaierror(-2, "Name or service not known")
+
+
+@pytest.mark.parametrize(("fault", "away"), [(_slow, True), (_broken, False), (_away, True), (_no_name, True)])
+async def test_a_failure_to_open_is_one_sentence(fault: Any, *, away: bool) -> None:
+    """It names the lifespan and never holds the text of an exception; what is away differs from what is wrong."""
+
+    @asynccontextmanager
+    async def open_model(settings: HardeningSettings) -> AsyncGenerator[None]:
+        await fault(settings)
+        yield
+
+    settings = settings_from(ENVIRONMENT | {"MCP_STATE_START_TIMEOUT_SECONDS": "0.2"})
+    with pytest.raises(StateUnavailableError) as raised:
+        async with opened(harden(settings, tools=(), lifespan=open_model)):
+            pass
+
+    assert str(raised.value).startswith("open_model: ")
+    assert "a value" not in str(raised.value)
+    assert raised.value.away is away
+
+
+async def test_closing_ends_within_two_seconds() -> None:
+    """A state that does not close is left behind, so that the grace chain holds."""
+
+    @asynccontextmanager
+    async def open_model(_: HardeningSettings) -> AsyncGenerator[None]:
+        yield
+        await asyncio.sleep(3600)
+
+    async with asyncio.timeout(4):
+        async with opened(harden(settings_from(ENVIRONMENT), tools=(), lifespan=open_model)):
+            pass
+
+
+START = """
+import sys
+from contextlib import asynccontextmanager
+import sample
+from hardening import HardeningSettings, harden
+from hardening.lifecycle.startup import serve
+
+@asynccontextmanager
+async def open_model(settings):
+    raise {error}
+    yield
+
+raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tools=(), lifespan=open_model)))
+"""
+
+
+@pytest.mark.parametrize(("error", "code"), [("ConnectionError('s3cret')", 75), ("KeyError('s3cret')", 78)])
+def test_the_start_ends_with_a_code_of_its_own(error: str, code: int) -> None:
+    """75 when a later start may succeed, 78 when only a person can mend it; the port was never open."""
+    port = str(free_port())
+    with Process("-c", START.format(error=error), PORT=port) as process:
+        assert process.wait() == code
+
+    printed = "\n".join(process.lines)
+    assert "Cannot start: 1 problem(s) in the state.\n  open_model: cannot open (" in printed
+    assert "s3cret" not in printed
+
+
+class Other:
+    """A type that no lifespan yields."""
+
+
+@tool(read_only=True)
+async def other(ctx: Context[HardeningSettings, Other]) -> str:
+    """Take a state that is not what the lifespan yields."""
+    return str(ctx.state)
+
+
+class OtherSettings(HardeningSettings):
+    """Settings that the server does not have."""
+
+
+@tool(read_only=True)
+async def wrong_settings(ctx: Context[OtherSettings]) -> str:
+    """Take settings that are not what the server has."""
+    return str(ctx.settings)
+
+
+@asynccontextmanager
+async def open_cache(_: HardeningSettings) -> AsyncGenerator[Cache]:
+    """Yield a cache."""
+    yield Cache()
+
+
+@pytest.mark.parametrize(
+    ("function", "lifespan", "said"),
+    [
+        (remember, None, r"remember: takes a state of Cache; add harden\(…, lifespan=…\)"),
+        (other, open_cache, "other: takes a state of Other, and the lifespan yields Cache"),
+        (wrong_settings, None, r"wrong_settings: takes Context\[OtherSettings\], and the settings are"),
+    ],
+)
+def test_a_context_that_nobody_fills_is_refused(function: Any, lifespan: Any, said: str) -> None:
+    """`harden()` names the tool and the cure, so that `serve`, `schema` and the tests do."""
+    with pytest.raises(InvalidDeclarationError, match=said):
+        harden(settings_from(ENVIRONMENT), tools=(function,), lifespan=lifespan)
