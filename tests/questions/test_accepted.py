@@ -23,8 +23,22 @@ DERIVED = [
     ("Calendar", "calendar_server"),
     ("class", "class_server"),
     ("mcp", "mcp_server"),
+    ("Redis", "redis_mcp_server"),
+    ("Redis Server", "redis_server_mcp"),
+    ("test", "test_server"),
+    ("Python", "python_server"),
+    ("Click", "click_server"),
+    ("git", "git_server"),
+    ("pg_ctl", "pg_ctl_server"),
     ("W" * 40, "w" * 40),
     ("W" * 39 + "!", "w" * 39),
+]
+
+RESERVED = [
+    name
+    for question, value in questions().items()
+    if question.startswith("reserved_by_")
+    for name in value["default"].split()
 ]
 
 
@@ -60,10 +74,25 @@ def test_package_name_is_derived(ask: Ask, project: str, package: str) -> None:
 @given(tail=st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters='"\\{}'), max_size=39))
 def test_any_legal_project_name_has_a_legal_default(ask: Ask, tail: str) -> None:
     """The derived package name passes its own validator, whatever the project is called."""
-    name = ask(project_name=f"a{tail}")["package_name"]
+    asked = ask(project_name=f"a{tail}")
+    name = asked["package_name"]
 
+    assert name not in asked["reserved_names"].split()
     assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)
     assert len(name) <= 40
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    taken=st.sampled_from(RESERVED),
+    around=st.sampled_from(["{}", " {}", "{}!", "({})", "The {}", "{} Server", "{} MCP Server", "{}-server"]),
+)
+def test_a_server_may_be_called_like_anything(ask: Ask, taken: str, around: str) -> None:
+    """Whatever exists already, a server for it can be called so: the package gets a name that is free."""
+    asked = ask(project_name=f"X{around.format(taken)}"[1:41].strip(" (!"))
+
+    assert asked["package_name"] not in RESERVED
+    assert asked["distribution_name"] == asked["package_name"].replace("_", "-")
 
 
 @pytest.mark.parametrize("answers", [SHORTEST, AWKWARD], ids=["shortest", "awkward"])

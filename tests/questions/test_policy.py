@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import keyword
 import re
+import runpy
 import sys
-import tomllib
-from importlib.metadata import packages_distributions
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from support.harness import ROOT, questions
+from support.harness import DEFAULT, ROOT, questions
+
+if TYPE_CHECKING:
+    from support.harness import Template
 
 CONFIG = yaml.safe_load((ROOT / "copier.yml").read_text("utf-8"))
 SETTINGS = {name for name in CONFIG if name.startswith("_")}
@@ -114,20 +117,35 @@ def test_nothing_that_decides_security_is_asked() -> None:
     ]
 
 
-def test_reserved_names_are_complete() -> None:
-    """The list of taken names is kept right by Python itself and by what is installed."""
-    listed = CONFIG["reserved_names"]["default"].split()
-    standard = {*sys.stdlib_module_names, *keyword.kwlist, *keyword.softkwlist}
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
-    direct = {re.split(r"[\[><;]", entry)[0].lower() for entry in groups["render"]}
-    installed = {
-        name
-        for name, distributions in packages_distributions().items()
-        if direct & {distribution.lower() for distribution in distributions}
-    }
-    # The name of a distribution is taken as well: a project cannot depend on itself.
-    must = standard | OTHER_PYTHONS | OF_THE_PROJECT | installed | {name.replace("-", "_") for name in direct}
-    usable = {name for name in must if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)}
+LISTS = {name: question["default"].split() for name, question in CONFIG.items() if name.startswith("reserved_by_")}
 
-    assert sorted(usable - set(listed)) == []
-    assert listed == sorted(set(listed))
+
+def test_each_reserved_name_has_one_reason() -> None:
+    """A name stands in one sorted list, so that its message says why it is taken."""
+    everything = [name for names in LISTS.values() for name in names]
+
+    assert list(LISTS) == [
+        "reserved_by_python",
+        "reserved_by_layout",
+        "reserved_by_dependencies",
+        "reserved_by_programs",
+    ]
+    assert [names for names in LISTS.values() if names != sorted(names)] == []
+    assert sorted(set(everything)) == sorted(everything)
+
+
+def test_what_was_refused_stays_refused() -> None:
+    """Python's own names, and those that the first releases have named, are in the lists."""
+    everything = {name for names in LISTS.values() for name in names}
+    must = {*sys.stdlib_module_names, *keyword.kwlist, *keyword.softkwlist, *OTHER_PYTHONS, *OF_THE_PROJECT}
+
+    assert sorted(name for name in must - everything if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)) == []
+
+
+@pytest.mark.slow
+def test_reserved_names_are_computed(template: Template) -> None:
+    """What a lock holds, an environment has and a project calls is listed; else `python scripts/reserved_names.py`."""
+    project = template.prepared(DEFAULT)
+    found = runpy.run_path(str(ROOT / "scripts/reserved_names.py"))["computed"](project)
+
+    assert {name: sorted({*names} - {*LISTS[name]}) for name, names in found.items()} == {name: [] for name in LISTS}

@@ -72,26 +72,36 @@ REFUSED = [
         for value in ("ada", "ada@", "@b.c", "ada@localhost", "a b@c.de", "a@b..c", ".a@b.c", "a@b.c\n", '"a"@b.c')
     ),
 ]
-TAKEN = ["json", "class", "match", "type", "asyncio", "tomllib", "mcp", "redis", "pytest"]
-TAKEN += ["tests", "hardening", "tools", "settings", "server", "src"]
+BY_PYTHON = "taken by Python: a package would hide its module of that name."
+BY_LAYOUT = "taken by this project's own layout."
+BY_DEPENDENCY = "taken by a dependency: a project can neither hide it nor depend on itself."
+BY_PROGRAM = "taken by a program that this project calls: its command would hide it."
+TAKEN = [
+    *((name, BY_PYTHON) for name in ("json", "class", "match", "type", "asyncio", "tomllib", "test", "annotationlib")),
+    *((name, BY_LAYOUT) for name in ("tests", "hardening", "tools", "settings", "server", "src", "conftest")),
+    *((name, BY_DEPENDENCY) for name in ("mcp", "redis", "pytest", "click", "asyncpg_stubs", "google", "psutil")),
+    *(
+        (name, BY_PROGRAM)
+        for name in ("redis_server", "git", "initdb", "pg_ctl", "postgres", "python", "npx", "jq", "gh")
+    ),
+]
 
 
-@pytest.mark.parametrize(("question", "value", "message"), REFUSED)
-def test_refused_with_the_rule_and_an_example(ask: Ask, question: str, value: str, message: str) -> None:
-    """A bad answer is refused, and the message alone is enough to do better."""
-    with pytest.raises(ValueError, match=re.escape(message)):
-        ask(**{question: value})
-
-
-@pytest.mark.parametrize("name", TAKEN)
-def test_taken_package_names_are_refused(ask: Ask, name: str) -> None:
-    """A package never hides a module of Python, of a dependency or of the tests."""
-    message = (
-        f"The package name {name} is taken by Python, by a dependency or by this project's layout. "
-        f"Example: {name}_server"
-    )
-    with pytest.raises(ValueError, match=re.escape(message)):
+@pytest.mark.parametrize(("name", "reason"), TAKEN)
+def test_taken_package_names_are_refused(ask: Ask, name: str, reason: str) -> None:
+    """A package hides no module of Python, of a dependency or of the tests, and its command no program."""
+    with pytest.raises(ValueError, match=re.escape(f"The package name {name} is {reason} Example: {name}_mcp")):
         ask(package_name=name)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in TAKEN])
+def test_the_example_of_a_refusal_is_accepted(ask: Ask, name: str) -> None:
+    """Who types what the message shows is done."""
+    with pytest.raises(ValueError, match="Example: ") as refused:
+        ask(package_name=name)
+
+    example = str(refused.value).split("Example: ")[1].strip()
+    assert ask(package_name=example)["package_name"] == example
 
 
 @pytest.mark.parametrize("question", ["license", "database", "deploy_targets"])
