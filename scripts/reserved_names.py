@@ -52,7 +52,8 @@ BESIDE_PYTHON = {"test", "pip", "setuptools", "wheel", "uv_build", "pkg_resource
 BESIDE_THE_SERVER = {
     *("redis-server", "redis-cli", "redis-benchmark", "redis-sentinel", "valkey-server", "pgbouncer", "caddy", "nginx"),
     *("prometheus", "promtool", "grafana", "docker-compose", "podman", "buildah", "kustomize", "helm", "fly", "copier"),
-    *("cookiecutter", "zizmor", "node", "npm", "npx", "actionlint", "pip-audit", "pre-commit", "make", "bash", "sh", "tar", "chmod", "env"),
+    *("cookiecutter", "zizmor", "node", "npm", "npx", "actionlint", "pip-audit", "pre-commit", "make", "bash"),
+    *("sh", "tar", "chmod", "env"),
 }
 
 
