@@ -24,7 +24,15 @@ OWNED = {
     "compose": "compose.yaml",
 }
 OF_WORKFLOWS = re.compile(r"\bvars\.(MCP_[A-Z_]+)")
-ALWAYS = ("Dockerfile", ".dockerignore", "deploy/caddy", "deploy/nginx", "deploy/prometheus", "deploy/grafana")
+ALWAYS = (
+    "Dockerfile",
+    ".dockerignore",
+    "deploy/caddy",
+    "deploy/nginx",
+    "deploy/prometheus",
+    "deploy/grafana",
+    "deploy/systemd",
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +59,7 @@ def test_a_target_brings_its_files_and_no_others(template: Template, targets: li
         "nginx",
         "prometheus",
         "grafana",
+        "systemd",
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -84,9 +86,11 @@ async def prometheus(server: Server, installed: Path, tmp_path: Path) -> AsyncIt
         f"--web.listen-address=127.0.0.1:{port}",
         stderr=asyncio.subprocess.DEVNULL,
     )
+    asked = Prometheus(port)
     try:
-        yield Prometheus(port)
+        yield asked
     finally:
+        await asked.client.aclose()
         process.terminate()
         await process.wait()
 
@@ -119,6 +123,28 @@ async def test_every_rule_is_loaded_and_evaluated(prometheus: Prometheus) -> Non
     rules = [rule for group in groups["groups"] for rule in group["rules"]]
     assert rules
     assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] != "ok"] == []
+
+
+async def test_every_query_of_the_dashboard_finds_the_server(
+    prometheus: Prometheus, server: Server, installed: Path
+) -> None:
+    """With all its variables at "All", each query has an answer, but for a database and a probe that are not there."""
+    headers, body = tool_call("modern", KEY, "countdown", {"steps": 1, "step_seconds": 0.05}, host="mcp.example.com")
+    async with httpx2.AsyncClient() as client:
+        for message in (body, b"no JSON"):
+            await post(client, f"http://{server.address}/mcp", (headers, message))
+    await prometheus.until(lambda said: said["result"], "/query", query='rate(mcp_refused_total{status="400"}[30s])')
+    panels = json.loads((installed / "deploy/grafana/mcp-server.json").read_text("utf-8"))["panels"]
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+
+    silent: list[str] = []
+    for query in queries:
+        shown = re.sub(r'=~"\$\w+"', '=~".*"', query).replace("$__rate_interval", "30s")
+        if not (await prometheus.get("/query", query=shown))["result"]:
+            silent.append(query)
+
+    assert len(queries) > 25
+    assert [query for query in silent if not re.search(r"mcp_(pool|database|probe)_", query)] == []
 
 
 async def test_nobody_else_reads_the_metrics(server: Server) -> None:

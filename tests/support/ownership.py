@@ -49,6 +49,7 @@ OURS = [
     "/deploy/kubernetes/probe/**",
     "/deploy/nginx/**",
     "/deploy/prometheus/**",
+    "/deploy/systemd/**",
     "/docs/operations.md",
     "/pyrightconfig.json",
     "/pytest.ini",

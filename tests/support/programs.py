@@ -37,6 +37,7 @@ PACKAGES = {
     "redis-cli": "the Debian package redis-tools",
     "redis-server": "the Debian package redis-server",
     "runc": "the Debian package runc",
+    "systemd-analyze": "the Debian package systemd",
     "uv": "the Python package uv",
 }
 

@@ -1173,6 +1173,20 @@ def test_page(planted: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "\x1b" not in page
 
 
+def test_another_contract_is_drift_and_still_service(
+    planted: Server, look: Look, snapshot: Path, tmp_path: Path
+) -> None:
+    """Who watches for outages is not paged for a reviewed server's new description; who watches the contract is."""
+    path = tmp_path / "mcp_probe.prom"
+    planted.pages = [[ECHO | {"description": "Another."}, CLOCK]]
+
+    seen = look(planted.url, "--schema", str(snapshot), "--textfile", str(path))
+
+    assert seen.code == 4
+    assert len(re.findall(r"^mcp_probe_serving{.+} 1\.0$", path.read_text(), re.MULTILINE)) == 2
+    assert len(re.findall(r'^mcp_probe_verdict{.+verdict="drifted"} 1\.0$', path.read_text(), re.MULTILINE)) == 2
+
+
 def test_metrics(planted: Server, look: Look, tmp_path: Path) -> None:
     """The text file is what Prometheus reads, whole at any moment."""
     path = tmp_path / "mcp_probe.prom"

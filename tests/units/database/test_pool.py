@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from live import KEY, SECONDS, Process, free_port
+from live import KEY, PROBE_KEY, SECONDS, Process, free_port
 from queries import Seen, client, direct, eventually, in_process, serving, settings_for, whole
 from wire import ERAS, Era, Reply, Wire
 
@@ -185,6 +186,51 @@ async def test_a_database_that_hangs_costs_a_deadline(url: str, postgres: Embedd
     assert set(map(outcome, answers)) <= {"timeout", "busy"}
     assert seconds < 4
     assert unready.status == 503
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["stopped", "hanging"])
+async def test_a_scrape_says_whether_the_database_answers(
+    url: str,
+    postgres: EmbeddedPostgres,
+    hangs: bool,  # noqa: FBT001 - the row
+) -> None:
+    """`mcp_database_up` is as old as the scrape, under load too: 0 while the database is away, 1 when it is back."""
+    pattern = re.compile(rb"^mcp_database_up ([01])\.0$", re.MULTILINE)
+    with serving(url, MCP_POOL_ACQUIRE_TIMEOUT_SECONDS="0.5") as server:
+        async with client(server) as wire, Wire(server.url, PROBE_KEY) as probe, direct(url) as db:
+
+            async def up(expected: bytes) -> bool:
+                # The question to the database may take one second of it.
+                async with asyncio.timeout(2.5):
+                    reply = await probe.get("/metrics", authorization=f"Bearer {PROBE_KEY}")
+                found = pattern.search(reply.body)
+                return found is not None and found[1] == expected
+
+            enough = asyncio.Event()
+
+            async def load() -> None:
+                while not enough.is_set():
+                    await wire.call("modern", "hasty", {"sql": "SELECT 1"})
+
+            workers = [asyncio.create_task(load()) for _ in range(6)]
+            assert await up(b"1")
+            if hangs:
+                backends = [
+                    row[0] for row in await db.fetch("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+                ]
+                postmaster = postgres.server.get_pid()
+                assert postmaster is not None
+                with frozen([postmaster, *backends]):
+                    await eventually(lambda: up(b"0"))
+            else:
+                await asyncio.to_thread(postgres.server.stop)
+                await eventually(lambda: up(b"0"))
+                # It stays so: what waits for connections does not make it look as if somebody answered.
+                assert [await up(b"0") for _ in range(5)] == [True] * 5
+                await asyncio.to_thread(postgres.server.start)
+            await eventually(lambda: up(b"1"))
+            enough.set()
+            await asyncio.gather(*workers)
 
 
 async def test_a_database_that_hangs_does_not_keep_a_drain(url: str, postgres: EmbeddedPostgres) -> None:

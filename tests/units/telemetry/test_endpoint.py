@@ -52,6 +52,21 @@ async def test_calls_are_counted_by_how_they_ended(wire: Wire, probe: Wire, era:
     assert grown('mcp_tool_duration_seconds_count{tool="echo"}') == 1
 
 
+@pytest.mark.parametrize("era", ERAS)
+async def test_only_calls_that_ask_for_progress_are_expected_to_get_any(wire: Wire, probe: Wire, era: Era) -> None:
+    """A client without a progress token gets no event, and that is no fault of the tool."""
+    name = 'mcp_progress_requested_total{tool="stream"}'
+    before = await scrape(probe)
+    await wire.call(era, "stream", {"steps": 1, "seconds": 0})
+    silent = await scrape(probe)
+    arguments = {"steps": 1, "seconds": 0}
+    await wire.ask(era, "tools/call", {"name": "stream", "arguments": arguments, "_meta": {"progressToken": 1}})
+    after = await scrape(probe)
+
+    assert silent[name] == before[name]
+    assert after[name] == before[name] + 1
+
+
 async def test_a_tool_that_does_not_exist_is_no_series(wire: Wire, probe: Wire) -> None:
     """Names that callers make up cannot multiply what is stored."""
     await wire.call("modern", "made_up_by_a_caller")
@@ -127,6 +142,7 @@ async def test_the_pool_is_shown(database_url: str) -> None:
             await wire.call("modern", "query", {"sql": "SELECT 1"})
             series = await scrape(probe)
 
+    assert series["mcp_database_up"] == 1
     assert series["mcp_pool_size"] >= 1
     assert series["mcp_pool_waiting"] == 0
     assert series["mcp_pool_acquire_seconds_count"] == 1

@@ -82,7 +82,7 @@ class App:
         self.authorization = Authorization(scopes, resource)
         self.open_streams = OpenStreams(settings)
         self.sessions = Sessions(settings)
-        self.metrics_endpoint = MetricsEndpoint(self.metrics)
+        self.metrics_endpoint = MetricsEndpoint(self.metrics, server.database.ping if server.database else None)
         # A class attribute is how the library is told (its type says that it never changes).
         setattr(EventSourceResponse, "DEFAULT_PING_INTERVAL", settings.stream_ping_seconds)  # noqa: B010
         server.streamable_http_app(
@@ -123,7 +123,7 @@ class App:
             if isinstance(self.server.bus, RedisBus):
                 await stack.enter_async_context(self.server.bus.running())
             await stack.enter_async_context(self.session_manager.run())
-            lag = asyncio.ensure_future(self.metrics.watch_loop())
+            lag = asyncio.ensure_future(self.metrics.event_loop.watch())
             stack.callback(lag.cancel)
             yield
 
@@ -141,7 +141,10 @@ class App:
         )
         if database is not None:
             self.metrics.read(
-                pool_size=lambda: database.size, pool_idle=lambda: database.idle, pool_waiting=lambda: database.waiting
+                database_up=lambda: database.up,
+                pool_size=lambda: database.size,
+                pool_idle=lambda: database.idle,
+                pool_waiting=lambda: database.waiting,
             )
 
     def _input_schema(self, name: str) -> dict[str, object] | None:

@@ -78,6 +78,11 @@ class Verdict(enum.IntEnum):
         """0: it serves, though somebody may have to look; 1: it does not; 2 is left to wrong usage."""
         return (0, 0, 4, 3, 1, 1, 1)[self]
 
+    @property
+    def serves(self) -> bool:
+        """Whether clients get service; another contract than the released one is service too."""
+        return self <= Verdict.DRIFTED
+
 
 class Problem(Exception):  # noqa: N818 - a finding, not an error of this program
     """Ends a conversation with a verdict; the text says what was seen."""
@@ -651,7 +656,7 @@ def as_metrics(report: Report) -> str:
     add("last_run_timestamp_seconds", report.time)
     add("credential_expires_timestamp_seconds", report.credential_expires)
     for era in report.eras:
-        add("serving", era.verdict.exit_code == 0, era=era.name)
+        add("serving", era.verdict.serves, era=era.name)
         for verdict in Verdict:
             add("verdict", era.verdict is verdict, era=era.name, verdict=verdict.name.lower())
         for step in era.steps:
@@ -697,7 +702,7 @@ def watch(target: Target, arguments: argparse.Namespace) -> int:
             report = asyncio.run(probe(target))
             since = since if not history or history[-1] is report.verdict else started
             history.append(report.verdict)
-            looks, served = looks + 1, served + (report.verdict.exit_code == 0)
+            looks, served = looks + 1, served + report.verdict.serves
             if arguments.webhook and report.verdict is not announced:
                 # What could not be told is told again with the next look.
                 trouble = asyncio.run(announce(arguments.webhook, report, announced, target.timeout_seconds))

@@ -49,6 +49,8 @@ class Database:
     def __init__(self, settings: HardeningSettings, *, on_acquired: Callable[[float], object] = float) -> None:
         self.settings = settings
         self.waiting = 0
+        # What the last look has seen; there is no pool without a first connection.
+        self.up = False
         self._on_acquired = on_acquired
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
@@ -73,6 +75,7 @@ class Database:
                     # PgBouncer gives each transaction another server connection, so nothing can be prepared there.
                     statement_cache_size=0 if settings.database_pgbouncer else 100,
                 )
+            self.up = True
         except TimeoutError:
             raise DatabaseUnavailableError(f"DATABASE_URL: no answer within {seconds:g} s") from None
         except (*FAULTS, ValueError) as error:
@@ -88,19 +91,33 @@ class Database:
         """Connections open and not in use."""
         return self._pool.get_idle_size() if self._pool else 0
 
+    @property
+    def full(self) -> bool:
+        """Whether every connection there may be is open and in use."""
+        return not self.idle and self.size >= self.settings.pool_max_size
+
     async def ping(self) -> bool:
-        """Return whether the database answers; a pool in full use counts as an answer."""
+        """Return, within a second, whether the database answers; of a pool in full use, what was last seen."""
         pool = self._pool
         if pool is None:
             return False
-        if self.waiting or (not self.idle and self.size >= self.settings.pool_max_size):
-            return True
+        if self.full:
+            return self.up
+        connection: DatabaseConnection | None = None
         try:
-            async with asyncio.timeout(PING_SECONDS), pool.acquire() as connection:
+            async with asyncio.timeout(PING_SECONDS):
+                connection = await pool.acquire()
                 await connection.fetchval("SELECT 1")
+            self.up = True
         except FAULTS:
-            return False
-        return True
+            # Whoever waits with others for connections that are all in use has learnt nothing.
+            self.up = self.up and connection is None and self.full
+            if connection is not None:
+                self.cut(connection)
+        finally:
+            if connection is not None:
+                await self.give_back(connection)
+        return self.up
 
     async def take(self) -> DatabaseConnection:
         """Wait for a connection.
@@ -119,6 +136,7 @@ class Database:
                 return await self._pool.acquire()
         except FAULTS as error:
             failure = PoolExhausted if wait.expired() else UpstreamUnavailable
+            self.up = self.up and wait.expired()
             raise failure(retry_after_seconds=RETRY_SECONDS) from error
         finally:
             self.waiting -= 1

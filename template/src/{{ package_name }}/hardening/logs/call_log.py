@@ -38,4 +38,5 @@ def log_call(tool: str, outcome: str, seconds: float, exchange: Exchange | None,
         notifications_sent=sent,
     )
     if metrics is not None:
-        metrics.observe_call(tool, ended, code, seconds, sent)
+        asked = exchange is not None and exchange.meta.get("progressToken") is not None
+        metrics.observe_call(tool, ended, code, seconds, sent, progress_requested=asked)

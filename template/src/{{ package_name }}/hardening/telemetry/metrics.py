@@ -7,7 +7,6 @@ The names are those that the alert rules and the dashboard in `deploy/` use.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from functools import cache
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from .. import errors
+from .event_loop import EventLoopLag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,10 +46,6 @@ KINDS = errors.KINDS | {"protocol_error"}
 SERVER_FAULTS = ("internal", "timeout", "upstream_unavailable", "busy")
 CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 POOL_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-# The loop is asked twice a second, and its worst answer stands for 15 to 30 seconds: longer than
-# the usual time between two scrapes.
-LAG_INTERVAL_SECONDS = 0.5
-LAG_WINDOW_SECONDS = 15.0
 
 # What is read when Prometheus asks: name, meaning. Those of the pool are given with a pool only.
 READINGS = {
@@ -58,6 +54,7 @@ READINGS = {
     "sessions": "Open sessions (legacy, stateful).",
     "streams": "Open subscription streams.",
     "draining": "1 from the first moment of a drain.",
+    "database_up": "1 while the database answers this replica.",
     "pool_size": "Database connections open.",
     "pool_idle": "Database connections open and not in use.",
     "pool_waiting": "Calls that wait for a database connection.",
@@ -93,11 +90,9 @@ class Metrics:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.registry = registry = CollectorRegistry()
-        self._clock = clock
         self._readings: dict[str, Callable[[], float]] = {}
         self._tools = frozenset(timeouts)
-        self._lag = self._lag_before = 0.0
-        self._lag_since = clock()
+        self.event_loop = EventLoopLag(clock)
         calls = Counter("mcp_tool_calls", "Calls by outcome.", ["tool", "outcome"], registry=registry)
         failed = Counter("mcp_tool_errors", "Calls that failed, by kind.", ["tool", "kind"], registry=registry)
         lasted = Histogram(
@@ -105,6 +100,7 @@ class Metrics:
         )
         deadline = Gauge("mcp_tool_timeout_seconds", "Deadline of a call.", ["tool"], registry=registry)
         sent = Counter("mcp_notifications_sent", "Events sent during calls.", ["tool"], registry=registry)
+        asked = Counter("mcp_progress_requested", "Good calls that asked for progress.", ["tool"], registry=registry)
         refused = Counter("mcp_refused", "Requests refused.", ["layer", "status"], registry=registry)
         requests = Counter("mcp_requests", "Requests to the protocol.", ["era", "probe"], registry=registry)
         self._pool = Histogram(
@@ -117,6 +113,7 @@ class Metrics:
         # Remembered, because the library takes longer to find a series than to count in it.
         self._calls, self._failed, self._lasted = cache(calls.labels), cache(failed.labels), cache(lasted.labels)
         self._sent, self._refused, self._requests = cache(sent.labels), cache(refused.labels), cache(requests.labels)
+        self._asked = cache(asked.labels)
         for tool, seconds in timeouts.items():
             deadline.labels(tool).set(seconds)
             self._lasted(tool)
@@ -126,6 +123,7 @@ class Metrics:
                 self._failed(tool, kind)
         for tool in streaming:
             self._sent(tool)
+            self._asked(tool)
 
     @classmethod
     def of_tools(
@@ -137,7 +135,16 @@ class Metrics:
         streaming = [name for name, said in declared.items() if said.streams]
         return cls(version=version, schema_sha256=schema_sha256, timeouts=timeouts, streaming=streaming)
 
-    def observe_call(self, tool: str, outcome: str, error_code: str | None, seconds: float, notifications: int) -> None:
+    def observe_call(  # noqa: PLR0913 - what a line of a call says
+        self,
+        tool: str,
+        outcome: str,
+        error_code: str | None,
+        seconds: float,
+        notifications: int,
+        *,
+        progress_requested: bool = False,
+    ) -> None:
         """Count a call.
 
         Args:
@@ -146,6 +153,7 @@ class Metrics:
             error_code: Kind of failure where the outcome is error.
             seconds: How long it took.
             notifications: Events the caller was sent.
+            progress_requested: Whether the caller gave a progress token; without one it gets no progress.
         """
         if tool not in self._tools:
             tool = OTHER
@@ -155,6 +163,8 @@ class Metrics:
             self._failed(tool, error_code if error_code in KINDS else OTHER).inc()
         if notifications:
             self._sent(tool).inc(notifications)
+        if progress_requested and outcome == "ok":
+            self._asked(tool).inc()
 
     def refused(self, layer: str, status: int) -> None:
         """Count a refusal; layers and statuses are names of this server."""
@@ -189,22 +199,9 @@ class Metrics:
                 continue
             family = CounterMetricFamily if name in TOTALS else GaugeMetricFamily
             yield family(f"mcp_{name}", READINGS[name], value=value)
-        yield GaugeMetricFamily("mcp_event_loop_lag_seconds", "Longest delay of the event loop lately.", value=self.lag)
-
-    @property
-    def lag(self) -> float:
-        """Longest delay of the event loop in the last 15 to 30 seconds."""
-        return max(self._lag, self._lag_before)
-
-    async def watch_loop(self) -> None:
-        """Measure how late the event loop is, until cancelled."""
-        while True:
-            before = self._clock()
-            await asyncio.sleep(LAG_INTERVAL_SECONDS)
-            now = self._clock()
-            if now - self._lag_since >= LAG_WINDOW_SECONDS:
-                self._lag_before, self._lag, self._lag_since = self._lag, 0.0, now
-            self._lag = max(self._lag, now - before - LAG_INTERVAL_SECONDS)
+        yield GaugeMetricFamily(
+            "mcp_event_loop_lag_seconds", "Longest delay of the event loop lately.", value=self.event_loop.seconds
+        )
 
     def render(self) -> bytes:
         """Return everything in the text format of Prometheus."""
