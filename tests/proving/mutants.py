@@ -38,7 +38,7 @@ class Mutant:
 
     Attributes:
         group: File of the catalogue.
-        protection: What the table in the README calls it.
+        protection: What the list in the README calls it.
         out: What is taken out, in a few words.
         file: Where, in a project.
         find: Text that occurs there exactly once.

@@ -61,12 +61,15 @@ def test_each_mutant_has_a_name_of_its_own() -> None:
 
 
 def test_each_protection_of_the_readme_is_proved() -> None:
-    """A promise without a mutant, or a mutant without a promise, is found here."""
-    table = (ROOT / "README.md").read_text("utf-8").partition("| protection |")[2].partition("\n\n")[0]
-    promised = re.findall(r"^\| ([^|]+?) \| `", table, re.MULTILINE)
+    """A promise without a mutant, or a mutant without a promise, is found here; each leads to its tests."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    promised = re.findall(rf"^- \[(.+?)\]\({re.escape(PAGE)}#(.+)\)$", readme, re.MULTILINE)
+    headings = re.findall(r"^## (.+)$", (ROOT / PAGE).read_text("utf-8"), re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"): heading.lower() for heading in headings}
 
     assert len(MUTANTS) >= 80
-    assert Counter(promised) == Counter({mutant.protection for mutant in MUTANTS})
+    assert Counter(name for name, _ in promised) == Counter({mutant.protection for mutant in MUTANTS})
+    assert [name for name, anchor in promised if anchors.get(anchor) != name.lower()] == []
 
 
 def test_the_page_is_up_to_date() -> None:

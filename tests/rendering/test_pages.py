@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from support.harness import DEFAULT, ROOT
@@ -95,23 +95,3 @@ def test_a_decision_has_the_form_of_all_decisions(page: Path) -> None:
 
     assert page.name.startswith(f"{number:04}-")
     assert re.fullmatch(form, page.read_text("utf-8"))
-
-
-def _rows() -> list[list[str]]:
-    text = (ROOT / "README.md").read_text("utf-8")
-    table = text[text.index("| protection |") :].partition("\n\n")[0]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
-
-
-@pytest.mark.parametrize("row", _rows(), ids=lambda row: row[0])
-def test_a_protection_is_where_the_readme_says(template: Template, row: list[Any]) -> None:
-    """Each row names modules, tests and settings that there are."""
-    _, modules, tests, settings = (re.findall(r"`([^`]+)`", cell) for cell in row)
-    project = template.render(DEFAULT)
-    documented = (project / "docs/settings.md").read_text("utf-8")
-
-    assert modules
-    assert tests
-    assert [name for name in modules if not any((place / name).exists() for place in (HARDENING, project))] == []
-    assert [name for name in tests if not any((place / name).is_file() for place in TESTS)] == []
-    assert [name for name in settings if f"`{name.removesuffix('*')}" not in documented] == []
