@@ -119,6 +119,7 @@ class App:
         """Keep what works in the background alive; leave it when the last call has been answered."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.limits.limiter.aclose)
+            stack.push_async_callback(self.server.used_states.aclose)
             await stack.enter_async_context(self.authentication.running())
             if isinstance(self.server.bus, RedisBus):
                 await stack.enter_async_context(self.server.bus.running())

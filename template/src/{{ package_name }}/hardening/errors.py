@@ -106,6 +106,27 @@ class RateLimited(BudgetExhausted):
     default_advice = "Wait, then call again."
 
 
+class CannotAsk(ToolFailure):
+    """The call has to ask the person, and neither the client nor the protocol that it speaks has a way to do so."""
+
+    kind = "cannot_ask"
+    default_advice = "This client cannot pass the server's question on. Tell the user to use one that can."
+
+
+class ConfirmationRequired(CannotAsk):
+    """The tool runs only after the person has agreed, and the client cannot ask. Raised for the author."""
+
+    kind = "confirmation_required"
+    default_advice = "The user must confirm this, and the client cannot ask. Tell the user to use one that can."
+
+
+class Declined(ToolFailure):
+    """The person was asked, and said no."""
+
+    kind = "declined"
+    default_advice = "The user said no. Do not call again unless the user asks for it."
+
+
 class Internal(ToolFailure):
     """Something unforeseen; the log line with the same reference says where. Not for authors to raise."""
 

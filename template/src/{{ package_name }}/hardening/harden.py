@@ -48,7 +48,8 @@ def harden(
         lifespan=lifespan,
     )
     declared = server.declared.values()
-    if found := lint.problems(declared) + state.problems(declared, settings, lifespan):
+    found = lint.problems(declared) + lint.asking_problems(declared, settings)
+    if found := found + state.problems(declared, settings, lifespan):
         raise InvalidDeclarationError("\n".join(found))
     return server
 

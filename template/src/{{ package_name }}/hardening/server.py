@@ -6,6 +6,7 @@ Deadlines, limits and typed failures hold there; no exception of the author's co
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -23,6 +24,7 @@ from .calls.deadline import Deadlines
 from .calls.declaration import InvalidDeclarationError
 from .calls.failures import failure_or_crash, protocol_error, result_of
 from .calls.state import State
+from .calls.questions import Questions
 from .calls.tool import Tool, read_tools
 from .database import pool_of
 from .exchange import Exchange, Principal, current
@@ -32,6 +34,7 @@ from .protocol.list_cache import ListCache
 from .protocol.middleware import CACHE_HINTS, error_boundary, protocol_middleware
 from .protocol.request_state import request_state_security
 from .protocol.subscription_bus import open_bus
+from .protocol.used_states import UsedStates
 from .telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -63,6 +66,8 @@ class HardenedServer(MCPServer[None]):
     ) -> None:
         bus = open_bus(settings)
         self.list_cache = ListCache(self)
+        self.used_states = UsedStates(settings)
+        self.questions = Questions(self.used_states, bus)
         super().__init__(
             **identity,
             log_level="WARNING",
@@ -72,6 +77,7 @@ class HardenedServer(MCPServer[None]):
             middleware=[
                 protocol_middleware(self, settings.monitor_client_names, settings.max_response_bytes, self.list_cache),
                 self.list_cache,
+                self.questions.middleware,
             ],
         )
         # Outside of the layers that the SDK brings along; what is given above stands inside of them.
@@ -136,16 +142,23 @@ class HardenedServer(MCPServer[None]):
         self, tool: Tool, arguments: dict[str, Any], sdk: SdkContext[None, Any], exchange: Exchange | None
     ) -> CallToolResult | InputRequiredResult:
         seconds = tool.declaration.timeout_seconds or self.hardening_settings.tool_timeout_seconds
-        context = self.context(seconds, sdk, exchange, read_only=tool.declaration.read_only)
+        first = self.context(seconds, sdk, exchange, read_only=tool.declaration.read_only)
+        contexts: list[Context[Any]] = []
+
+        async def call(sdk: SdkContext[None, Any]) -> CallToolResult | InputRequiredResult:
+            # A context for each round of questions: the one before has ended with its round.
+            contexts.append(replace(first, sdk=sdk))
+            return await tool.call(arguments, contexts[-1], self.hardening_settings.max_response_bytes)
+
         try:
-            work = tool.call(arguments, context, self.hardening_settings.max_response_bytes)
-            return await self.deadlines.run(tool.name, seconds, work)
+            return await self.deadlines.run(tool.name, seconds, self.questions.run(sdk, call))
         except (errors.ToolFailure, MCPError):
             raise
         except Exception as error:  # noqa: BLE001 - the boundary is for all of them
             raise failure_or_crash(error) from None
         finally:
-            context.end()
+            for one in contexts:
+                one.end()
 
     def context(
         self, seconds: float, sdk: SdkContext[None, Any], exchange: Exchange | None, *, read_only: bool
@@ -176,7 +189,9 @@ class HardenedServer(MCPServer[None]):
         given = arguments or {}
         if any(argument.required and argument.name not in given for argument in prompt.arguments or ()):
             raise MCPError(INVALID_PARAMS, "A required argument of the prompt is missing")
-        return await self._guarded("prompt", super().get_prompt(name, arguments, context))
+        render = super().get_prompt
+        asking = self.questions.run(context or SdkContext(mcp_server=self), lambda sdk: render(name, arguments, sdk))
+        return await self._guarded("prompt", asking)
 
     async def read_resource(
         self, uri: AnyUrl | str, context: SdkContext[None, Any] | None = None
@@ -186,7 +201,9 @@ class HardenedServer(MCPServer[None]):
         Raises:
             MCPError: -32602 for an unknown resource (SEP-2164), -32603 for a crash.
         """
-        return await self._guarded("resource", super().read_resource(uri, context))
+        read = super().read_resource
+        asking = self.questions.run(context or SdkContext(mcp_server=self), lambda sdk: read(uri, sdk))
+        return await self._guarded("resource", asking)
 
     # As in the SDK, but that the decorator's parameter has no name.
     def completion(self) -> Callable[[Completer], Completer]:  # pyright: ignore[reportIncompatibleMethodOverride]

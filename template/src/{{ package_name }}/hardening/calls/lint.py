@@ -17,6 +17,7 @@ from pydantic_core import to_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ..settings import HardeningSettings
     from .tool import Tool
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -52,6 +53,14 @@ TYPED = frozenset({"type", "enum", "const", "$ref", "anyOf", "oneOf", "allOf"})
 def problems(tools: Iterable[Tool]) -> list[str]:
     """Return one sentence for each rule that a tool breaks; empty when all may be served."""
     return [f"{tool.name}: {problem}" for tool in tools for problem in dict.fromkeys(_problems(tool))]
+
+
+def asking_problems(tools: Iterable[Tool], settings: HardeningSettings) -> list[str]:
+    """Return what keeps answers of people from being used once."""
+    if settings.replicas == 1 or settings.redis_url is not None:
+        return []
+    cure = "set REDIS_URL: it asks the person, and with several replicas an answer is used once only through Redis"
+    return [f"{tool.name}: {cure}" for tool in tools if tool.resolvers.asks]
 
 
 def text_problems(place: str, text: str) -> list[str]:

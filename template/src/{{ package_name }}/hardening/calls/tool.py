@@ -9,20 +9,21 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
+from mcp.types import InputRequiredResult, ToolAnnotations
 from mcp.types import Tool as WireTool
-from mcp.types import ToolAnnotations
 from pydantic import PydanticUserError
 
 from ..exchange import current
 from .arguments import Arguments
 from .context import Context
 from .declaration import Declaration, InvalidDeclarationError
+from .resolvers import Resolvers
 from .results import ResultSchema
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from mcp.types import CallToolResult, InputRequiredResult
+    from mcp.types import CallToolResult
 
 
 class KeptConnectionError(RuntimeError):
@@ -46,6 +47,9 @@ class Tool:
         self.context_name = next((name for name in parameters if _is_context(hints.get(name))), None)
         parameters.pop(self.context_name or "", None)
         self.context_types = get_args(hints.get(self.context_name or ""))
+        self.resolvers = Resolvers(self.name, function, parameters)
+        for resolved in self.resolvers.names:
+            del parameters[resolved]
         try:
             self.arguments = Arguments(self.name, parameters, hints)
             self.results = ResultSchema(hints["return"])
@@ -79,6 +83,10 @@ class Tool:
             ValueError: The result does not fit the schema.
         """
         values = self.arguments.validate(arguments)
+        resolved = await self.resolvers.fill(values, context)
+        if isinstance(resolved, InputRequiredResult):
+            return resolved
+        values |= resolved
         if self.context_name is not None:
             values[self.context_name] = context
         returned = await self.function(**values)

@@ -74,6 +74,8 @@ class DrainingServer(uvicorn.Server):
         await asyncio.sleep(delay)
         self.drain.refusing = True
         self.should_exit = True
+        # Answers come in requests of their own, and those are refused from now on.
+        app.server.questions.leaving.set()
         app.streams.end()
         if app.listening is not None:
             app.listening.end()

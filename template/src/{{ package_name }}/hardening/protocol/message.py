@@ -74,6 +74,7 @@ class MessageCheck:
         method = message.get("method")
         if method is None and self.legacy == "stateful" and exchange.era == "legacy" and "id" in message:
             # The client's answer to a request of ours; only sessions have these.
+            collect([message.get("result"), message.get("error")], exchange.sensitive)
             return None if _answers(message) else NOT_A_MESSAGE
         if not isinstance(method, str):
             return NOT_A_MESSAGE

@@ -11,6 +11,9 @@ from ..exchange import current
 if TYPE_CHECKING:
     from ..settings import HardeningSettings
 
+# How long a person may take to answer; the SDK refuses older states.
+SEALED_SECONDS = 600
+
 
 def request_state_security(settings: HardeningSettings) -> RequestStateSecurity:
     """Seal `requestState` so that no caller can read, change or share it (2026-07-28, MRTR).
@@ -19,8 +22,8 @@ def request_state_security(settings: HardeningSettings) -> RequestStateSecurity:
     """
     keys = [key.get_secret_value() for key in settings.request_state_keys]
     if keys:
-        return RequestStateSecurity(keys=keys, bind_principal=_principal)
-    ephemeral = RequestStateSecurity.ephemeral()
+        return RequestStateSecurity(keys=keys, ttl=SEALED_SECONDS, bind_principal=_principal)
+    ephemeral = RequestStateSecurity.ephemeral(ttl=SEALED_SECONDS)
     ephemeral.bind_principal = _principal
     return ephemeral
 
