@@ -1,6 +1,7 @@
 """Maps exceptions to typed failures, and failures to results and protocol errors.
 
-It is the only way an exception becomes an answer; its text never gets into one."""
+It is the only way an exception becomes an answer; its text never gets into one.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Validates results against the advertised output schema and `MCP_MAX_RESPONSE_BYTES`.
 
-A result that does not fit is a failure, never an answer."""
+A result that does not fit is a failure, never an answer.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """`connection(ctx)`: one connection and one transaction for one call.
 
-The connection is returned on every way out, and at the call's end at the latest."""
+The connection is returned on every way out, and at the call's end at the latest.
+"""
 
 from __future__ import annotations
 

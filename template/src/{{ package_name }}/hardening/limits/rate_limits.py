@@ -114,7 +114,7 @@ class RateLimits:
         return None if decision.allowed else self._refuse(exchange, decision)
 
     async def message(self, exchange: Exchange) -> Response | None:
-        """Rate limits of address, caller, tool and budget, taken at once when the message is known (429, or a result)."""
+        """Rate limits of address, caller, tool and budget, taken once the message is known (429, or a result)."""
         state = _state(exchange)
         state.counted = True
         tool = self._tool_claims(exchange, exchange.tool_name or "")
