@@ -19,6 +19,7 @@ from mcp.types import Tool as WireTool
 
 from . import errors
 from .calls.canonical import schema_sha256
+from .calls.consent import Consent
 from .calls.context import Context
 from .calls.deadline import Deadlines
 from .calls.declaration import InvalidDeclarationError
@@ -68,6 +69,7 @@ class HardenedServer(MCPServer[None]):
         self.list_cache = ListCache(self)
         self.used_states = UsedStates(settings)
         self.questions = Questions(self.used_states, bus)
+        self.consent = Consent(self.questions, required=settings.confirm == "required")
         super().__init__(
             **identity,
             log_level="WARNING",
@@ -151,7 +153,8 @@ class HardenedServer(MCPServer[None]):
             return await tool.call(arguments, contexts[-1], self.hardening_settings.max_response_bytes)
 
         try:
-            return await self.deadlines.run(tool.name, seconds, self.questions.run(sdk, call))
+            asking = self.questions.run(sdk, self.consent.before(tool, arguments, call))
+            return await self.deadlines.run(tool.name, seconds, asking)
         except (errors.ToolFailure, MCPError):
             raise
         except Exception as error:  # noqa: BLE001 - the boundary is for all of them

@@ -32,6 +32,7 @@ class Declaration:
     cost: int
     scopes: tuple[str, ...]
     streams: bool
+    confirm: bool | None = None
 
 
 def tool(  # noqa: PLR0913 - one keyword per promise
@@ -46,6 +47,7 @@ def tool(  # noqa: PLR0913 - one keyword per promise
     cost: int = 0,
     scopes: tuple[str, ...] = (),
     streams: bool = False,
+    confirm: bool | None = None,
 ) -> Callable[[Function], Function]:
     """Declare a tool; the function itself stays as it is and can be called in tests.
 
@@ -61,9 +63,21 @@ def tool(  # noqa: PLR0913 - one keyword per promise
             a cancelled one gives them back.
         scopes: Scopes that a token needs for it.
         streams: It reports progress.
+        confirm: The person who uses the client is asked before each call; without a yes it does not run.
+            Say False when a destructive tool may run unasked.
     """
     declaration = Declaration(
-        title, read_only, destructive, idempotent, open_world, timeout_seconds, rate_per_minute, cost, scopes, streams
+        title,
+        read_only,
+        destructive,
+        idempotent,
+        open_world,
+        timeout_seconds,
+        rate_per_minute,
+        cost,
+        scopes,
+        streams,
+        confirm,
     )
 
     def declare(function: Function) -> Function:

@@ -60,7 +60,15 @@ def asking_problems(tools: Iterable[Tool], settings: HardeningSettings) -> list[
     if settings.replicas == 1 or settings.redis_url is not None:
         return []
     cure = "set REDIS_URL: it asks the person, and with several replicas an answer is used once only through Redis"
-    return [f"{tool.name}: {cure}" for tool in tools if tool.resolvers.asks]
+    return [f"{tool.name}: {cure}" for tool in tools if tool.resolvers.asks or tool.declaration.confirm]
+
+
+def undecided(tools: Iterable[Tool]) -> str:
+    """Return one line about destructive tools that say nothing about consent; empty when there are none."""
+    names = [tool.name for tool in tools if tool.declaration.destructive and tool.declaration.confirm is None]
+    if not names:
+        return ""
+    return f"Decide whether the person is asked first, @tool(destructive=True, confirm=…): {', '.join(names)}"
 
 
 def text_problems(place: str, text: str) -> list[str]:

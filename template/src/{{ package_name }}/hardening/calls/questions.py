@@ -139,7 +139,7 @@ class Questions:
         """Open what came back with a retry, and use it up."""
         if sdk.request_state is None:
             # Answers to nothing that was asked.
-            return self._with_answers(sdk, None, {}) if sdk.input_responses else sdk
+            return self.with_answers(sdk, None, {}) if sdk.input_responses else sdk
         try:
             before = _ASKED.validate_json(sdk.request_state, by_name=False)
         except ValidationError:
@@ -157,16 +157,16 @@ class Questions:
             return InputRequiredResult(
                 input_requests=missing, request_state=_travelling(asked, answers, before["state"])
             )
-        return self._with_answers(sdk, before["state"], answers)
+        return self.with_answers(sdk, before["state"], answers)
 
     async def _converse(self, result: InputRequiredResult, sdk: Sdk) -> Sdk:
         """Ask over the session, one question after the other."""
         answers: dict[str, InputResponse] = {}
         for key, request in (result.input_requests or {}).items():
             answers[key] = await sdk.session.send_request(request, _type_of_answer(request))
-        return self._with_answers(sdk, result.request_state, answers)
+        return self.with_answers(sdk, result.request_state, answers)
 
-    def _with_answers(self, sdk: Sdk, state: str | None, answers: dict[str, InputResponse]) -> Sdk:
+    def with_answers(self, sdk: Sdk, state: str | None, answers: dict[str, InputResponse]) -> Sdk:
         """Return the context as the author's function sees it: its own state, and answers to what it asked."""
         params = InputResponseRequestParams(input_responses=answers or None, request_state=state)
         return SdkContext(

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from ..calls import lint
 from ..calls.canonical import Json, canonical, tool_hashes, tools_sha256
 from ..calls.declaration import InvalidDeclarationError
 from ..logs import setup as logs
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str], settings_type: type[SettingsT], build: Callab
         server = build(settings_type.model_construct())
     except InvalidDeclarationError as invalid:
         refuse("tools", invalid.problems)
+    if chosen.action == "check" and (undecided := lint.undecided(server.declared.values())):
+        sys.stdout.write(f"{undecided}\n")
     return run(chosen.action, current=asyncio.run(published(server)), root=Path.cwd(), against=chosen.against)
 
 

@@ -136,6 +136,9 @@ class HardeningSettings(BaseSettings):
     request_state_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(), description="Keys that seal multi-round-trip state, newest first; needed by more than one replica."
     )
+    confirm: Literal["required", "when_possible"] = Field(
+        default="required", description="when_possible: tools that want a yes also run where nobody can be asked."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lines below it are dropped."
     )
