@@ -33,7 +33,7 @@ TESTED = (
 )
 PICTURE = """\
 ```text
-connection   edge/connections.py        number, size and time of request heads: 408, 431, closed
+connection   edge/connections.py        number, size and time of request heads: 400, 408, 429, 431, closed
    |
 guards       stack.py                   the rows below, from top to bottom; the first answer ends the request
    |

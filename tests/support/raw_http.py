@@ -21,8 +21,6 @@ CANCELLED = -32800
 CODES = {-32700, -32600, -32601, -32602, -32020, -32021, -32022, CANCELLED} | REFUSALS
 # What the library refuses by itself, it refuses without a word.
 EMPTY = {200, 202, 204, 405, 406}
-# Said by the server that HTTP is parsed by, before there is a request that could have an id.
-UNPARSED = {(400, b"Invalid HTTP request received."), (400, b"Unsupported upgrade request."), (408, b""), (431, b"")}
 TEXTS = re.compile(
     rb"Traceback|File \"|\.py\b|line \d+|Exception|[a-z]Error\b(?!\")|pydantic|asyncpg|uvicorn|starlette|anyio"
     rb"|object at 0x|validation error|input_value|<class|NoneType|codec can't|JSONDecode"
@@ -141,10 +139,7 @@ def wrong(sent: Input, reply: Reply | None) -> str:  # noqa: PLR0911 - one for e
     if found := TEXTS.search(reply.body):
         return f"says {found[0]!r}"
     if "x-request-id" not in reply.headers:
-        known = any(
-            reply.status == status and reply.body in {text, b"" if sent.head else text} for status, text in UNPARSED
-        )
-        return "" if known else "no request id"
+        return "no request id"
     if "server" in reply.headers:
         return "names the server"
     if sent.head or not reply.body:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 import sample
+from captured import captured
 from live import KEY, Live, Process, live
 from wire import SECONDS, Wire, request
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 START = b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n"
 
@@ -58,26 +63,77 @@ async def test_a_head_without_end_is_cut() -> None:
     assert answer.startswith(b"HTTP/1.1 431 ")
 
 
-async def test_connections_are_counted() -> None:
-    """Over the cap a connection is closed at once; one that ends makes room."""
+LIVEZ = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+async def test_a_connection_too_many_takes_the_place_of_an_idle_stranger() -> None:
+    """16 silent connections keep nobody out: the 17th is served, and the oldest of them is closed."""
     with live(MCP_MAX_CONNECTIONS="16") as server:
         held = [await connect(server) for _ in range(16)]
+        reader, writer = await connect(server)
+        writer.write(LIVEZ)
+        answer = await asyncio.wait_for(reader.readuntil(b'"live"}'), 5)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(held[0][0].read(), 5) == b""
+        held[15][1].write(LIVEZ)
+        last = await asyncio.wait_for(held[15][0].readuntil(b'"live"}'), 5)
+        for _, other in (*held, (reader, writer)):
+            other.close()
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert last.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_who_has_authenticated_keeps_its_connection() -> None:
+    """With 16 connections of callers that wait for their next request, the 17th is closed at once, until one ends."""
+    headers, body = request("modern", "tools/list", key=KEY)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    one = START + f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    with live(MCP_MAX_CONNECTIONS="16") as server:
+        held = [await connect(server) for _ in range(16)]
+        for reader, writer in held:
+            writer.write(one)
+            assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200 ")
         reader, writer = await connect(server)
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(refused(reader, writer), 5)
         held[0][1].close()
-        async with Wire(server.url, KEY) as wire:
-            async with asyncio.timeout(5):
-                while True:
-                    try:
-                        alive = await wire.get("/livez")
-                    except Exception:  # noqa: BLE001, S112 - until there is room
-                        continue
-                    break
+        async with Wire(server.url, KEY) as wire, asyncio.timeout(5):
+            while True:
+                try:
+                    alive = await wire.get("/livez")
+                except Exception:  # noqa: BLE001, S112 - until there is room
+                    continue
+                break
         for _, other in held:
             other.close()
 
     assert alive.status == 200
+
+
+async def test_one_address_cannot_take_every_connection(tmp_path: Path) -> None:
+    """A connection too many of one address is closed, with one line and one count; behind a proxy it is not."""
+    with live(MCP_MAX_CONNECTIONS_PER_ADDRESS="4") as server, captured(tmp_path / "log") as log:
+        held = [await connect(server) for _ in range(4)]
+        reader, writer = await connect(server)
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(refused(reader, writer), 5)
+        [line] = [line for line in log.lines() if line["msg"] == "refused"]
+        counted = server.app.metrics.registry.get_sample_value(
+            "mcp_refused_total", {"layer": "connection", "status": "429"}
+        )
+        for _, other in held:
+            other.close()
+    with live(MCP_MAX_CONNECTIONS_PER_ADDRESS="4", MCP_TRUSTED_PROXY_HOPS="1") as server:
+        held = [await connect(server) for _ in range(5)]
+        held[4][1].write(LIVEZ)
+        behind = await asyncio.wait_for(held[4][0].readuntil(b'"live"}'), 5)
+        for _, other in held:
+            other.close()
+
+    assert (line["layer"], line["limit"], line["status"]) == ("connection", "connections_address", 429)
+    assert counted == 1
+    assert behind.startswith(b"HTTP/1.1 200 ")
 
 
 async def refused(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

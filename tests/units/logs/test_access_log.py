@@ -137,9 +137,13 @@ async def test_who_sends_no_http_cannot_fill_the_log(tmp_path: Path) -> None:
         seconds = int(time.monotonic() - started) + 2
         for _ in range(20):
             logging.getLogger("uvicorn.error").error("of importance")
-        texts = [line["msg"] for line in log.lines()]
+        lines = log.lines()
+        texts = [line["msg"] for line in lines]
 
-    assert 1 <= texts.count("Invalid HTTP request received.") <= LINES_PER_SECOND * seconds
+    told = [(line["layer"], line["limit"], line["status"]) for line in refusals(lines)]
+    assert set(told) == {("connection", "malformed", 400)}
+    assert len(told) <= LINES_PER_SECOND * seconds
+    assert "Invalid HTTP request received." not in texts
     assert texts.count("of importance") == 20
 
 

@@ -12,7 +12,7 @@ from json_values import ANYTHING
 from live import settings_from
 from wire import ERAS, MODERN, Era, Wire, request
 
-from hardening.protocol.message import MessageCheck, too_deep
+from hardening.protocol.message import MessageCheck, has_more_values, too_deep
 
 SENTINEL = "sentinel-value"
 
@@ -51,7 +51,10 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
         -32602,
     ),
     "too deep": (f'{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"a":{deep(100)}}}}}'.encode(), -32600),
-    "far too deep": (b"[" * 100_000, -32700),
+    "far too deep": (b"[" * 900, -32700),
+    "far too many": (b"[" * 60_000, -32600),
+    "an id of 129 characters": (b'{"jsonrpc":"2.0","id":"' + b"a" * 129 + b'","method":"ping"}', -32600),
+    "an id beyond what every program reads": (b'{"jsonrpc":"2.0","id":9007199254740993,"method":"ping"}', -32600),
 }
 
 
@@ -190,3 +193,70 @@ async def test_a_call_without_an_id_runs_no_tool(wire: Wire, era: Era, tmp_path:
     assert answer.status in {202, 400}
     assert not again.result["isError"]
     assert [line["tool_name"] for line in lines] == ["who"]
+
+
+NESTED = "[" + "[]," * 12_000 + "[]]"
+WIDE = "{" + ",".join(f'"{number}":1' for number in range(12_000)) + "}"
+NUMBERS = "[" + "1," * 12_000 + "1]"
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("given_", [NESTED, WIDE, NUMBERS], ids=["lists", "members", "numbers"])
+@pytest.mark.parametrize("place", ["arguments", "_meta"])
+async def test_values_are_counted_before_they_are_parsed(wire: Wire, era: Era, given_: str, place: str) -> None:
+    """10,000 values are parsed and no more, wherever they stand: 400."""
+    headers, body = request(era, "tools/call", {"name": "echo", "arguments": {"text": "a"}}, key=wire.key)
+    many = body.replace(b'"params": {', f'"params": {{"{place}x": {given_}, '.encode(), 1)
+    answer = await wire.send(many, headers)
+
+    assert len(many) < 200_000
+    assert (answer.status, answer.error["data"]["kind"]) == (400, "too_many_values")
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(
+    "method", ["tools/list", "ping", "no/such", "initialize", "server/discover", "subscriptions/listen"]
+)
+async def test_a_method_without_arguments_has_smaller_bounds(wire: Wire, era: Era, method: str) -> None:
+    """1,000 values (400) and 65,536 bytes (413), though the name of a method with arguments stands in the text."""
+    for names in ("", "tools/call"):
+        many = await wire.ask(era, method, {"filler": [0] * 1200, "names": names})
+        long = await wire.ask(era, method, {"filler": "a" * 66_000, "names": names})
+
+        assert (many.status, many.error["data"]["kind"]) == (400, "too_many_values")
+        assert (long.status, long.error["data"]["kind"]) == (413, "too_big")
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_the_probe_key_has_the_smaller_bounds_whatever_it_names(probe: Wire, era: Era) -> None:
+    """It may call nothing, so it makes the server parse no arguments."""
+    answer = await probe.call(era, "echo", {"text": "a", "filler": [0] * 1200})
+
+    assert (answer.status, answer.error["data"]["kind"]) == (400, "too_many_values")
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_long_text_is_no_large_number_of_values(wire: Wire, era: Era) -> None:
+    """Commas and brackets inside strings do not count, escapes or not."""
+    text = 'a, "b" [c] \\ {d} ' * 40_000
+    answer = await wire.call(era, "echo", {"text": text})
+
+    assert answer.status == 200
+    assert answer.result["isError"] is True
+
+
+@given(ANYTHING)
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+def test_values_are_counted_exactly(message: Any) -> None:
+    """What is counted is arrays, objects, and every member or item but the first, whatever is inside strings."""
+
+    def count(node: Any) -> int:
+        if not isinstance(node, dict | list):
+            return 0
+        inner = list(node.values() if isinstance(node, dict) else node)
+        return 1 + max(len(inner) - 1, 0) + sum(map(count, inner))
+
+    body = json.dumps(message).encode()
+    exact = count(message)
+    assert not has_more_values(body, exact)
+    assert exact == 0 or has_more_values(body, exact - 1)

@@ -15,6 +15,7 @@ from .auth.resource_metadata import ProtectedResource
 from .edge.body import Body
 from .edge.client_ip import ClientIp
 from .edge.draining import Drain
+from .edge.header_fields import HeaderFields
 from .edge.health import Health
 from .edge.host_origin import HostOrigin
 from .edge.pipeline import Pipeline
@@ -71,6 +72,7 @@ class App:
         self.metrics = server.metrics
         self.limits = server.limits
         self.drain = Drain()
+        self.header_fields = HeaderFields()
         self.host_origin = HostOrigin(settings, any_host=frozenset({LIVE_PATH, READY_PATH, METRICS_PATH}))
         self.health = Health(self.drain, server.database.ping if server.database else None)
         self.request_head = RequestHead(settings, routes)

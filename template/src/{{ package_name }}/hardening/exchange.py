@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -86,6 +86,7 @@ class Exchange:
     era: Era
     started: float = field(default_factory=time.monotonic)
     query: bytes = b""
+    repeated: frozenset[bytes] = frozenset()
     address: str = ""
     principal: Principal | None = None
     body: bytes | None = None
@@ -126,12 +127,9 @@ current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 def open_exchange(scope: Scope, receive: Receive, send: Send) -> Exchange:
     """Make the exchange of one HTTP request; nothing in it is trusted yet."""
-    # Whitespace around a value is no part of it (RFC 9110, section 5.5), and the parser leaves it at the end.
-    scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
-    headers: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        # A repeated header is joined, so that no layer can be shown another value than the next.
-        headers[name] = headers[name] + b", " + value if name in headers else value
+    headers, repeated = _fields(scope["headers"])
+    # Whatever reads them again, the SDK for one, sees what the guards see.
+    scope["headers"] = list(headers.items())
     version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
     legacy = not version or version in HANDSHAKE_PROTOCOL_VERSIONS
     own_ids = secrets.token_hex(24)
@@ -145,10 +143,29 @@ def open_exchange(scope: Scope, receive: Receive, send: Send) -> Exchange:
         path=scope["path"],
         query=scope.get("query_string", b""),
         headers=headers,
+        repeated=repeated,
         protocol_version=version[:32] or UNNAMED_VERSION,
         era="legacy" if legacy else "modern",
         client_name=printable(headers.get(b"user-agent", b"").decode("latin-1")),
     )
+
+
+def _fields(sent: Iterable[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], frozenset[bytes]]:
+    """Return each field once, and the names of those that came more than once.
+
+    Lines of one field are joined, as they may be (RFC 9110, section 5.3); the guard `HeaderFields` refuses the fields
+    that are no lists. Whitespace around a value is no part of it (section 5.5), and the parser leaves it at the end.
+    """
+    headers: dict[bytes, bytes] = {}
+    lines: dict[bytes, list[bytes]] = {}
+    for name, line in sent:
+        value = line.strip(b" \t")
+        if name in headers:
+            lines.setdefault(name, [headers[name]]).append(value)
+        else:
+            headers[name] = value
+    headers |= {name: b", ".join(values) for name, values in lines.items()}
+    return headers, frozenset(lines)
 
 
 def trace_id(traceparent: object) -> str:

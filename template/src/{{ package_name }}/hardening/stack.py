@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 def guards_of(app: App) -> tuple[tuple[str, Guard], ...]:
     """Return the guards by the name that logs and metrics give them (`layer`)."""
     return (
+        # What has two meanings is read by nobody below.
+        ("header_fields", app.header_fields),
         # A foreign page must learn nothing, not even that authentication is missing.
         ("host", app.host_origin),
         # The platform has no credential, and its requests are no load.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Every guard in its place, and why it stands there.
 ORDER = {
+    "header_fields": "What has two meanings is read by nobody below.",
     "host": "A foreign page learns nothing, not even that there is an authentication or a health check.",
     "health": "The platform has no credential, and is answered while everything else is refused.",
     "declared": "What is no request costs nothing below.",
@@ -96,6 +97,14 @@ async def status_of_head(server: Live, method: str, path: str, headers: dict[str
 
 
 # What each guard is for, as a question to a running server: does it still do that?
+
+
+async def header_fields(server: Live) -> bool:
+    """A header that has one value and comes twice is refused."""
+    async with Wire(server.url, KEY) as wire:
+        headers, content = request("modern", "tools/list", key=KEY)
+        twice = [*headers.items(), ("user-agent", "one"), ("user-agent", "two")]
+        return (await wire.http.post(f"{server.url}/mcp", content=content, headers=twice)).status_code == 400
 
 
 async def host(server: Live) -> bool:
@@ -238,6 +247,7 @@ TIGHT_PRINCIPAL = {"MCP_RATE_PRINCIPAL_BURST": "3", "MCP_RATE_PRINCIPAL_PER_MINU
 # Without the guard the request is waited for until the drain gives up.
 SHORT = {"MCP_TOOL_TIMEOUT_SECONDS": "0.5", "MCP_DRAIN_TIMEOUT_SECONDS": "0.6"}
 WORK: dict[str, tuple[Callable[[Live], Awaitable[bool]], dict[str, str]]] = {
+    "header_fields": (header_fields, {}),
     "host": (host, {}),
     "health": (health, {}),
     "declared": (declared, {}),

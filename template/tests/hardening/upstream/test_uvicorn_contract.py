@@ -15,6 +15,7 @@ from live import SECONDS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hardening.edge.connections import BoundedConnection
+from hardening.edge.parser_limits import LimitedParser
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -211,7 +212,8 @@ async def test_an_application_hears_that_its_client_has_left() -> None:
 
 def test_the_bounds_have_something_to_override() -> None:
     """Each public method of our connection is one of uvicorn's, under the same name."""
-    ours = {name for name, value in vars(BoundedConnection).items() if callable(value) and not name.startswith("_")}
+    both = {**vars(LimitedParser), **vars(BoundedConnection)}
+    ours = {name for name, value in both.items() if callable(value) and not name.startswith("_")}
 
     assert len(ours) > 5
     assert [name for name in sorted(ours) if not callable(getattr(HttpToolsProtocol, name, None))] == []

@@ -46,19 +46,17 @@ def take_credential(exchange: Exchange) -> str | None:
     Raises:
         InvalidTokenError: It stands in the wrong place, twice, or cannot be one.
     """
-    headers: list[tuple[bytes, bytes]] = list(exchange.scope["headers"])
-    presented = [value for name, value in headers if name.lower() == b"authorization"]
-    exchange.scope["headers"] = [pair for pair in headers if pair[0].lower() != b"authorization"]
-    exchange.headers.pop(b"authorization", None)
-    exchange.sensitive |= {value.decode("latin-1") for value in presented} - {""}
+    presented = exchange.headers.pop(b"authorization", b"").decode("latin-1")
+    exchange.scope["headers"] = list(exchange.headers.items())
+    exchange.sensitive |= {presented} - {""}
     query = parse_qsl(exchange.query.decode("latin-1"), keep_blank_values=True)
     exposed = {value for name, value in query if name.lower().replace("-", "_") in _NEVER_IN_QUERY}
     exchange.sensitive |= exposed - {""}
     if exposed:
         raise InvalidTokenError("credential_in_query")
-    if len(presented) > 1:
+    if b"authorization" in exchange.repeated:
         raise InvalidTokenError("several_credentials")
-    scheme, _, token = presented[0].decode("latin-1").partition(" ") if presented else ("", "", "")
+    scheme, _, token = presented.partition(" ")
     if scheme.lower() != "bearer":
         return None
     token = token.strip(" ")

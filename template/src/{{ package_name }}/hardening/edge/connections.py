@@ -1,72 +1,92 @@
-"""TCP connection limits: number, size and read time of the request head, slow readers (408, 431, closed).
+"""Connection limits: time for a head (408), unread answers, connections in all and for each address (closed).
 
-A slow or endless request head ("Slowloris") holds a connection for a bounded time only.
-The ASGI application sees a request when its head is complete, and it is done with an answer when that
-is in the buffer of the connection. A client that never gets that far ("Slowloris"), or never takes its
-answer, is met here.
+The ASGI application sees a request when its head is complete, and it is done with an answer when that is in the buffer
+of the connection. A client that never gets that far ("Slowloris"), or never reads its answer, is closed here.
+What a head, a body's framing and a pipeline may hold is bounded in `parser_limits.py`.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 from typing import TYPE_CHECKING, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from ..logs.throttle import RATE_LIMITED
+from ..response import Response
+from .client_ip import fold
+from .connection_table import ConnectionTable
+from .parser_limits import CLOSE, LimitedParser
 
 if TYPE_CHECKING:
     import asyncio
-
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+    from collections.abc import Callable
 
     from ..settings import HardeningSettings
 
-MAX_HEAD_BYTES = 65_536
 # A client that takes less of a waiting answer in each interval is as good as gone.
 SLOWEST_BYTES_PER_SECOND = 1024
-TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-TOO_BIG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+TOO_SLOW = Response(408, "too_slow", "The request did not arrive in time.", headers=CLOSE)
+PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 429: b"Too Many Requests"}
+PHRASES[431] = b"Request Header Fields Too Large"
 
 
-def bounded(settings: HardeningSettings) -> type[BoundedConnection]:
-    """Return the connection class for these settings; requests that are not HTTP cannot fill the log."""
+def bounded(
+    settings: HardeningSettings, on_refused: Callable[[str, Response], None], max_connections: int | None = None
+) -> type[BoundedConnection]:
+    """Return the kind of connection that these settings ask for.
+
+    Args:
+        settings: Times and numbers.
+        on_refused: Told of each refusal: request id and answer.
+        max_connections: What the file descriptors of this process allow, where that is less than the setting.
+    """
+    # What uvicorn says of a client that sends no HTTP is said by `on_refused`.
     logging.getLogger("uvicorn.error").addFilter(RATE_LIMITED)
+    most = settings.max_connections if max_connections is None else max_connections
+    # Behind a proxy every client has the proxy's address.
+    per_address = most if settings.trusted_proxy_hops else settings.max_connections_per_address
 
     class Connection(BoundedConnection):
         seconds = settings.body_timeout_seconds
-        max_connections = settings.max_connections
+        table = ConnectionTable(most, per_address)
+        _on_refused = staticmethod(on_refused)
 
     return Connection
 
 
-class BoundedConnection(HttpToolsProtocol):
-    """Uvicorn's connection with bounds: 408 for a slow head, 431 for a big one, no more than so many at once.
+def _ignore(_: str, __: Response) -> None:
+    """Tell nobody."""
+
+
+class BoundedConnection(LimitedParser):
+    """Uvicorn's connection with bounds on time: 408 for a slow head, no end of a connection is waited for without one.
 
     The rest of a body that was refused unread is taken and thrown away, for `seconds`: a client that is
     still sending when the connection is closed would lose the answer that says why.
     """
 
     seconds: ClassVar[float] = 10.0
-    max_connections: ClassVar[int] = 4096
+    table: ClassVar[ConnectionTable] = ConnectionTable(4096, 4096)
+    _on_refused: ClassVar[Callable[[str, Response], None]] = staticmethod(_ignore)
 
     _receiving: asyncio.TimerHandle | None = None
     _sending: asyncio.TimerHandle | None = None
-    _head_bytes = 0
-    _in_body = False
-    # What is being answered; requests that came behind it on the same connection wait in `pipeline`.
-    _answering: RequestResponseCycle | None = None
+    _known = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn has it
         """Begin to wait for the first head, or close at once when there are too many connections."""
         super().connection_made(transport)
-        if len(self.connections) > self.max_connections:
+        # Sockets of the file system have no address, and everybody who can open one is on this machine.
+        refusal = self.table.admit(self, fold(self.client[0]) if self.client else "")
+        if refusal is not None:
+            self._on_refused(secrets.token_hex(8), refusal)
             transport.abort()
             return
         self._wait_for_client()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting, and tell what is being answered, which uvicorn tells the last request alone."""
+        self.table.remove(self)
         self._stop_waiting()
         self._stop_watching()
         super().connection_lost(exc)
@@ -76,28 +96,20 @@ class BoundedConnection(HttpToolsProtocol):
             self._answering.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to an unfinished head."""
+        """Begin to wait for the rest of a head that has begun."""
         if self._receiving is None:
             self._wait_for_client()
-        if not self._in_body:
-            self._head_bytes += len(data)
         super().data_received(data)
-        if not self._in_body and self._head_bytes > MAX_HEAD_BYTES:
-            self._close(TOO_BIG)
 
     def on_headers_complete(self) -> None:
         """The head is there; the body has bounds of its own."""
         self._stop_waiting()
-        self._head_bytes = 0
-        self._in_body = True
+        self.table.busy(self)
         super().on_headers_complete()
-        if not self.pipeline:
-            self._answering = self.cycle
 
     def on_message_complete(self) -> None:
         """The connection may idle now, or the rest of a refused body has gone by."""
         self._stop_waiting()
-        self._in_body = False
         super().on_message_complete()
 
     def pause_writing(self) -> None:
@@ -113,13 +125,15 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Closing waits for the client to take everything, and the rest of a body to come; not for ever."""
-        if self.pipeline:
-            self._answering = self.pipeline[-1][0]
+        # Only authentication puts a user there.
+        self._known = self._known or (self._answering is not None and "user" in self._answering.scope)
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch_client()
         elif self._in_body and self._receiving is None:
             self._wait_for_client()
+        if not self._known and self._answering is not None and self._answering.response_complete:
+            self.table.idle(self)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; see `on_response_complete`."""
@@ -128,21 +142,30 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _wait_for_client(self) -> None:
         if not self.cycle or self.cycle.response_complete:
-            self._receiving = self.loop.call_later(self.seconds, self._close, TOO_SLOW)
+            self._receiving = self.loop.call_later(self.seconds, self._refuse, TOO_SLOW)
 
     def _stop_waiting(self) -> None:
         if self._receiving is not None:
             self._receiving.cancel()
             self._receiving = None
 
-    def _close(self, answer: bytes) -> None:
+    def _refuse(self, refusal: Response) -> None:
         self._stop_waiting()
-        if not self.transport.is_closing():
-            # Not into an answer that is under way, nor after the one that has refused this body.
-            if not self._in_body and (not self.cycle or self.cycle.response_complete):
-                self.transport.write(answer)
-            self.transport.close()
-            self._watch_client()
+        if self.transport.is_closing():
+            return
+        cycle = self._answering
+        over = cycle is None or cycle.response_complete
+        # Not into an answer that is under way, nor after the one that has refused this body.
+        if not (over and self._in_body):
+            request_id = secrets.token_hex(8)
+            self._on_refused(request_id, refusal)
+            if over or (cycle is self.cycle and not cycle.response_started):
+                self.transport.write(_written(refusal, request_id))
+        if cycle is not None and not over:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.close()
+        self._watch_client()
 
     def _watch_client(self) -> None:
         if self._sending is None:
@@ -161,3 +184,9 @@ class BoundedConnection(HttpToolsProtocol):
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
+
+
+def _written(refusal: Response, request_id: str) -> bytes:
+    headers, body = refusal.render(request_id, None)
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (refusal.status, PHRASES[refusal.status], lines, body)

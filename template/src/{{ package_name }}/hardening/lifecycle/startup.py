@@ -124,7 +124,7 @@ class Running:
         self.loop = asyncio.get_running_loop()
         config = uvicorn.Config(
             self.app,
-            http=bounded(settings),
+            http=bounded(settings, self.app.pipeline.access_log.connection),
             ws="none",
             lifespan="off",
             log_config=None,

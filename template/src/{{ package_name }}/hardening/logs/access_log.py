@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..exchange import Exchange
+    from ..response import Response
     from ..telemetry.metrics import Metrics
 
 log = structlog.get_logger()
@@ -56,6 +57,18 @@ class AccessLog:
             duration_ms=round((time.monotonic() - exchange.started) * 1000, 1),
             suppressed=self.suppressed.pop(layer, 0),
         )
+
+    def connection(self, request_id: str, refusal: Response) -> None:
+        """Note a refusal that no request came to: its head was not read, or its connection not taken."""
+        layer = "connection"
+        if self.metrics is not None:
+            self.metrics.refused(layer, refusal.status)
+        if self.admit(layer):
+            suppressed = self.suppressed.pop(layer, 0)
+            fields = {"limit": refusal.kind, "status": refusal.status, "reference": request_id}
+            log.info("refused", layer=layer, suppressed=suppressed, **fields)
+        else:
+            self.suppressed[layer] += 1
 
     def _measure(self, exchange: Exchange) -> None:
         if self.metrics is None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LINES_PER_SECOND = 5
+LOGGED_BY_US = "Invalid HTTP request received."
 
 
 class Throttle:
@@ -39,9 +40,9 @@ class Throttle:
 
 
 class RateLimitedFilter(logging.Filter):
-    """Logging filter: at most five warnings a second with the same message.
+    """Logging filter: at most five warnings a second with the same message, and none that a line of ours says better.
 
-    Uvicorn warns about each request that is not HTTP, before any limit of ours.
+    Uvicorn warns about each request that is not HTTP, before any limit of ours; the access log has a line for it.
 
     Args:
         clock: Seconds, monotonic.
@@ -53,7 +54,8 @@ class RateLimitedFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record is written; errors always are."""
-        return record.levelno >= logging.ERROR or self._admit(str(record.msg))
+        text = str(record.msg)
+        return record.levelno >= logging.ERROR or (text != LOGGED_BY_US and self._admit(text))
 
 
 RATE_LIMITED = RateLimitedFilter()

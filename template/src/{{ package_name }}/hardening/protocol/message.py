@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from ..logs.redaction import collect
 from ..response import Response
 from ..routes import TOOLS_CALL
+from .turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +31,13 @@ NOT_A_MESSAGE = Response(400, "invalid_request", "Send one JSON-RPC 2.0 message.
 # Members of `_meta` that carry texts of W3C Trace Context; the SDK relies on it.
 TRACE_CONTEXT = ("traceparent", "tracestate", "baggage")
 
+# What a method without data of a caller needs at most: client, capabilities, cursors, addresses to listen to.
+MAX_PLAIN_BYTES = 65_536
+MAX_PLAIN_VALUES = 1000
+# Characters; of numbers, what JSON can carry between any two programs (RFC 8259, section 6).
+LONGEST_ID = 128
+LARGEST_ID = 2**53
+
 # Headers that hold no more than the protocol itself, or what a log line shows on purpose; others may hold anything.
 ORDINARY = frozenset(
     {b"connection", b"content-length", b"content-type", b"host", b"mcp-method", b"mcp-protocol-version"}
@@ -38,6 +46,12 @@ ORDINARY = frozenset(
 
 # Methods whose parameters come from a model or a person, beyond what the protocol itself puts there.
 CARRIES_DATA = frozenset({TOOLS_CALL, "prompts/get", "resources/read", "completion/complete"})
+_NAMES = tuple(f'"{name}"'.replace("/", slash).encode() for name in CARRIES_DATA for slash in ("/", r"\/"))
+
+TOO_LONG = Response(413, "too_big", "Only messages with arguments may be longer than 65536 bytes.")
+TOO_MANY_VALUES = Response(
+    400, "too_many_values", "The message holds too many values; see MCP_MAX_JSON_VALUES.", code=INVALID_REQUEST
+)
 
 
 class MessageCheck:
@@ -45,10 +59,14 @@ class MessageCheck:
 
     def __init__(self, settings: HardeningSettings) -> None:
         self.depth = settings.max_json_depth
+        self.values = settings.max_json_values
         self.legacy = settings.legacy
+        self.turns = Turns()
 
     async def __call__(self, exchange: Exchange) -> Response | None:
         """Check one body; see the class."""
+        # Parsing is where the work on a message begins.
+        await self.turns.wait(exchange)
         # Checked in every case, because the answer carries the id of the message where it is known.
         malformed = self._check(exchange)
         if self.legacy != "refuse" or exchange.era != "legacy":
@@ -60,6 +78,8 @@ class MessageCheck:
     def _check(self, exchange: Exchange) -> Response | None:
         if exchange.body is None:
             return None
+        if refusal := self._too_much(exchange, exchange.body):
+            return refusal
         try:
             message = from_json(exchange.body, allow_inf_nan=False)
         except ValueError:
@@ -67,6 +87,17 @@ class MessageCheck:
         if too_deep(exchange.body, message, self.depth):
             return Response(400, "too_deep", "The message is nested too deep.", code=INVALID_REQUEST)
         return self._read(exchange, message)
+
+    def _too_much(self, exchange: Exchange, body: bytes) -> Response | None:
+        """Bound what parsing costs, before it: bytes and values, fewer where no method with arguments is named."""
+        probe = exchange.principal is not None and exchange.principal.kind == "probe"
+        if probe or not any(name in body for name in _NAMES):
+            if len(body) > MAX_PLAIN_BYTES:
+                return TOO_LONG
+            most = min(MAX_PLAIN_VALUES, self.values)
+        else:
+            most = self.values
+        return TOO_MANY_VALUES if has_more_values(body, most) else None
 
     def _read(self, exchange: Exchange, message: Any) -> Response | None:
         if not isinstance(message, dict) or not _well_formed(message := cast("dict[str, Any]", message)):
@@ -80,6 +111,9 @@ class MessageCheck:
             return NOT_A_MESSAGE
         exchange.rpc_id = message.get("id")
         exchange.rpc_method = method
+        plain = method not in CARRIES_DATA and len(exchange.body or b"") > MAX_PLAIN_BYTES
+        if plain or (method not in CARRIES_DATA and has_more_values(exchange.body or b"", MAX_PLAIN_VALUES)):
+            return TOO_LONG if plain else TOO_MANY_VALUES
         exchange.params = message.get("params") or {}
         if not _traceable(exchange.params.get("_meta")):
             return Response(400, "invalid_params", "Invalid request parameters", code=INVALID_PARAMS)
@@ -95,7 +129,10 @@ class MessageCheck:
 
 def _well_formed(message: dict[str, Any]) -> bool:
     rpc_id = message.get("id", 0)
-    identified = isinstance(rpc_id, int | str) and not isinstance(rpc_id, bool)
+    if isinstance(rpc_id, str):
+        identified = len(rpc_id) <= LONGEST_ID
+    else:
+        identified = isinstance(rpc_id, int) and not isinstance(rpc_id, bool) and abs(rpc_id) <= LARGEST_ID
     return message.get("jsonrpc") == "2.0" and identified and isinstance(message.get("params"), dict | None)
 
 
@@ -116,6 +153,20 @@ def _traceable(meta: Any) -> bool:
         return False
     members = cast("dict[str, Any]", meta)
     return all(isinstance(members.get(name, ""), str) for name in TRACE_CONTEXT)
+
+
+def has_more_values(body: bytes, most: int) -> bool:
+    """Return whether a JSON text holds more than `most` values, without parsing it.
+
+    Each value but the first of an array or object comes after a comma; those in strings do not count.
+    """
+    marks = (b"[", b"{", b",")
+    if sum(map(body.count, marks)) <= most:
+        return False
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside = b"".join(body.split(b'"')[::2])
+    return sum(map(outside.count, marks)) > most
 
 
 def too_deep(body: bytes, message: Any, depth: int) -> bool:

@@ -21,7 +21,6 @@ from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
     InboundLadderRejection,
     classify_inbound_request,
-    find_duplicated_routing_header,
     validate_mcp_param_headers,
     x_mcp_header_map,
 )
@@ -111,11 +110,6 @@ class StatelessTransport:
 
     def _contradicts(self, exchange: Exchange, headers: dict[str, str]) -> bool:
         """Return whether headers say something else than the message (2026-07-28, Transports)."""
-        given = exchange.scope["headers"]
-        if len(given) > len(exchange.headers) and find_duplicated_routing_header(
-            (name.decode("latin-1"), "") for name, _ in given
-        ):
-            return True
         if exchange.tool_name is None:
             return False
         look_up = self.server.get_tool_input_schema

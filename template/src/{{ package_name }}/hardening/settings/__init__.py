@@ -112,11 +112,15 @@ class HardeningSettings(BaseSettings):
     max_body_bytes: int = _count(1_048_576, 1024, 67_108_864, "Largest request.")
     max_response_bytes: int = _count(4_194_304, 1024, 268_435_456, "Largest answer: of a tool or anything else.")
     max_json_depth: int = _count(64, 8, 128, "Deepest nesting of a request.")
+    max_json_values: int = _count(10_000, 1000, 1_000_000, "Values in a request: members, items, arrays and objects.")
     max_in_flight: int = _count(100, 1, 100_000, "Requests being answered at once.")
     max_in_flight_per_principal: int = _count(32, 1, 100_000, "Requests of one caller being answered at once.")
     max_streams: int = _count(200, 1, 100_000, "Open subscription streams.")
     max_streams_per_principal: int = _count(10, 1, 100_000, "Open subscription streams of one caller.")
-    max_connections: int = _count(4096, 16, 1_000_000, "Open connections; further ones are closed at once.")
+    max_connections: int = _count(4096, 16, 1_000_000, "Open connections; a further one takes an idle stranger's place.")
+    max_connections_per_address: int = _count(
+        256, 1, 1_000_000, "Open connections of one address; not counted behind trusted proxies."
+    )
     max_sessions: int = _count(1000, 1, 100_000, "Open sessions (legacy, stateful).")
     max_sessions_per_principal: int = _count(50, 1, 100_000, "Open sessions of one caller (legacy, stateful).")
     session_idle_seconds: float = _seconds(600, 1, 86_400, "Idle time after which a session ends.")

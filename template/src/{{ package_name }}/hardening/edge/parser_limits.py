@@ -1,0 +1,169 @@
+"""HTTP parser limits: header fields and bytes (431), trailer fields and chunk framing (400), pipelined requests (429).
+
+Whatever is sent before or after a head, the parser keeps a known, small amount, and no field after the head is a header.
+Trailer fields are counted and dropped: RFC 9110, section 6.5.1, forbids to merge fields that are not known to allow it.
+Nothing of a request stays with its connection after the answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ..response import Response
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+MAX_HEAD_BYTES = 65_536
+# Browsers send about 20 fields, proxies add about 20.
+MAX_FIELDS = 100
+MAX_TRAILERS = 16
+MAX_TRAILER_BYTES = 8192
+# Requests that wait behind the one that is being answered.
+MAX_PIPELINED = 32
+# Chunk sizes and extensions, in bytes: as long as the content, and so much more.
+MAX_FRAMING_BYTES = 65_536
+# Chunks that may be of any size; with more of them, their mean size has to be at least this many bytes.
+FREE_CHUNKS = 4096
+MEAN_CHUNK_BYTES = 16
+
+CLOSE = ((b"connection", b"close"),)
+MALFORMED = Response(400, "malformed", "This is not a request of HTTP/1.1.", headers=CLOSE)
+TRAILERS = Response(400, "trailers", "Send at most 16 trailer fields, of 8192 bytes in all.", headers=CLOSE)
+FRAMING = Response(400, "framing", "Send the body in fewer and longer chunks, without extensions.", headers=CLOSE)
+HEAD_TOO_BIG = Response(431, "head_too_big", "Send at most 65536 bytes and 100 fields as the head.", headers=CLOSE)
+PIPELINED = Response(
+    429, "pipelined", "Send at most 32 requests ahead of their answers.", headers=CLOSE, retry_after=1.0
+)
+
+
+class _OverLimitError(Exception):
+    """Stops the parser; the refusal is kept on the connection."""
+
+
+class LimitedParser(HttpToolsProtocol):
+    """Uvicorn's connection, whose parser stops at the limits of this module.
+
+    Attributes:
+        refusal: Why no more is read from this connection.
+    """
+
+    refusal: Response | None = None
+    _in_body = False
+    _fields = 0
+    _head_bytes = 0
+    _wire_bytes = 0
+    _content_bytes = 0
+    _chunks = 0
+    # What is being answered; requests that came behind it on the same connection wait in `pipeline`.
+    _answering: RequestResponseCycle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Count the bytes that no callback of the parser sees."""
+        if self.refusal is not None:
+            self._drop(data)
+            return
+        if self._in_body:
+            self._wire_bytes += len(data)
+        else:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self.refusal is not None:
+            return
+        if not self._in_body:
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._reject(HEAD_TOO_BIG)
+        elif self._wire_bytes > 2 * self._content_bytes + MAX_FRAMING_BYTES:
+            self._reject(FRAMING)
+
+    def on_message_begin(self) -> None:
+        """Refuse a request too many behind the one that is being answered."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._stop(PIPELINED)
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Count the bytes of the request line."""
+        super().on_url(url)
+        if len(self.url) > MAX_HEAD_BYTES:
+            self._stop(HEAD_TOO_BIG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a field; one that comes after the head is dropped."""
+        self._fields += 1
+        self._head_bytes += len(name) + len(value)
+        if self._in_body:
+            if self._fields > MAX_TRAILERS or self._head_bytes > MAX_TRAILER_BYTES:
+                self._stop(TRAILERS)
+            return
+        if self._fields > MAX_FIELDS or self._head_bytes > 2 * MAX_HEAD_BYTES:
+            self._stop(HEAD_TOO_BIG)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin to count the body."""
+        self._fields = self._head_bytes = 0
+        self._wire_bytes = self._content_bytes = self._chunks = 0
+        self._in_body = True
+        super().on_headers_complete()
+        if not self.pipeline:
+            self._answering = self.cycle
+
+    def on_body(self, body: bytes) -> None:
+        """Count the content, and the chunks that it comes in."""
+        self._chunks += 1
+        self._content_bytes += len(body)
+        if self._chunks > FREE_CHUNKS and self._content_bytes < self._chunks * MEAN_CHUNK_BYTES:
+            self._stop(FRAMING)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Begin to count the next head."""
+        self._fields = self._head_bytes = 0
+        self._in_body = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Forget the request, and say why nothing more is read once everything before it is answered."""
+        answered = self._answering
+        if self.pipeline:
+            self._answering = self.pipeline[-1][0]
+        super().on_response_complete()
+        if answered is not None:
+            self._forget(answered)
+        if self.refusal is not None and (self._answering is None or self._answering.response_complete):
+            self._refuse(self.refusal)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - as uvicorn has it
+        """Refuse what the parser has refused."""
+        self._reject(self.refusal or MALFORMED)
+
+    def _stop(self, refusal: Response) -> None:
+        self.refusal = refusal
+        raise _OverLimitError
+
+    def _reject(self, refusal: Response) -> None:
+        """Read no more; what came before is answered first, unless its own body is what is wrong."""
+        self.refusal = refusal
+        self._head_bytes = 0
+        whole = self.cycle is None or not self.cycle.more_body
+        waiting = self._answering is not None and not self._answering.response_complete
+        if not (waiting and whole and refusal is not HEAD_TOO_BIG):
+            self._refuse(refusal)
+
+    def _refuse(self, refusal: Response) -> None:
+        """Answer where HTTP still allows it, and close."""
+        raise NotImplementedError
+
+    def _drop(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.transport.abort()
+
+    def _forget(self, cycle: RequestResponseCycle) -> None:
+        if self.scope is cycle.scope:
+            self.scope, self.headers, self.url = {}, [], b""  # type: ignore[typeddict-item]
+        cycle.scope = {}  # type: ignore[typeddict-item]
+        cycle.body = bytearray()
