@@ -47,7 +47,7 @@ def take_credential(exchange: Exchange) -> str | None:
         InvalidTokenError: It stands in the wrong place, twice, or cannot be one.
     """
     presented = exchange.headers.pop(b"authorization", b"").decode("latin-1")
-    exchange.scope["headers"] = list(exchange.headers.items())
+    exchange.scope["headers"] = [pair for pair in exchange.scope["headers"] if pair[0] != b"authorization"]
     exchange.sensitive |= {presented} - {""}
     query = parse_qsl(exchange.query.decode("latin-1"), keep_blank_values=True)
     exposed = {value for name, value in query if name.lower().replace("-", "_") in _NEVER_IN_QUERY}

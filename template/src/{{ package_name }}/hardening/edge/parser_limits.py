@@ -84,12 +84,6 @@ class LimitedParser(HttpToolsProtocol):
             self._stop(PIPELINED)
         super().on_message_begin()
 
-    def on_url(self, url: bytes) -> None:
-        """Count the bytes of the request line."""
-        super().on_url(url)
-        if len(self.url) > MAX_HEAD_BYTES:
-            self._stop(HEAD_TOO_BIG)
-
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count a field; one that comes after the head is dropped."""
         self._fields += 1
