@@ -70,8 +70,11 @@ class Issuer(LocalIssuer):
     ) -> str:
         """Sign claims with a key as an attacker or a good issuer would."""
         signer = jwt.PyJWS()
+        # The library has one name for it; RFC 9864 has brought another.
+        signer.register_algorithm("Ed25519", OKPAlgorithm())
         payload = json.dumps(self.claims(**changes)).encode()
-        return signer.encode(payload, key, algorithm, {"kid": "rsa", **(headers or {})})
+        stated = {name: value for name, value in {"kid": "rsa", **(headers or {})}.items() if value is not None}
+        return signer.encode(payload, key, algorithm, stated)
 
 
 def now() -> int:
@@ -130,7 +133,8 @@ ATTACKS: dict[str, Callable[[Issuer], str]] = {
     "key id: a query": lambda i: i.sign(headers={"kid": "x' UNION SELECT 'key"}),
     "key id: too long": lambda i: i.sign(headers={"kid": "r" * 5000}),
     "key id: a list": lambda i: unsigned({"alg": "RS256", "kid": ["rsa"]}, i.claims(), "AAAA"),
-    "key id: missing": lambda i: unsigned({"alg": "RS256"}, i.claims(), "AAAA"),
+    "key id: missing, where several keys can be meant": lambda i: i.sign(headers={"kid": None}),
+    "key id: null": lambda i: unsigned({"alg": "RS256", "kid": None}, i.claims(), "AAAA"),
     "key: embedded": lambda i: i.sign(
         OTHER_RSA_KEY,
         headers={"jwk": RSAAlgorithm.to_jwk(OTHER_RSA_KEY.public_key(), as_dict=True)},
@@ -168,6 +172,16 @@ ATTACKS: dict[str, Callable[[Issuer], str]] = {
     "subject a number": lambda i: i.sign(sub=7),
     "subject of two lines": lambda i: i.sign(sub="alice\nlevel=error"),
     "subject too long": lambda i: i.sign(sub="a" * 256),
+    # Another kind of token of the same issuer, for the same audience (RFC 8725, section 3.12).
+    "an ID token of Keycloak": lambda i: i.sign(typ="ID", azp="desk"),
+    "a refresh token of Keycloak": lambda i: i.sign(typ="Refresh"),
+    "an offline token of Keycloak": lambda i: i.sign(typ="Offline"),
+    "an ID token of Cognito": lambda i: i.sign(token_use="id"),
+    "a refresh token by its type": lambda i: i.sign(token_type="refresh"),
+    "a kind that is no text": lambda i: i.sign(token_use=["access"]),
+    "an ID token with a nonce": lambda i: i.sign(nonce="n-0S6_WzA2Mj"),
+    "an ID token with a hash of the access token": lambda i: i.sign(at_hash="77QmUPtjPfzWtF2AnpK9RQ"),
+    "an ID token with a hash of the code": lambda i: i.sign(c_hash="LDktKdoQak3Pk0cnXxCltA"),
     # Kind and form.
     "a logout token": lambda i: i.sign(headers={"typ": "logout+jwt"}),
     "a type that is no text": lambda i: unsigned({"alg": "RS256", "kid": "rsa", "typ": 7}, i.claims(), "AAAA"),
@@ -203,6 +217,7 @@ async def test_an_attack_is_refused(attack: Callable[[Issuer], str], issuer: Iss
         (RSA_KEY, "RS256", "rs256 only"),
         (P384_KEY, "ES384", "p384"),
         (ED_KEY, "EdDSA", "ed"),
+        (ED_KEY, "Ed25519", "ed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -262,6 +277,91 @@ async def test_the_client_is_read(claims: dict[str, Any], client: str, issuer: I
     assert (await verifier.verify(issuer.sign(**claims))).client_id == client
 
 
+@pytest.mark.parametrize(
+    "claims",
+    [{"typ": "Bearer"}, {"token_use": "access"}, {"token_type": "access"}, {"typ": "Bearer", "nonce": "n-0S6_WzA2Mj"}],
+    ids=str,
+)
+async def test_an_access_token_may_say_what_it_is(
+    claims: dict[str, Any], issuer: Issuer, verifier: TokenVerifier
+) -> None:
+    """What issuers write into access tokens is no reason to refuse one, a nonce of older Keycloaks included."""
+    assert (await verifier.verify(issuer.sign(**claims))).name == "alice"
+
+
+async def test_a_client_stands_in_for_an_audience(issuer: Issuer) -> None:
+    """Where the issuer names no audience, the tokens of the named clients are good, and no others."""
+    verifier = TokenVerifier(Keys(issuer.url), issuer=issuer.url, audience=AUDIENCE, client_ids=("desk", "phone"))
+
+    for aud in (None, AUDIENCE, [AUDIENCE, "other"]):
+        assert (await verifier.verify(issuer.sign(aud=aud, client_id="phone"))).client_id == "phone"
+    for changes in (
+        {"aud": None},
+        {"aud": None, "client_id": "evil"},
+        {"aud": AUDIENCE, "client_id": "evil"},
+        {"aud": "https://other.example.com/mcp", "client_id": "desk"},
+        {"aud": "desk", "client_id": "desk"},
+        {"aud": {AUDIENCE: 1}, "client_id": "desk"},
+    ):
+        with pytest.raises(InvalidTokenError, match="foreign_client|InvalidAudienceError"):
+            await verifier.verify(issuer.sign(**changes))
+
+
+async def test_a_client_alone_accepts_no_audience_at_all(issuer: Issuer) -> None:
+    """Without an audience of its own the server takes no token that was made for one."""
+    verifier = TokenVerifier(Keys(issuer.url), issuer=issuer.url, audience="", client_ids=("desk",))
+
+    assert (await verifier.verify(issuer.sign(aud=None, client_id="desk"))).client_id == "desk"
+    with pytest.raises(InvalidTokenError, match="InvalidAudienceError"):
+        await verifier.verify(issuer.sign(aud="", client_id="desk"))
+
+
+class Unnamed(Issuer):
+    """An issuer with one key, which has no id (RFC 7517, section 4.5)."""
+
+    key = P384_KEY
+
+    def documents(self) -> dict[str, dict[str, Any]]:
+        """Publish the one key."""
+        documents = super().documents()
+        documents["/jwks.json"]["keys"] = [ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True)]
+        return documents
+
+
+@pytest.mark.parametrize("kid", [None, "of the token alone"])
+async def test_one_key_needs_no_id(kid: str | None) -> None:
+    """A key that is the only one for its algorithm verifies tokens with and without an id; a forgery stays one."""
+    with Unnamed() as issuer:
+        verifier = TokenVerifier(Keys(issuer.url), issuer=issuer.url, audience=AUDIENCE)
+
+        assert (await verifier.verify(issuer.sign(P384_KEY, "ES384", {"kid": kid}))).name == "alice"
+        forged = issuer.sign(ec.generate_private_key(ec.SECP384R1()), "ES384", {"kid": kid})
+        with pytest.raises(InvalidTokenError):
+            await verifier.verify(forged)
+
+
+async def test_a_key_without_an_id_is_rolled_over() -> None:
+    """A signature that the one known key does not explain makes the server look again, once."""
+    with Unnamed() as issuer:
+        verifier = TokenVerifier(Keys(issuer.url), issuer=issuer.url, audience=AUDIENCE)
+        assert (await verifier.verify(issuer.sign(P384_KEY, "ES384", {"kid": None}))).name == "alice"
+
+        issuer.key = ec.generate_private_key(ec.SECP384R1())
+
+        assert (await verifier.verify(issuer.sign(issuer.key, "ES384", {"kid": None}))).name == "alice"
+
+
+async def test_a_token_without_an_id_finds_the_one_key_that_has_one(issuer: Issuer, verifier: TokenVerifier) -> None:
+    """The key may have an id that the token does not name, where no other key can be meant."""
+    assert (await verifier.verify(issuer.sign(ED_KEY, "EdDSA", {"kid": None}))).name == "alice"
+
+
+async def test_a_forgotten_slash_is_named(issuer: Issuer, verifier: TokenVerifier) -> None:
+    """The commonest mistake in an issuer's name has a reason of its own in the log."""
+    with pytest.raises(InvalidTokenError, match="issuer_trailing_slash"):
+        await verifier.verify(issuer.sign(iss=f"{issuer.url}/"))
+
+
 @pytest.mark.parametrize("offsets", [{"exp": -15}, {"nbf": 15, "iat": 15}], ids=str)
 async def test_clocks_may_differ_a_little(offsets: dict[str, int], issuer: Issuer, verifier: TokenVerifier) -> None:
     """Half a minute between two machines' clocks refuses nobody."""
@@ -279,8 +379,9 @@ async def test_clocks_may_differ_a_little(offsets: dict[str, int], issuer: Issue
         "none",
         "garbage",
         "a logout token",
-        "key id: missing",
+        "key id: null",
         "key id: too long",
+        "an ID token of Keycloak",
     ],
 )
 async def test_a_token_of_no_use_costs_the_issuer_nothing(attack: str, issuer: Issuer, verifier: TokenVerifier) -> None:

@@ -9,10 +9,17 @@ import pytest
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, authorization_context
 
 from hardening.auth.access_tokens import InvalidTokenError
-from hardening.auth.bearer import LONGEST_TOKEN, bind_session, take_credential
+from hardening.auth.bearer import bind_session
+from hardening.auth.bearer import take_credential as take_bounded_credential
 from hardening.exchange import Exchange, Principal, open_exchange
 
+LONGEST_TOKEN = 8192
 KEY = "value-0123456789-0123456789-0123456789"
+
+
+def take_credential(request: Exchange) -> str | None:
+    """Take the credential as with the setting's default."""
+    return take_bounded_credential(request, LONGEST_TOKEN)
 
 
 def exchange(*authorization: str, query: bytes = b"") -> Exchange:
@@ -52,19 +59,20 @@ def test_another_scheme_is_no_credential(authorization: tuple[str, ...]) -> None
         f"Bearer {KEY}\x00",
         f'Bearer "{KEY}"',
         "Bearer ====",
-        "Bearer " + "a" * (LONGEST_TOKEN + 1),
     ],
     ids=lambda value: value[:40],
 )
 def test_what_cannot_be_a_token_is_refused(authorization: str) -> None:
-    """A credential out of shape, or longer than 8 KiB, is refused before anything reads it."""
+    """A credential out of shape is refused before anything reads it."""
     with pytest.raises(InvalidTokenError, match="malformed_credential"):
         take_credential(exchange(authorization))
 
 
 def test_a_token_of_the_greatest_length_is_read() -> None:
-    """The bound is exact: 8 KiB pass."""
+    """The bound is exact: 8 KiB pass, one byte more does not, and the log says which rule it was."""
     assert take_credential(exchange("Bearer " + "a" * LONGEST_TOKEN)) == "a" * LONGEST_TOKEN
+    with pytest.raises(InvalidTokenError, match="token_too_long"):
+        take_credential(exchange("Bearer " + "a" * (LONGEST_TOKEN + 1)))
 
 
 def test_two_credentials_are_refused() -> None:

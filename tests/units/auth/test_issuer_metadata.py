@@ -51,16 +51,29 @@ def test_each_key_is_bound_to_the_algorithms_of_its_type() -> None:
     keys = usable_keys({"keys": [RSA_JWK, EC_JWK, P384_JWK, ED_JWK]})
 
     assert set(keys) == {
-        *(("rsa", name) for name in ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")),
-        ("ec", "ES256"),
-        ("p384", "ES384"),
-        ("ed", "EdDSA"),
+        *((kid, name) for name in ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512") for kid in ("rsa", "")),
+        *((kid, "ES256") for kid in ("ec", "")),
+        *((kid, "ES384") for kid in ("p384", "")),
+        *((kid, name) for name in ("EdDSA", "Ed25519") for kid in ("ed", "")),
     }
 
 
 def test_a_stated_algorithm_is_the_only_one() -> None:
     """A key published for RS256 does not verify PS256."""
-    assert set(usable_keys({"keys": [RSA_JWK | {"alg": "RS256"}]})) == {("rsa", "RS256")}
+    assert set(usable_keys({"keys": [RSA_JWK | {"alg": "RS256"}]})) == {("rsa", "RS256"), ("", "RS256")}
+
+
+@pytest.mark.parametrize("stated", ["EdDSA", "Ed25519"])
+def test_ed25519_has_two_names(stated: str) -> None:
+    """A key that is published under either name verifies tokens of both (RFC 8037; RFC 9864)."""
+    names = {name for kid, name in usable_keys({"keys": [ED_JWK | {"alg": stated}]}) if kid == "ed"}
+
+    assert names == {"EdDSA", "Ed25519"}
+
+
+def test_without_an_id_two_keys_are_none() -> None:
+    """Of two keys for one algorithm nobody can say which is meant, so each needs its id."""
+    assert ("", "ES256") not in usable_keys({"keys": [EC_JWK, EC_JWK | {"kid": "ec 2"}]})
 
 
 @pytest.mark.parametrize(
@@ -75,7 +88,6 @@ def test_a_stated_algorithm_is_the_only_one() -> None:
         {"kty": "RSA", "kid": "bad", "n": 5, "e": []},
         {"kty": "oct", "kid": "bad", "k": "c2VjcmV0", "alg": "HS256"},
         {"kty": ["RSA"], "kid": "bad"},
-        {name: value for name, value in EC_JWK.items() if name != "kid"},
         EC_JWK | {"kid": 5},
         EC_JWK | {"kid": ["bad"]},
         EC_JWK | {"kid": "bad", "crv": "P-999"},
@@ -95,7 +107,7 @@ def test_a_stated_algorithm_is_the_only_one() -> None:
 )
 def test_a_bad_key_is_left_out_alone(bad: Any) -> None:
     """A key that is broken, symmetric, private, weak or for encryption takes no other away."""
-    assert set(usable_keys({"keys": [bad, EC_JWK]})) == {("ec", "ES256")}
+    assert set(usable_keys({"keys": [bad, EC_JWK]})) == {("ec", "ES256"), ("", "ES256")}
 
 
 def test_the_number_of_keys_is_bounded() -> None:

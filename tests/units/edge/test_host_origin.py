@@ -91,6 +91,23 @@ async def test_a_preflight_allows_what_either_era_sends(client: Wire, era: Era) 
     assert reply.status == 204
     allowed = reply.headers["access-control-allow-headers"].split(", ")
     assert set(sent) <= set(allowed)
+    # Arguments that a tool repeats in headers, what resumes a stream, and what carries a trace.
+    assert {"last-event-id", "tracestate", "baggage"} <= set(allowed)
+
+
+async def test_a_preflight_allows_arguments_that_are_repeated_in_headers(client: Wire) -> None:
+    """Any `Mcp-Param-…` may be sent, 32 of them at most, and no other header that a page asks for."""
+    names = ["mcp-param-region", "Mcp-Param-Zone", "x-evil", "mcp-param-", "mcp-param-a b"]
+    asked = {"host": "mcp.example.com", "origin": "https://mcp.example.com", "access-control-request-method": "POST"}
+    reply = await client.send(b"", asked | {"access-control-request-headers": ", ".join(names)}, method="OPTIONS")
+    many = ",".join(f"mcp-param-{number}" for number in range(100))
+    bounded = await client.send(b"", asked | {"access-control-request-headers": many}, method="OPTIONS")
+
+    allowed = reply.headers["access-control-allow-headers"].split(", ")
+    assert [name for name in allowed if name.startswith("mcp-param")] == ["mcp-param-region", "mcp-param-zone"]
+    assert "x-evil" not in allowed
+    assert reply.headers["vary"] == "origin, access-control-request-headers"
+    assert bounded.headers["access-control-allow-headers"].count("mcp-param-") == 32
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "localhost:1234", "127.0.0.1:99"])

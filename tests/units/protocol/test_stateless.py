@@ -126,10 +126,45 @@ async def test_errors_have_the_status_of_their_era(wire: Wire, era: Era) -> None
 
 
 @both_eras
-async def test_whoever_does_not_take_both_kinds_is_left_to_the_sdk(wire: Wire, era: Era) -> None:
-    """It refuses what the specification has it refuse."""
-    reply = await wire.call(era, "echo", {"text": "hello"}, headers={"accept": "application/json"})
+@pytest.mark.parametrize("accept", ["application/json", "application/json;q=0.9", "application/*", None])
+async def test_whoever_takes_json_alone_gets_json(wire: Wire, era: Era, accept: str | None) -> None:
+    """Also from a tool that reports progress, which such a client does without; so does one that says nothing."""
+    headers, body = request(era, "tools/call", {"name": "echo", "arguments": {"text": "hello"}}, key=wire.key)
+    progress = {"name": "stream", "arguments": {"steps": 3, "seconds": 0.06}, "_meta": {"progressToken": "p"}}
+    more, streaming = request(era, "tools/call", progress, key=wire.key)
+    for sent in (headers, more):
+        sent.pop("accept")
+    # An HTTP library sends a header of its own in place of none; an empty one says as much.
+    chosen = {"accept": accept or ""}
+
+    plain = await wire.send(body, headers | chosen)
+    silent = await wire.send(streaming, more | chosen)
+    notified = await wire.send(b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":9}}', headers | chosen)
+
+    for reply in (plain, silent):
+        assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+        assert not reply.message["result"].get("isError")
+    assert not silent.notifications
+    assert notified.status in {202, 400}
+
+
+@both_eras
+@pytest.mark.parametrize("accept", ["text/html", "text/event-stream", "application/json;q=0", "application/json;q=0.0, text/*"])
+async def test_an_answer_that_nobody_takes_is_refused_with_a_reason(wire: Wire, era: Era, accept: str) -> None:
+    """406 with a body, in either era."""
+    reply = await wire.call(era, "echo", {"text": "hello"}, headers={"accept": accept})
+
     assert reply.status == 406
+    assert reply.error["data"]["kind"] == "not_acceptable"
+    assert "application/json" in reply.error["message"]
+
+
+async def test_a_subscription_needs_a_stream(wire: Wire) -> None:
+    """What is a stream and nothing else is not begun for a client that does not take one."""
+    reply = await wire.ask("modern", "subscriptions/listen", {}, headers={"accept": "application/json"})
+
+    assert reply.status == 406
+    assert reply.error["data"]["kind"] == "not_acceptable"
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ class Exchange:
 
     `sensitive` holds every string of the request that must never be written anywhere, and `result` what a tool
     has answered, whose strings are added when an author's line asks for it.
+    `accepts_stream` is whether the client takes an event stream as the answer to a POST.
     `on_end` holds what gives back the slots that guards took; it always runs, in reverse order,
     with the last byte of the answer. `on_done` waits until the protocol has tidied up as well.
     `on_response_start` is told of the status and the headers that the protocol answers with.
@@ -96,6 +97,7 @@ class Exchange:
     params: dict[str, Any] = field(default_factory=dict[str, Any])
     client_name: str = ""
     session_id: str = ""
+    accepts_stream: bool = True
     probe: bool = False
     sensitive: set[str] = field(default_factory=set[str])
     result: object = None

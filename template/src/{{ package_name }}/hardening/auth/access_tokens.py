@@ -1,7 +1,8 @@
 """Verifies JWT access tokens: signature, issuer, audience, lifetime, subject (401).
 
 A token is accepted only if this issuer signed it, for this server, and for now.
-Signature, issuer, audience, expiry, not-before and subject are checked on every request.
+Signature, issuer, audience, expiry, not-before and subject are checked on every request, and so is that it is
+an access token: the same issuer signs ID tokens and refresh tokens with the same keys.
 The algorithm has to be one that the key's type allows; what the token itself brings along
 (`jwk`, `jku`, `x5u`, `x5c`) is never looked at.
 Sources: RFC 7519, RFC 8725 (best current practices), RFC 9068 (access tokens).
@@ -15,9 +16,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from ..exchange import Principal
-from .issuer_metadata import ALGORITHMS
+from .issuer_metadata import ALGORITHMS, NO_KEY_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import jwt
 
     from .jwks import Keys
@@ -29,6 +32,11 @@ LONGEST_KEY_ID = 256
 _ALLOWED = frozenset(chain.from_iterable(ALGORITHMS.values()))
 # Other kinds of JWT that the same issuer signs (logout, security event) are not access tokens.
 _TYPES = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
+# Claims in which issuers say what a token is, and what they call an access token.
+_KIND_CLAIMS = ("typ", "token_use", "token_type")
+_ACCESS = frozenset({"access", "access_token", "at+jwt", "bearer", "jwt"})
+# Claims of an ID token (OpenID Connect Core 1.0, sections 2 and 3.3.2.11).
+_ID_TOKEN_CLAIMS = frozenset({"nonce", "at_hash", "c_hash", "s_hash"})
 
 
 class InvalidTokenError(Exception):
@@ -46,17 +54,20 @@ class TokenVerifier:
         keys: The issuer's keys.
         issuer: What `iss` must be, to the letter.
         audience: What `aud` must be or contain, to the letter.
+        client_ids: The only clients whose tokens are accepted; a token of theirs may have no `aud`.
+            Empty: any client, and `aud` is required.
 
     Raises:
-        ValueError: There is no audience, so a token for any other server would be accepted.
+        ValueError: There is no audience and no client, so a token for any other server would be accepted.
     """
 
-    def __init__(self, keys: Keys, *, issuer: str, audience: str) -> None:
-        if not issuer or not audience:
-            raise ValueError("set MCP_JWT_ISSUER, and MCP_JWT_AUDIENCE or MCP_PUBLIC_URL")
+    def __init__(self, keys: Keys, *, issuer: str, audience: str, client_ids: Collection[str] = ()) -> None:
+        if not issuer or not (audience or client_ids):
+            raise ValueError("set MCP_JWT_ISSUER, and MCP_JWT_AUDIENCE, MCP_PUBLIC_URL or MCP_JWT_CLIENT_IDS")
         self.keys = keys
         self._issuer = issuer
         self._audience = audience
+        self._client_ids = frozenset(client_ids)
 
     async def verify(self, token: str) -> Principal:
         """Return who the token speaks for.
@@ -66,26 +77,51 @@ class TokenVerifier:
             KeysUnavailableError: The keys to verify it with are not known now.
         """
         header = _header(token)
-        kid, algorithm, kind = header.get("kid"), header.get("alg"), header.get("typ", "")
+        kid, algorithm, kind = header.get("kid", NO_KEY_ID), header.get("alg"), header.get("typ", "")
         if not isinstance(algorithm, str) or algorithm not in _ALLOWED:
             raise InvalidTokenError("algorithm_refused")
         if not isinstance(kid, str) or len(kid) > LONGEST_KEY_ID:
-            raise InvalidTokenError("no_key_id")
+            raise InvalidTokenError("bad_key_id")
         if not isinstance(kind, str) or kind.lower() not in _TYPES:
             raise InvalidTokenError("wrong_type")
         if not self.keys.has(kid, algorithm):
             # The claims prove nothing yet, but a token that has expired or was made elsewhere
             # must not be able to cause a fetch of keys.
-            self._decode(token, None)
+            self._claims(token, None, kind)
         key = await self.keys.find(kid, algorithm)
         if key is None:
             raise InvalidTokenError("unknown_key")
-        return _principal(self._decode(token, key)["payload"])
+        try:
+            return _principal(self._claims(token, key, kind))
+        except InvalidTokenError as error:
+            if error.reason != "InvalidSignatureError" or (kid and key.key_id is not None):
+                raise
+        # Without an id nobody can tell an unknown key from a forged signature; see above for what may ask.
+        self._claims(token, None, kind)
+        key = await self.keys.find(kid, algorithm, but=key)
+        if key is None:
+            raise InvalidTokenError("unknown_key")
+        return _principal(self._claims(token, key, kind))
+
+    def _claims(self, token: str, key: jwt.PyJWK | None, kind: str) -> dict[str, Any]:
+        """Return the claims when they are good, and with a key the signature too."""
+        claims: dict[str, Any] = self._decode(token, key)["payload"]
+        if not _is_access_token(claims, stated="at+jwt" in kind.lower()):
+            raise InvalidTokenError("not_an_access_token")
+        if self._client_ids:
+            # A token of these clients may have no audience; one that has an audience must have ours.
+            audiences = claims.get("aud")
+            named = cast("list[object]", audiences) if isinstance(audiences, list) else [audiences]
+            if "aud" in claims and (not self._audience or self._audience not in named):
+                raise InvalidTokenError("InvalidAudienceError")
+            if _client(claims) not in self._client_ids:
+                raise InvalidTokenError("foreign_client")
+        return claims
 
     def _decode(self, token: str, key: jwt.PyJWK | None) -> dict[str, Any]:
-        """Check the claims, and with a key the signature too."""
         import jwt
 
+        required = ["exp", "iss", "sub"] if self._client_ids else ["exp", "iss", "aud", "sub"]
         try:
             return jwt.decode_complete(
                 token,
@@ -96,15 +132,19 @@ class TokenVerifier:
                 leeway=CLOCK_SKEW_SECONDS,
                 options={
                     "verify_signature": key is not None,
-                    "require": ["exp", "iss", "aud", "sub"],
+                    "require": required,
                     "verify_exp": True,
                     "verify_nbf": True,
                     "verify_iat": True,
-                    "verify_aud": True,
+                    "verify_aud": not self._client_ids,
                     "verify_iss": True,
                     "verify_sub": True,
                 },
             )
+        except jwt.InvalidIssuerError as error:
+            slash = self._issuer.removesuffix("/") if self._issuer.endswith("/") else f"{self._issuer}/"
+            stated = jwt.decode(token, options={"verify_signature": False}).get("iss")
+            raise InvalidTokenError("issuer_trailing_slash" if stated == slash else "InvalidIssuerError") from error
         except Exception as error:
             # Any exception: a parser that stumbles over a token must refuse it, not answer 500.
             raise InvalidTokenError(type(error).__name__) from error
@@ -126,7 +166,6 @@ def _principal(claims: dict[str, Any]) -> Principal:
     # The subject names a caller in logs and limits, so it must be short and printable.
     if not 0 < len(subject) <= LONGEST_NAME or not subject.isprintable():
         raise InvalidTokenError("bad_subject")
-    client = claims.get("client_id") or claims.get("azp")
     try:
         expires_at = float(claims["exp"])
     except (TypeError, ValueError, OverflowError) as error:
@@ -135,10 +174,26 @@ def _principal(claims: dict[str, Any]) -> Principal:
         kind="jwt",
         name=subject,
         issuer=claims["iss"],
-        client_id=client if isinstance(client, str) else "",
+        client_id=_client(claims),
         scopes=_scopes(claims),
         expires_at=expires_at,
     )
+
+
+def _client(claims: dict[str, Any]) -> str:
+    client = claims.get("client_id") or claims.get("azp")
+    return client if isinstance(client, str) else ""
+
+
+def _is_access_token(claims: dict[str, Any], *, stated: bool) -> bool:
+    """Return whether claims are those of an access token (RFC 8725, section 3.12).
+
+    A kind that is stated decides; where none is, a claim that only ID tokens have does.
+    """
+    kinds = [claims[name] for name in _KIND_CLAIMS if name in claims]
+    if any(not isinstance(kind, str) or kind.lower() not in _ACCESS for kind in kinds):
+        return False
+    return stated or bool(kinds) or not _ID_TOKEN_CLAIMS & claims.keys()
 
 
 def _scopes(claims: dict[str, Any]) -> frozenset[str]:

@@ -68,7 +68,10 @@ class Authentication:
         if "jwt" in modes:
             keys = Keys(issuer, settings.jwt_jwks_url)
             audience = settings.jwt_audience or resource_of(settings.public_url)
-            self._verifier = TokenVerifier(keys, issuer=issuer, audience=audience)
+            self._verifier = TokenVerifier(
+                keys, issuer=issuer, audience=audience, client_ids=settings.jwt_client_ids
+            )
+        self._max_token_bytes = settings.max_token_bytes
         self._resource = resource
         self._on_failure = on_failure
 
@@ -77,7 +80,7 @@ class Authentication:
         if (metadata := self._resource.answer(exchange)) is not None:
             return metadata
         try:
-            principal = await self._identify(take_credential(exchange))
+            principal = await self._identify(take_credential(exchange, self._max_token_bytes))
         except InvalidTokenError as error:
             log.info("credential refused", error_code=error.reason)
             instead = await self._on_failure(exchange) if self._on_failure else None

@@ -19,8 +19,6 @@ from .access_tokens import InvalidTokenError
 if TYPE_CHECKING:
     from ..exchange import Exchange, Principal
 
-LONGEST_TOKEN = 8192
-
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 # A credential in a URL ends up in the logs of every proxy on the way (RFC 6750, section 5.3).
 _NEVER_IN_QUERY = frozenset(
@@ -40,8 +38,12 @@ _NEVER_IN_QUERY = frozenset(
 )
 
 
-def take_credential(exchange: Exchange) -> str | None:
+def take_credential(exchange: Exchange, max_bytes: int) -> str | None:
     """Remove the credential from the request and return it; None when there is none.
+
+    Args:
+        exchange: The request.
+        max_bytes: Longest credential; `MCP_MAX_TOKEN_BYTES`.
 
     Raises:
         InvalidTokenError: It stands in the wrong place, twice, or cannot be one.
@@ -60,7 +62,9 @@ def take_credential(exchange: Exchange) -> str | None:
     if scheme.lower() != "bearer":
         return None
     token = token.strip(" ")
-    if len(token) > LONGEST_TOKEN or not _TOKEN.fullmatch(token):
+    if len(token) > max_bytes:
+        raise InvalidTokenError("token_too_long")
+    if not _TOKEN.fullmatch(token):
         raise InvalidTokenError("malformed_credential")
     exchange.sensitive.add(token)
     return token

@@ -25,8 +25,15 @@ ALGORITHMS: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("EC", "P-256"): ("ES256",),
     ("EC", "P-384"): ("ES384",),
     ("EC", "P-521"): ("ES512",),
-    ("OKP", "Ed25519"): ("EdDSA",),
+    # Two names of one algorithm (RFC 8037; RFC 9864).
+    ("OKP", "Ed25519"): ("EdDSA", "Ed25519"),
 }
+# What the library calls an algorithm that has another name too.
+LIBRARY_NAMES = {"Ed25519": "EdDSA"}
+# Of a token, or of a key, that has no `kid`.
+NO_KEY_ID = ""
+# Why a document that was found is of no use.
+TELLING = frozenset({"issuer_mismatch", "issuer_trailing_slash", "unsafe_jwks_uri"})
 
 
 class FetchError(Exception):
@@ -101,12 +108,15 @@ async def find_key_set(client: httpx2.AsyncClient, issuer: str) -> str:
         try:
             metadata = await read_document(client, place)
         except FetchError as error:
-            problem = error
+            # A document that is there says more than one that is not.
+            problem = problem if problem.code in TELLING else error
             continue
         url = metadata.get("jwks_uri")
         # RFC 8414, section 3.3: metadata that name another issuer must not be used.
-        if metadata.get("issuer") != issuer:
-            problem = FetchError("issuer_mismatch")
+        stated = metadata.get("issuer")
+        if stated != issuer:
+            differs = isinstance(stated, str) and stated.rstrip("/") == issuer.rstrip("/")
+            problem = FetchError("issuer_trailing_slash" if differs else "issuer_mismatch")
         elif isinstance(url, str) and is_safe(url, issuer):
             return url
         else:
@@ -117,18 +127,25 @@ async def find_key_set(client: httpx2.AsyncClient, issuer: str) -> str:
 def usable_keys(document: dict[str, Any]) -> dict[tuple[str, str], jwt.PyJWK]:
     """Return the keys that can verify a token, by id and algorithm; bad ones are left out.
 
+    A key that is the only one for its algorithm is there without id too: neither a key nor a token needs
+    one (RFC 7517, section 4.5; RFC 7515, section 4.1.4).
+
     Raises:
         FetchError: None of the first 100 keys can.
     """
     listed = document.get("keys")
     entries = cast("list[Any]", listed) if isinstance(listed, list) else []
     keys: dict[tuple[str, str], jwt.PyJWK] = {}
+    by_algorithm: dict[str, list[jwt.PyJWK]] = {}
     for entry in entries[:MAX_KEYS]:
         try:
             for key in _read_key(entry):
-                keys.setdefault((entry["kid"], key.algorithm_name), key)
+                by_algorithm.setdefault(key.algorithm_name, []).append(key)
+                if "kid" in entry:
+                    keys.setdefault((entry["kid"], key.algorithm_name), key)
         except Exception:  # noqa: BLE001, S112 - one broken key must not take the others away
             continue
+    keys.update({(NO_KEY_ID, name): only[0] for name, only in by_algorithm.items() if len(only) == 1})
     if not keys:
         raise FetchError("no_usable_key")
     return keys
@@ -141,8 +158,13 @@ def _read_key(entry: dict[str, Any]) -> list[jwt.PyJWK]:
     algorithms = ALGORITHMS[kind, None if kind == "RSA" else entry["crv"]]
     for_signing = entry.get("use", "sig") == "sig" and "verify" in entry.get("key_ops", ["verify"])
     # A key whose private part is published is not trusted.
-    if not for_signing or "d" in entry or not isinstance(entry["kid"], str):
+    if not for_signing or "d" in entry or not isinstance(entry.get("kid", NO_KEY_ID), str):
         return []
     stated = entry.get("alg")
-    keys = [jwt.PyJWK(entry, name) for name in algorithms if stated in (None, name)]
+    same = {stated, LIBRARY_NAMES.get(stated, stated)} if stated else set(algorithms)
+    names = [name for name in algorithms if {name, LIBRARY_NAMES.get(name, name)} & same]
+    keys = [jwt.PyJWK(entry, LIBRARY_NAMES.get(name, name)) for name in names]
+    for key, name in zip(keys, names, strict=True):
+        # The library compares it with what the token says.
+        key.algorithm_name = name
     return [key for key in keys if kind != "RSA" or key.key.key_size in RSA_BITS]

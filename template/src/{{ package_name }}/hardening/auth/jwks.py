@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from .issuer_metadata import FetchError, find_key_set, is_loopback, is_safe, read_document, usable_keys
+from .issuer_metadata import NO_KEY_ID, FetchError, find_key_set, is_loopback, is_safe, read_document, usable_keys
 
 if TYPE_CHECKING:
     import ssl
@@ -73,15 +73,20 @@ class Keys:
 
     def has(self, kid: str, algorithm: str) -> bool:
         """Return whether `find` would answer without asking the issuer."""
-        return (kid, algorithm) in self._current()
+        return self._look_up(kid, algorithm) is not None
 
-    async def find(self, kid: str, algorithm: str) -> jwt.PyJWK | None:
+    async def find(self, kid: str, algorithm: str, *, but: jwt.PyJWK | None = None) -> jwt.PyJWK | None:
         """Return the key with this id for this algorithm; None when the issuer has no such key.
+
+        Args:
+            kid: Key id of the token; empty when it names none.
+            algorithm: Algorithm of the token.
+            but: A key without id that did not verify the token: the issuer may have another one by now.
 
         Raises:
             KeysUnavailableError: The issuer has to be asked and does not answer.
         """
-        key = self._current().get((kid, algorithm))
+        key = self._look_up(kid, algorithm, but)
         if key is not None:
             if self._clock() - self._fetched_at >= REFRESH_SECONDS:
                 self._start(demanded=False)
@@ -89,11 +94,11 @@ class Keys:
         if self._flight is not None and not self._demanded:
             # It may have read the set before this key was in it: wait for it, then ask again.
             await asyncio.shield(self._flight)
-            key = self._current().get((kid, algorithm))
+            key = self._look_up(kid, algorithm, but)
         if key is None and (flight := self._flight or self._start(demanded=True)) is not None:
             # Shielded, because others wait for the same fetch when this caller goes away.
             await asyncio.shield(flight)
-            key = self._current().get((kid, algorithm))
+            key = self._look_up(kid, algorithm, but)
         if key is None and (self._failed or not self._current()):
             raise KeysUnavailableError(max(1.0, self._pause_until - self._clock()))
         return key
@@ -108,6 +113,13 @@ class Keys:
             if (flight := self._flight) is not None:
                 flight.cancel()
                 await asyncio.wait([flight], timeout=FETCH_TIMEOUT_SECONDS)
+
+    def _look_up(self, kid: str, algorithm: str, but: jwt.PyJWK | None = None) -> jwt.PyJWK | None:
+        current = self._current()
+        key = current.get((kid, algorithm))
+        if key is None and (only := current.get((NO_KEY_ID, algorithm))) is not None and only.key_id is None:
+            key = only
+        return None if key is None or (but is not None and key.key == but.key) else key
 
     def _current(self) -> dict[tuple[str, str], jwt.PyJWK]:
         return self._keys if self._clock() - self._fetched_at < MAX_AGE_SECONDS else {}

@@ -6,6 +6,7 @@ be made to lie about Host and Origin.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,8 +20,12 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 # What browsers must be allowed to send and to read, in both eras (Fetch, CORS protocol).
 ALLOWED_HEADERS = (
-    b"authorization, content-type, accept, mcp-protocol-version, mcp-method, mcp-name, mcp-session-id, traceparent"
+    b"authorization, content-type, accept, mcp-protocol-version, mcp-method, mcp-name, mcp-session-id, last-event-id, "
+    b"traceparent, tracestate, baggage"
 )
+# An argument that a tool wants repeated in a header (2026-07-28, Transports): any name after the prefix.
+PARAM_HEADER = re.compile(rb"mcp-param-[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
+MOST_PARAM_HEADERS = 32
 EXPOSED_HEADERS = b"x-request-id, retry-after, www-authenticate, mcp-session-id"
 PREFLIGHT_SECONDS = b"600"
 
@@ -60,7 +65,7 @@ class HostOrigin:
         exchange.response_headers += [
             (b"access-control-allow-origin", exchange.headers[b"origin"]),
             (b"access-control-expose-headers", EXPOSED_HEADERS),
-            (b"vary", b"origin"),
+            (b"vary", b"origin, access-control-request-headers" if exchange.method == "OPTIONS" else b"origin"),
         ]
         if exchange.method != "OPTIONS":
             return None
@@ -70,7 +75,7 @@ class HostOrigin:
             body=b"",
             headers=(
                 (b"access-control-allow-methods", b"POST, GET, DELETE"),
-                (b"access-control-allow-headers", ALLOWED_HEADERS),
+                (b"access-control-allow-headers", _allowed_headers(exchange)),
                 (b"access-control-max-age", PREFLIGHT_SECONDS),
             ),
         )
@@ -83,6 +88,12 @@ class HostOrigin:
             return True
         scheme, _, host = origin.partition("://")
         return self.loopback and scheme in {"http", "https"} and _without_port(host) in LOOPBACK
+
+
+def _allowed_headers(exchange: Exchange) -> bytes:
+    asked = exchange.headers.get(b"access-control-request-headers", b"").lower().split(b",")
+    names = [name.strip() for name in asked if PARAM_HEADER.fullmatch(name.strip())]
+    return b", ".join([ALLOWED_HEADERS, *names[:MOST_PARAM_HEADERS]])
 
 
 def _without_port(host: str) -> str:

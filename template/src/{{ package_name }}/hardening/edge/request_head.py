@@ -1,4 +1,4 @@
-"""Request head limits: method, path, media type, encoding, declared size (404, 405, 413, 415).
+"""Request head limits: method, path, media types, encoding, declared size (404, 405, 406, 413, 415).
 
 Runs before authentication, reads the head only, and holds nothing.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..response import Response
+from .accept import Accept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +21,12 @@ TOO_BIG = Response(413, "too_big", "The request is larger than MCP_MAX_BODY_BYTE
 
 
 class RequestHead:
-    """Refuses by method, path, media type, encoding and declared size: 404, 405, 413, 415."""
+    """Refuses by method, path, media types, encoding and declared size: 404, 405, 406, 413, 415."""
 
     def __init__(self, settings: HardeningSettings, routes: Mapping[str, frozenset[str]]) -> None:
         self.routes = routes
         self.max_body_bytes = settings.max_body_bytes
+        self.accept = Accept(settings)
 
     async def __call__(self, exchange: Exchange) -> Response | None:
         """Check one request; see the class."""
@@ -43,4 +45,4 @@ class RequestHead:
                 return Response(415, "encoding", "Send the body uncompressed.")
             if exchange.header(b"content-type").partition(";")[0].strip().lower() != JSON:
                 return Response(415, "media_type", "Send application/json.")
-        return None
+        return self.accept(exchange)

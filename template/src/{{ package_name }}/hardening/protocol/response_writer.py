@@ -137,6 +137,9 @@ class ResponseWriter:
         await self._send({"type": "http.response.body", "body": message})
 
     async def _write(self, event: bytes, *, more: bool = True) -> None:
+        if not self._exchange.accepts_stream:
+            # Notifications and comments alone get here; the answer itself is JSON then.
+            return
         async with self._turn:
             if not self.streaming:
                 self.streaming = True

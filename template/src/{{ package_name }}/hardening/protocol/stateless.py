@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     Identity = tuple[InitializeRequestParams | None, ClientCapabilities | None]
 
-BOTH_KINDS = (b"application/json", b"text/event-stream")
 # Bytes; what a client says of itself is short, and what is remembered is bounded.
 LONGEST_KEPT = 4096
 
@@ -89,11 +88,11 @@ class StatelessTransport:
 
     def _connection(self, exchange: Exchange) -> Connection | None:
         """Return what the SDK is to know of the caller; None when its transports have to look at this request."""
-        method, accept = exchange.rpc_method, exchange.headers.get(b"accept", b"")
+        method = exchange.rpc_method
         if method is None or exchange.rpc_id is None or exchange.path != MCP_PATH:
             return None
         # Anything unusual here is for the SDK to judge.
-        if b";" in accept or not all(kind in accept for kind in BOTH_KINDS):
+        if exchange.accepts_stream and b";" in exchange.headers.get(b"accept", b""):
             return None
         if exchange.era == "legacy":
             return Connection.from_envelope(exchange.protocol_version, None, None) if self.stateless else None

@@ -70,7 +70,12 @@ class HardeningSettings(BaseSettings):
     jwt_audience: str = Field(
         default="", description="Audience every token must carry; default: the public URL and /mcp."
     )
+    jwt_client_ids: Names = Field(
+        default=(),
+        description="Clients whose tokens alone are accepted, and may carry no audience; for issuers that name none.",
+    )
     jwt_jwks_url: str = Field(default="", description="Where the issuer's keys are; default: found by discovery.")
+    max_token_bytes: int = _count(8192, 1024, 49_152, "Longest token; raise it for tokens that list many groups.")
     required_scopes: Names = Field(default=(), description="Scopes that every token needs.")
     implied_scopes: Names = Field(default=(), description="What a scope stands for, e.g. notes:admin=notes:read.")
 

@@ -38,7 +38,7 @@ def problems(settings: HardeningSettings) -> list[tuple[str, str]]:
         need(settings.keys, "api_keys", "api_key needs at least one key: name:secret, 32 characters or more")
     if "jwt" in settings.auth:
         need(settings.jwt_issuer, "jwt_issuer", "jwt needs the issuer, e.g. https://login.example.com")
-        audience = settings.jwt_audience or settings.public_url
+        audience = settings.jwt_audience or settings.public_url or settings.jwt_client_ids
         need(audience, "jwt_audience", "jwt needs an audience, or MCP_PUBLIC_URL to derive it from")
     reachable = settings.loopback or settings.public_url or settings.allowed_hosts
     need(reachable, "public_url", "set the URL clients use, e.g. https://mcp.example.com, or every Host is refused")
