@@ -176,8 +176,8 @@ ATTACKS: dict[str, Callable[[Issuer], str]] = {
     "an ID token of Keycloak": lambda i: i.sign(typ="ID", azp="desk"),
     "a refresh token of Keycloak": lambda i: i.sign(typ="Refresh"),
     "an offline token of Keycloak": lambda i: i.sign(typ="Offline"),
-    "an ID token of Cognito": lambda i: i.sign(token_use="id"),
-    "a refresh token by its type": lambda i: i.sign(token_type="refresh"),
+    "an ID token of Cognito": lambda i: i.sign(token_use="id"),  # noqa: S106 - what it is, not a secret
+    "a refresh token by its type": lambda i: i.sign(token_type="refresh"),  # noqa: S106 - see above
     "a kind that is no text": lambda i: i.sign(token_use=["access"]),
     "an ID token with a nonce": lambda i: i.sign(nonce="n-0S6_WzA2Mj"),
     "an ID token with a hash of the access token": lambda i: i.sign(at_hash="77QmUPtjPfzWtF2AnpK9RQ"),
@@ -303,7 +303,7 @@ async def test_a_client_stands_in_for_an_audience(issuer: Issuer) -> None:
         {"aud": "desk", "client_id": "desk"},
         {"aud": {AUDIENCE: 1}, "client_id": "desk"},
     ):
-        with pytest.raises(InvalidTokenError, match="foreign_client|InvalidAudienceError"):
+        with pytest.raises(InvalidTokenError, match=r"foreign_client|InvalidAudienceError"):
             await verifier.verify(issuer.sign(**changes))
 
 

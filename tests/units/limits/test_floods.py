@@ -267,3 +267,27 @@ async def test_a_result_over_the_cap_does_not_leave(era: Era) -> None:
     assert large.result["isError"]
     assert len(large.body) < 2_000
     assert b"xxxx" not in large.body
+
+
+@pytest.mark.parametrize("legacy", ["stateless", "stateful"])
+async def test_one_session_for_each_call_fits_the_defaults(legacy: str) -> None:
+    """As some frameworks do: 100 calls at once from one address, five requests each, and none is refused."""
+    with live(MCP_LEGACY=legacy) as server:
+        async with Wire(server.url, KEY) as wire:
+            statuses = [status for _ in range(100) for status in await one_call_of_a_session(wire)]
+
+    assert len(statuses) == 500
+    assert set(statuses) <= {200, 202, 405}
+
+
+async def one_call_of_a_session(wire: Wire) -> list[int]:
+    """Open a session, call a tool and leave, as a client does; return the statuses."""
+    opened = await wire.ask("legacy", *opening("legacy"))
+    session = {name: value for name, value in opened.headers.items() if name == "mcp-session-id"}
+    headers = request("legacy", "ping", {}, key=wire.key)[0] | session
+    ready = await wire.send(b'{"jsonrpc":"2.0","method":"notifications/initialized"}', headers)
+    # In place of the stream that a client asks for, which counts the same.
+    pinged = await wire.ask("legacy", "ping", headers=session)
+    called = await wire.call("legacy", "echo", {"text": "hello"}, headers=session)
+    left = await wire.send(b"", headers, method="DELETE")
+    return [reply.status for reply in (opened, ready, pinged, called, left)]

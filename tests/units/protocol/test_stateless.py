@@ -139,7 +139,9 @@ async def test_whoever_takes_json_alone_gets_json(wire: Wire, era: Era, accept: 
 
     plain = await wire.send(body, headers | chosen)
     silent = await wire.send(streaming, more | chosen)
-    notified = await wire.send(b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":9}}', headers | chosen)
+    notified = await wire.send(
+        b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":9}}', headers | chosen
+    )
 
     for reply in (plain, silent):
         assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
@@ -149,7 +151,9 @@ async def test_whoever_takes_json_alone_gets_json(wire: Wire, era: Era, accept: 
 
 
 @both_eras
-@pytest.mark.parametrize("accept", ["text/html", "text/event-stream", "application/json;q=0", "application/json;q=0.0, text/*"])
+@pytest.mark.parametrize(
+    "accept", ["text/html", "text/event-stream", "application/json;q=0", "application/json;q=0.0, text/*"]
+)
 async def test_an_answer_that_nobody_takes_is_refused_with_a_reason(wire: Wire, era: Era, accept: str) -> None:
     """406 with a body, in either era."""
     reply = await wire.call(era, "echo", {"text": "hello"}, headers={"accept": accept})

@@ -100,13 +100,13 @@ class HardeningSettings(BaseSettings):
     redis_timeout_seconds: float = _seconds(0.1, 0.01, 5, "Wait for Redis, then count locally and tighter.")
 
     # How often: requests and calls over a rate are refused.
-    rate_address_per_minute: int = _count(600, 1, 1_000_000, "Requests from one address.")
-    rate_address_burst: int = _count(120, 1, 1_000_000, "Requests from one address at once.")
+    rate_address_per_minute: int = _count(1200, 1, 1_000_000, "Requests from one address.")
+    rate_address_burst: int = _count(600, 1, 1_000_000, "Requests from one address at once.")
     rate_auth_failures_per_minute: int = _count(20, 1, 1_000_000, "Failed authentications from one address.")
-    rate_initialize_per_minute: int = _count(60, 1, 1_000_000, "Legacy handshakes from one address.")
+    rate_initialize_per_minute: int = _count(240, 1, 1_000_000, "Legacy handshakes from one address.")
     rate_discover_per_minute: int = _count(240, 1, 1_000_000, "server/discover from one address; a bucket of its own.")
     rate_principal_per_minute: int = _count(1200, 1, 1_000_000, "Requests of one caller.")
-    rate_principal_burst: int = _count(240, 1, 1_000_000, "Requests of one caller at once.")
+    rate_principal_burst: int = _count(600, 1, 1_000_000, "Requests of one caller at once.")
     rate_tool_per_minute: int = _count(120, 1, 1_000_000, "Calls of one tool by one caller, unless the tool says.")
     rate_probe_per_minute: int = _count(120, 1, 1_000_000, "Requests of the probe; others never use them up.")
     rate_max_keys: int = _count(65_536, 1024, 10_000_000, "Buckets kept in memory; bounds what a flood can use.")
