@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.harness import Template
+
+NEEDED = {"MCP_API_KEYS", "MCP_PROBE_KEY", "POSTGRES_PASSWORD"}
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +77,43 @@ def test_each_service_waits_for_what_it_needs(project: Path) -> None:
     for service in found.values():
         for condition in service.get("depends_on", {}).values():
             assert condition == {"condition": "service_healthy"}
-    # The server's check is in its image.
-    assert all("healthcheck" in service for name, service in found.items() if name != "server")
+    # Each has its own: an image in the format of OCI has none.
+    assert all("healthcheck" in service for service in found.values())
+    assert "'/readyz'" in found["server"]["healthcheck"]["test"][-1]
+    assert found["server"]["init"] is True
+
+
+def test_the_example_has_every_variable(project: Path, without_database: Path) -> None:
+    """What the Compose file reads stands in the example, and the other way round."""
+    for root in (project, without_database):
+        compose = (root / "compose.yaml").read_text("utf-8")
+        example = (root / "deploy/compose/env.example").read_text("utf-8")
+        read = set(re.findall(r"\$\{(\w+)", compose))
+        said = set(re.findall(r"^#?([A-Z][A-Z_]+)=", example, re.MULTILINE))
+
+        assert read - said == set()
+        assert said - read == {"MCP_API_KEYS", "MCP_PROBE_KEY", "MCP_AUTH"}
+
+
+def test_a_fresh_copy_needs_one_command(project: Path, without_database: Path, tmp_path: Path) -> None:
+    """What is needed is made up, differs each time, is readable by its owner alone, and is never written over."""
+    for root in (project, without_database):
+        secrets = []
+        for number in (1, 2):
+            copied = tmp_path / root.name / str(number)
+            for name in ("scripts", "deploy"):
+                shutil.copytree(root / name, copied / name)
+            assert run("bash", "scripts/compose-env.sh", cwd=copied).returncode == 0
+            written = copied / ".env.compose"
+            values = dict(line.split("=", 1) for line in written.read_text("utf-8").splitlines() if line[:1].isupper())
+            secrets += [values[name].removeprefix("first:") for name in values if name in NEEDED]
+            assert written.stat().st_mode & 0o777 == 0o600
+            assert all(values.values())
+            again = run("bash", "scripts/compose-env.sh", cwd=copied)
+            assert again.returncode == 1
+            assert "is there already" in again.stderr
+        assert len(set(secrets)) == len(secrets) == 2 * (3 if root is project else 2)
+        assert all(re.fullmatch("[0-9a-f]{64}", secret) for secret in secrets)
 
 
 def test_secrets_come_from_a_file_that_is_ignored(project: Path) -> None:
@@ -84,6 +122,10 @@ def test_secrets_come_from_a_file_that_is_ignored(project: Path) -> None:
     server = services(project)["server"]
 
     assert server["env_file"] == [".env.compose"]
+    # Anybody on this machine who has the superuser's password could run programs in the database's name.
+    postgres = services(project)["postgres"]["environment"]
+    assert postgres["POSTGRES_PASSWORD_FILE"] == "/proc/sys/kernel/random/uuid"  # noqa: S105 - a path
+    assert "POSTGRES_PASSWORD" not in postgres
     assert ".env.*" in ignored
     assert "${POSTGRES_PASSWORD:?" in server["environment"]["DATABASE_URL"]
 

@@ -54,13 +54,16 @@ def test_a_target_brings_its_files_and_no_others(template: Template, targets: li
 
     assert {name for name, path in OWNED.items() if (root / path).exists()} == set(targets)
     assert [path for path in ALWAYS if not (root / path).exists()] == []
-    assert {path.name for path in (root / "deploy").iterdir()} - {"kubernetes"} == {
+    assert {path.name for path in (root / "deploy").iterdir()} - {"kubernetes", "compose"} == {
         "caddy",
         "nginx",
+        "postgres",
         "prometheus",
         "grafana",
         "systemd",
     }
+    assert (root / "deploy/compose").exists() == ("compose" in targets)
+    assert (root / "scripts/compose-env.sh").exists() == ("compose" in targets)
 
 
 def test_fly_drains_and_keeps_running(project: Path) -> None:
@@ -104,6 +107,7 @@ def test_railway_drains(project: Path) -> None:
     "file",
     [
         "compose.yaml",
+        "deploy/compose/env.example",
         "fly.toml",
         "Dockerfile",
         "deploy/caddy/Caddyfile",
@@ -121,6 +125,7 @@ def test_every_setting_that_is_named_exists(project: Path, known: set[str], file
     # What the operator sets for the files themselves, and for the workflows.
     of_the_files = {
         *("MCP_SITE", "MCP_UPSTREAMS", "MCP_DOMAIN", "MCP_BIND", "MCP_HTTP_PORT", "MCP_HTTPS_PORT"),
+        *("MCP_TRUSTED_PROXIES", "MCP_ROLE_PASSWORD"),
         *OF_WORKFLOWS.findall("".join(flow.read_text("utf-8") for flow in (project / ".github/workflows").iterdir())),
     }
     text = (project / file).read_text(encoding="utf-8")

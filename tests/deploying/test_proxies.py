@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1024**2
+# Until a proxy has read that an idle connection was closed; a call that is sent before that is told `interrupted`.
+NOTICED = 0.2
 Make = Callable[..., Proxy]
 
 
@@ -31,8 +33,8 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 def make(kind: Kind, project: Path, tmp_path: Path) -> Make:
     """Return the proxy in front of the given upstreams."""
 
-    def maker(*upstreams: str, changes: Mapping[str, str] | None = None) -> Proxy:
-        return Proxy(kind, project / "deploy", tmp_path, list(upstreams), changes)
+    def maker(*upstreams: str, **options: Any) -> Proxy:
+        return Proxy(kind, project / "deploy", tmp_path, list(upstreams), **options)
 
     return maker
 
@@ -103,6 +105,36 @@ async def test_the_server_learns_the_true_address(make: Make) -> None:
         assert "192.0.2" not in seen.headers.get("forwarded", "")
 
 
+# What the operator says of a CDN in front; here it is the client of the test.
+TRUSTED: dict[Kind, dict[str, Any]] = {
+    "caddy": {"environment": {"MCP_TRUSTED_PROXIES": "127.0.0.0/8 203.0.113.0/24"}},
+    "nginx": {
+        "changes": {
+            r"# set_real_ip_from 192\.0\.2\.0/24;": "set_real_ip_from 127.0.0.0/8; set_real_ip_from 203.0.113.0/24;"
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("198.51.100.7", "198.51.100.7"),
+        # What the client made up stands to the left of what the CDN saw.
+        ("192.0.2.66, 198.51.100.7", "198.51.100.7"),
+        ("198.51.100.7, 203.0.113.9", "198.51.100.7"),
+        ("2001:db8::7", "2001:db8::7"),
+    ],
+)
+async def test_a_cdn_in_front_changes_one_line(make: Make, kind: Kind, said: str, address: str) -> None:
+    """Named once, the CDN's entry is believed, still as one entry: clients of one edge share no bucket."""
+    async with Upstream() as upstream, make(upstream.address, **TRUSTED[kind]) as proxy, proxy.client() as client:
+        await client.post("/mcp", headers={"x-forwarded-for": said}, content=b"{}")
+
+        (seen,) = upstream.calls
+        assert seen.headers["x-forwarded-for"] == address
+
+
 async def test_requests_share_connections(make: Make) -> None:
     """The way to the server stays open between two requests."""
     async with Upstream() as upstream, make(upstream.address) as proxy, proxy.client() as client:
@@ -145,13 +177,13 @@ async def test_an_early_refusal_arrives_whole(make: Make) -> None:
     assert not await cut_off(make, 1000)
 
 
-async def test_a_proxy_that_does_not_read_ahead_fails_the_same_test(project: Path, tmp_path: Path) -> None:
-    """The control: Caddy that passes the body on while the server answers cuts one refusal in a hundred off."""
+async def test_a_proxy_that_takes_the_rest_fails_the_same_test(project: Path, tmp_path: Path) -> None:
+    """The control: Caddy that takes the rest of the request while it is passed on cuts one refusal in twenty off."""
 
     def make(*upstreams: str, changes: Mapping[str, str] | None = None) -> Proxy:
         return Proxy("caddy", project / "deploy", tmp_path, list(upstreams), changes)
 
-    assert await cut_off(make, 10_000, {r"^\s*request_buffers 2MB$": ""})
+    assert await cut_off(make, 10_000, {r"^\s*enable_full_duplex$": ""})
 
 
 async def test_without_a_server_the_answer_says_when_to_come_back(make: Make) -> None:
@@ -173,6 +205,7 @@ async def test_a_replica_that_dies_is_passed_over(make: Make) -> None:
             before = [await client.post("/mcp", content=b"{}") for _ in range(10)]
             assert dying.calls
             await life.aclose()
+            await asyncio.sleep(NOTICED)
             after = [await client.post("/mcp", content=b"{}") for _ in range(20)]
 
         assert {answer.status_code for answer in before + after} == {200}
@@ -200,7 +233,10 @@ async def test_a_proxy_that_repeats_posts_fails_the_same_test(project: Path, tmp
     async def die(writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    changes = {r"^proxy_next_upstream error timeout;": "proxy_next_upstream error timeout http_503 non_idempotent;"}
+    changes = {
+        r"^proxy_next_upstream error timeout;": "proxy_next_upstream error timeout http_503 non_idempotent;",
+        r"^proxy_request_buffering off;": "proxy_request_buffering on;",
+    }
     async with Upstream(answer=die) as one, Upstream(answer=die) as other:
         upstreams = [one.address, other.address]
         async with Proxy("nginx", project / "deploy", tmp_path, upstreams, changes) as proxy, proxy.client() as client:
@@ -248,6 +284,7 @@ async def test_sessions_stick_with_the_line_that_is_ready(make: Make, kind: Kind
             await ask(client)
             homes = [{call.headers["authorization"] for call in upstream.calls} for upstream in (one, other)]
             await life.aclose()
+            await asyncio.sleep(NOTICED)
             await ask(client)
 
     assert homes[0] | homes[1] == set(keys)
@@ -326,3 +363,31 @@ async def test_a_buffering_proxy_fails_the_same_test(project: Path, tmp_path: Pa
     buffering = {"proxy_buffering off;": "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;"}
 
     assert await produced(make, buffering) == 400
+
+
+async def test_one_address_cannot_take_every_connection(project: Path, tmp_path: Path) -> None:
+    """nginx: 128 requests of one address are open at once; one more is refused with 429, as clients understand it."""
+
+    async def silent(writer: asyncio.StreamWriter) -> None:
+        await begin_stream(writer)
+        await asyncio.Event().wait()
+
+    async with (
+        Upstream(answer=silent) as upstream,
+        Proxy("nginx", project / "deploy", tmp_path, [upstream.address]) as proxy,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        trust = proxy.trust()
+        request = f"POST /mcp HTTP/1.1\r\nhost: localhost:{proxy.port}\r\ncontent-length: 2\r\n\r\n{{}}".encode()
+        statuses: list[bytes] = []
+        for _ in range(129):
+            reader, writer = await asyncio.open_connection("localhost", proxy.port, ssl=trust)
+            stack.callback(writer.close)
+            writer.write(request)
+            async with asyncio.timeout(5):
+                statuses.append((await reader.readuntil(b"\r\n\r\n"))[:12])
+        async with asyncio.timeout(5):
+            refused = json.loads(await reader.readuntil(b"}}}"))
+
+    assert statuses == [b"HTTP/1.1 200"] * 128 + [b"HTTP/1.1 429"]
+    assert refused["error"]["data"] == {"kind": "rate_limited", "retryAfter": 2}

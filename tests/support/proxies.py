@@ -30,7 +30,7 @@ user root;
 worker_processes 1;
 pid nginx.pid;
 error_log error.log info;
-events {}
+events { worker_connections 4096; }
 http {
     client_body_temp_path body;
     proxy_temp_path proxy;
@@ -59,13 +59,14 @@ def replace(text: str, changes: Mapping[str, str]) -> str:
 class Proxy:
     """One of the two proxies in front of replicas; `changes` spoil the shipped files for a control."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what a test may vary
         self,
         kind: Kind,
         deploy: Path,
         folder: Path,
         upstreams: list[str],
         changes: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.folder = shutil.copytree(deploy / kind, folder / f"{kind}-{free_port()}")
@@ -76,6 +77,7 @@ class Proxy:
             self._caddy(upstreams, changes or {})
         else:
             self._nginx(upstreams, changes or {})
+        self.environment |= environment or {}
 
     def _caddy(self, upstreams: list[str], changes: Mapping[str, str]) -> None:
         file = self.folder / "Caddyfile"

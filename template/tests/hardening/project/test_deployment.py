@@ -69,7 +69,18 @@ PROMISES = {
         "deploy/nginx/mcp-server-proxy.conf: proxy_set_header X-Forwarded-For $remote_addr;",
         'deploy/nginx/mcp-server-proxy.conf: proxy_set_header Forwarded "";',
     ],
-    "nginx keeps arguments off its disk": ["deploy/nginx/mcp-server.conf: client_body_buffer_size 2m;"],
+    "nginx keeps nothing of a request, in memory or on a disk": [
+        "deploy/nginx/mcp-server-proxy.conf: proxy_request_buffering off;",
+        "deploy/nginx/mcp-server.conf: client_body_buffer_size 16k;",
+    ],
+    "nginx bounds what one address has open": ["deploy/nginx/mcp-server.conf: limit_conn mcp_address 128;"],
+    "Caddy keeps nothing of a request, and every refusal arrives": ["deploy/caddy/Caddyfile: enable_full_duplex"],
+    "Caddy gives slow senders up": ["deploy/caddy/Caddyfile: read_body 20s"],
+    "Caddy states the address by itself": [
+        "deploy/caddy/Caddyfile: header_up X-Forwarded-For {client_ip}",
+        "deploy/caddy/Caddyfile: trusted_proxies_strict",
+    ],
+    "Compose bounds the connections of Caddy": ["compose.yaml: services.caddy.ulimits: {nofile: 2048}"],
     "nginx insists on TLS": ["deploy/nginx/mcp-server.conf: add_header Strict-Transport-Security *"],
     "Caddy passes each event on at once": ["deploy/caddy/Caddyfile: flush_interval -1"],
     "Caddy insists on TLS": ["deploy/caddy/Caddyfile: Strict-Transport-Security *"],
@@ -264,6 +275,7 @@ def test_compose_publishes_the_proxy_alone() -> None:
         assert says["security_opt"] == '["no-new-privileges:true"]', name
         assert {"mem_limit", "pids_limit", "restart"} <= says.keys(), name
     assert set(re.findall(r"\$\{POSTGRES_PASSWORD(..)", text)) <= {":?"}, "a password has no default"
+    assert text.count("POSTGRES_PASSWORD_FILE: /proc/sys/kernel/random/uuid") == text.count("  postgres:\n    image:")
     assert re.findall(r"--maxmemory-policy, (\w+)", text) in ([], ["noeviction"]), "a lost counter opens a limit"
 
 

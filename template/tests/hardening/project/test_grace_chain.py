@@ -35,6 +35,8 @@ class Place:
     # Finds out that a replica is unready.
     notices: list[float] = field(default_factory=list[float])
     bodies: list[int] = field(default_factory=list[int])
+    # Gives up a sender.
+    senders: list[float] = field(default_factory=list[float])
 
     def problems(self, longest_tool: float) -> list[str]:
         """Return one sentence for each number that does not fit, with the number it must beat."""
@@ -58,6 +60,12 @@ class Place:
                 f"stay below MCP_KEEP_ALIVE_SECONDS, {settings['MCP_KEEP_ALIVE_SECONDS']:g} s",
             ),
             ("health check", self.notices, lambda n: n <= delay, f"come within the readiness delay, {delay:g} s"),
+            (
+                "sender's time",
+                self.senders,
+                lambda n: n > settings["MCP_BODY_TIMEOUT_SECONDS"],
+                f"exceed MCP_BODY_TIMEOUT_SECONDS, {settings['MCP_BODY_TIMEOUT_SECONDS']:g} s",
+            ),
             (
                 "body limit",
                 self.bodies,
@@ -127,6 +135,7 @@ def caddy(path: Path) -> Place:
         idles=[seconds(v) for v in values(text, "keepalive")],
         notices=[seconds(v) for v in values(text, "health_interval")],
         bodies=[size(v) for v in values(text, "max_size")],
+        senders=[seconds(v) for v in values(text, "read_body")],
     )  # fmt: skip
 
 
@@ -137,6 +146,7 @@ def nginx(path: Path) -> Place:
         path,
         idles=[seconds(v) for v in values(text, "keepalive_timeout")],
         bodies=[size(v) for v in values(text, "client_max_body_size")],
+        senders=[seconds(v) for v in values(text, "client_body_timeout")],
     )
 
 
