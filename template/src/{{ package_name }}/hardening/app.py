@@ -77,7 +77,9 @@ class App:
         self.health = Health(self.drain, server.database.ping if server.database else None)
         self.request_head = RequestHead(settings, routes)
         self.client_ip = ClientIp(settings.trusted_proxy_hops)
-        self.authentication = Authentication(settings, resource, on_failure=self.limits.auth_failed)
+        self.authentication = Authentication(
+            settings, resource, on_failure=self.limits.auth_failed, on_doubt=self.limits.auth_in_doubt
+        )
         self.in_flight = InFlight(settings)
         self.body = Body(settings)
         self.message = MessageCheck(settings)

@@ -53,14 +53,18 @@ class Principal:
 
     @property
     def id(self) -> str:
-        """Stable identity: limits are counted by it, sessions and request state bound to it."""
+        """Stable identity: limits are counted by it, sessions and request state bound to it; no two callers share one."""
         if self.kind == "jwt":
-            return f"jwt {self.issuer} {self.name} {self.client_id}"
+            return " ".join(("jwt", *map(_without_blanks, (self.issuer, self.name, self.client_id))))
         return f"{self.kind} {self.name}"
 
     def remaining_seconds(self) -> float | None:
         """Return how long the credential still holds, or None when it has no end; never negative."""
         return None if self.expires_at is None else max(0.0, self.expires_at - time.time())
+
+
+def _without_blanks(text: str) -> str:
+    return text.replace("%", "%25").replace(" ", "%20")
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +76,7 @@ class Exchange:
     `accepts_stream` is whether the client takes an event stream as the answer to a POST.
     `on_end` holds what gives back the slots that guards took; it always runs, in reverse order,
     with the last byte of the answer. `on_done` waits until the protocol has tidied up as well.
+    `host` is the Host once it has been checked, and `reason` why a credential was refused.
     `on_response_start` is told of the status and the headers that the protocol answers with.
     """
 
@@ -89,6 +94,7 @@ class Exchange:
     query: bytes = b""
     repeated: frozenset[bytes] = frozenset()
     address: str = ""
+    host: str = ""
     principal: Principal | None = None
     body: bytes | None = None
     rpc_method: str | None = None
@@ -110,6 +116,7 @@ class Exchange:
     status: int = 0
     refused_by: str | None = None
     limit: str | None = None
+    reason: str | None = None
     notifications_sent: int = 0
 
     @property

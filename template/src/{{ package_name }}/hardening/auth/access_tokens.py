@@ -88,20 +88,22 @@ class TokenVerifier:
             # The claims prove nothing yet, but a token that has expired or was made elsewhere
             # must not be able to cause a fetch of keys.
             self._claims(token, None, kind)
-        key = await self.keys.find(kid, algorithm)
-        if key is None:
-            raise InvalidTokenError("unknown_key")
-        try:
-            return _principal(self._claims(token, key, kind))
-        except InvalidTokenError as error:
-            if error.reason != "InvalidSignatureError" or (kid and key.key_id is not None):
-                raise
+        refused = InvalidTokenError("unknown_key")
+        keys = await self.keys.find(kid, algorithm)
+        for key in keys:
+            try:
+                return _principal(self._claims(token, key, kind))
+            except InvalidTokenError as error:
+                refused = error
+                if error.reason != "InvalidSignatureError":
+                    raise
+        if kid and all(key.key_id is not None for key in keys):
+            raise refused
         # Without an id nobody can tell an unknown key from a forged signature; see above for what may ask.
         self._claims(token, None, kind)
-        key = await self.keys.find(kid, algorithm, but=key)
-        if key is None:
-            raise InvalidTokenError("unknown_key")
-        return _principal(self._claims(token, key, kind))
+        for key in await self.keys.find(kid, algorithm, but=keys):
+            return _principal(self._claims(token, key, kind))
+        raise refused
 
     def _claims(self, token: str, key: jwt.PyJWK | None, kind: str) -> dict[str, Any]:
         """Return the claims when they are good, and with a key the signature too."""

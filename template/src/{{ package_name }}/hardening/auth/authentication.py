@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-import structlog
-
 from ..exchange import Exchange, Principal
 from ..response import Response
 from ..routes import METRICS_PATH
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 _JWT_DOTS = 2
 
-log = structlog.get_logger()
-
 
 class Authentication:
     """The guard that decides who is calling.
@@ -39,6 +35,7 @@ class Authentication:
         settings: Modes, keys, issuer, audience.
         resource: The metadata that a challenge points to.
         on_failure: Called after a bad credential; may answer in place of the 401.
+        on_doubt: Called for a credential that cannot be checked now; may answer in place of the 503.
 
     Raises:
         ValueError: The settings do not fit together; names the one to change.
@@ -50,6 +47,7 @@ class Authentication:
         resource: ProtectedResource,
         *,
         on_failure: Callable[[Exchange], Awaitable[Response | None]] | None = None,
+        on_doubt: Callable[[Exchange], Awaitable[Response | None]] | None = None,
     ) -> None:
         modes = set(settings.auth)
         if not modes or (len(modes) > 1 and "none" in modes):
@@ -74,6 +72,7 @@ class Authentication:
         self._max_token_bytes = settings.max_token_bytes
         self._resource = resource
         self._on_failure = on_failure
+        self._on_doubt = on_doubt
 
     async def __call__(self, exchange: Exchange) -> Response | None:
         """Set `exchange.principal`, or answer 401; serve the metadata that says where to go."""
@@ -82,10 +81,13 @@ class Authentication:
         try:
             principal = await self._identify(take_credential(exchange, self._max_token_bytes))
         except InvalidTokenError as error:
-            log.info("credential refused", error_code=error.reason)
+            exchange.reason = error.reason
             instead = await self._on_failure(exchange) if self._on_failure else None
             return instead or self._resource.unauthenticated(exchange, presented=True)
         except KeysUnavailableError as error:
+            exchange.reason = "keys_unavailable"
+            if self._on_doubt and (instead := await self._on_doubt(exchange)):
+                return instead
             message = "The token cannot be checked now. Try again."
             return Response(503, "auth_unavailable", message, retry_after=error.retry_after)
         if principal is None:

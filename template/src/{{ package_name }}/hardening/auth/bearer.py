@@ -83,7 +83,7 @@ def _user(principal: Principal) -> AuthenticatedUser:
         AccessToken(
             # Empty, so that the SDK has no token to give to anyone.
             token="",
-            client_id=principal.client_id or principal.id,
+            client_id=principal.id,
             subject=principal.name,
             claims={"iss": principal.issuer or principal.kind},
             scopes=sorted(principal.scopes),

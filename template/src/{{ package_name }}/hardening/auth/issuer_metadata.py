@@ -6,6 +6,7 @@ Sources: RFC 8414 and OpenID Connect Discovery 1.0 (where the keys are), RFC 751
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 MAX_DOCUMENT_BYTES = 262_144
 MAX_KEYS = 100
+# Issuers that publish a new key under an old id do so next to the old one; each is one more signature check.
+MAX_KEYS_OF_ID = 4
+# Pieces that a document may come in: a chunk of HTTP, or what one read of the socket gave.
+MAX_PIECES = 2048
+PIECES_AT_ONCE = 64
+PLACE_TIMEOUT_SECONDS = 1.5
 RSA_BITS = range(2048, 8193)
 
 # Asymmetric only, and bound to the type of key: a public key is then never taken for a secret.
@@ -72,6 +79,7 @@ async def read_document(client: httpx2.AsyncClient, url: str) -> dict[str, Any]:
         FetchError: It is not a JSON object of at most 256 KiB, answered with 200.
     """
     body = bytearray()
+    pieces = 0
     # Uncompressed, so that a few bytes on the wire cannot become gigabytes in memory.
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     async with client.stream("GET", url, headers=headers) as response:
@@ -79,8 +87,12 @@ async def read_document(client: httpx2.AsyncClient, url: str) -> dict[str, Any]:
             raise FetchError("bad_status")
         async for chunk in response.aiter_raw():
             body += chunk
-            if len(body) > MAX_DOCUMENT_BYTES:
+            pieces += 1
+            if len(body) > MAX_DOCUMENT_BYTES or pieces > MAX_PIECES:
                 raise FetchError("document_too_large")
+            if pieces % PIECES_AT_ONCE == 0:
+                # What has been read already comes without waiting, and nobody else would get a turn.
+                await asyncio.sleep(0)
     try:
         document: object = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -98,6 +110,8 @@ async def find_key_set(client: httpx2.AsyncClient, issuer: str) -> str:
     """
     parts = urlsplit(issuer)
     origin, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    import httpx2
+
     problem = FetchError("no_metadata")
     # The order of the specification: 2026-07-28, Authorization Server Discovery.
     for place in (
@@ -106,10 +120,14 @@ async def find_key_set(client: httpx2.AsyncClient, issuer: str) -> str:
         f"{origin}{path}/.well-known/openid-configuration",
     ):
         try:
-            metadata = await read_document(client, place)
+            async with asyncio.timeout(PLACE_TIMEOUT_SECONDS):
+                metadata = await read_document(client, place)
         except FetchError as error:
             # A document that is there says more than one that is not.
             problem = problem if problem.code in TELLING else error
+            continue
+        except (httpx2.HTTPError, TimeoutError):
+            # One place that is closed or silent says nothing about the next.
             continue
         url = metadata.get("jwks_uri")
         # RFC 8414, section 3.3: metadata that name another issuer must not be used.
@@ -124,8 +142,8 @@ async def find_key_set(client: httpx2.AsyncClient, issuer: str) -> str:
     raise problem
 
 
-def usable_keys(document: dict[str, Any]) -> dict[tuple[str, str], jwt.PyJWK]:
-    """Return the keys that can verify a token, by id and algorithm; bad ones are left out.
+def usable_keys(document: dict[str, Any]) -> dict[tuple[str, str], tuple[jwt.PyJWK, ...]]:
+    """Return the keys that can verify a token, by id and algorithm, at most 4 of one id; bad ones are left out.
 
     A key that is the only one for its algorithm is there without id too: neither a key nor a token needs
     one (RFC 7517, section 4.5; RFC 7515, section 4.1.4).
@@ -135,17 +153,18 @@ def usable_keys(document: dict[str, Any]) -> dict[tuple[str, str], jwt.PyJWK]:
     """
     listed = document.get("keys")
     entries = cast("list[Any]", listed) if isinstance(listed, list) else []
-    keys: dict[tuple[str, str], jwt.PyJWK] = {}
+    keys: dict[tuple[str, str], tuple[jwt.PyJWK, ...]] = {}
     by_algorithm: dict[str, list[jwt.PyJWK]] = {}
     for entry in entries[:MAX_KEYS]:
         try:
             for key in _read_key(entry):
                 by_algorithm.setdefault(key.algorithm_name, []).append(key)
                 if "kid" in entry:
-                    keys.setdefault((entry["kid"], key.algorithm_name), key)
+                    name = entry["kid"], key.algorithm_name
+                    keys[name] = (*keys.get(name, ()), key)[:MAX_KEYS_OF_ID]
         except Exception:  # noqa: BLE001, S112 - one broken key must not take the others away
             continue
-    keys.update({(NO_KEY_ID, name): only[0] for name, only in by_algorithm.items() if len(only) == 1})
+    keys.update({(NO_KEY_ID, name): tuple(only) for name, only in by_algorithm.items() if len(only) == 1})
     if not keys:
         raise FetchError("no_usable_key")
     return keys

@@ -3,7 +3,7 @@
 No key is trusted for longer than an hour after it was fetched.
 A key set is renewed behind the callers' backs every five minutes, and at once for a key id that
 it does not hold, so a rollover fails no request.
-Key ids made up by an attacker cause one fetch in ten seconds at most.
+Key ids made up by an attacker cause three fetches in thirty seconds at most; meanwhile an unknown id is 503, not 401.
 While the issuer is away the last set serves on, until it is an hour old.
 """
 
@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import contextvars
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 import structlog
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS = 300.0
 COOLDOWN_SECONDS = 10.0
+# Fetches that unknown key ids may cause at once: one forged token must not make a rollover wait.
+MOST_DEMANDS = 3
 MAX_AGE_SECONDS = 3600.0
 FETCH_TIMEOUT_SECONDS = 5.0
 
@@ -61,47 +64,50 @@ class Keys:
         self._configured_url = url
         self._url = url
         self._clock = clock
-        self._keys: dict[tuple[str, str], jwt.PyJWK] = {}
+        self._keys: dict[tuple[str, str], tuple[jwt.PyJWK, ...]] = {}
         self._fetched_at = float("-inf")
-        # After a failure no fetch starts before the one; for an unknown id none before the other.
+        # When the set that serves was asked for, and the fetch that is under way.
+        self._began_at = self._began = float("-inf")
+        # After a failure no fetch starts before this; the times of the last ones that an unknown id has caused.
         self._pause_until = float("-inf")
-        self._demand_pause_until = float("-inf")
+        self._demands: deque[float] = deque(maxlen=MOST_DEMANDS)
         self._failed = False
         self._flight: asyncio.Task[None] | None = None
-        self._demanded = False
         self._tls: ssl.SSLContext | None = None
 
     def has(self, kid: str, algorithm: str) -> bool:
         """Return whether `find` would answer without asking the issuer."""
-        return self._look_up(kid, algorithm) is not None
+        return bool(self._look_up(kid, algorithm))
 
-    async def find(self, kid: str, algorithm: str, *, but: jwt.PyJWK | None = None) -> jwt.PyJWK | None:
-        """Return the key with this id for this algorithm; None when the issuer has no such key.
+    async def find(
+        self, kid: str, algorithm: str, *, but: tuple[jwt.PyJWK, ...] = ()
+    ) -> tuple[jwt.PyJWK, ...]:
+        """Return the keys with this id for this algorithm; none when the issuer has none, asked after this call began.
 
         Args:
             kid: Key id of the token; empty when it names none.
             algorithm: Algorithm of the token.
-            but: A key without id that did not verify the token: the issuer may have another one by now.
+            but: Keys without id that did not verify the token: the issuer may have others by now.
 
         Raises:
-            KeysUnavailableError: The issuer has to be asked and does not answer.
+            KeysUnavailableError: The issuer has to be asked, and does not answer or has been asked enough.
         """
-        key = self._look_up(kid, algorithm, but)
-        if key is not None:
-            if self._clock() - self._fetched_at >= REFRESH_SECONDS:
-                self._start(demanded=False)
-            return key
-        if self._flight is not None and not self._demanded:
-            # It may have read the set before this key was in it: wait for it, then ask again.
-            await asyncio.shield(self._flight)
-            key = self._look_up(kid, algorithm, but)
-        if key is None and (flight := self._flight or self._start(demanded=True)) is not None:
+        asked = self._clock()
+        keys = self._look_up(kid, algorithm, but)
+        if keys and asked - self._fetched_at >= REFRESH_SECONDS:
+            self._start(demanded=False)
+        # The first fetch may have begun before the key was published; the second one is of this call.
+        for _ in range(2):
+            if keys or (flight := self._flight or self._start(demanded=True)) is None:
+                break
             # Shielded, because others wait for the same fetch when this caller goes away.
             await asyncio.shield(flight)
-            key = self._look_up(kid, algorithm, but)
-        if key is None and (self._failed or not self._current()):
-            raise KeysUnavailableError(max(1.0, self._pause_until - self._clock()))
-        return key
+            keys = self._look_up(kid, algorithm, but)
+            if not keys and not self._failed and self._began_at >= asked:
+                return ()
+        if not keys:
+            raise KeysUnavailableError(max(1.0, self._next_demand() - self._clock()))
+        return keys
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -114,29 +120,32 @@ class Keys:
                 flight.cancel()
                 await asyncio.wait([flight], timeout=FETCH_TIMEOUT_SECONDS)
 
-    def _look_up(self, kid: str, algorithm: str, but: jwt.PyJWK | None = None) -> jwt.PyJWK | None:
+    def _look_up(self, kid: str, algorithm: str, but: tuple[jwt.PyJWK, ...] = ()) -> tuple[jwt.PyJWK, ...]:
         current = self._current()
-        key = current.get((kid, algorithm))
-        if key is None and (only := current.get((NO_KEY_ID, algorithm))) is not None and only.key_id is None:
-            key = only
-        return None if key is None or (but is not None and key.key == but.key) else key
+        keys = current.get((kid, algorithm), ())
+        if not keys:
+            keys = tuple(key for key in current.get((NO_KEY_ID, algorithm), ()) if key.key_id is None)
+        return tuple(key for key in keys if all(key.key != other.key for other in but)) if but else keys
 
-    def _current(self) -> dict[tuple[str, str], jwt.PyJWK]:
+    def _current(self) -> dict[tuple[str, str], tuple[jwt.PyJWK, ...]]:
         return self._keys if self._clock() - self._fetched_at < MAX_AGE_SECONDS else {}
 
     def _start(self, *, demanded: bool) -> asyncio.Task[None] | None:
         now = self._clock()
-        if self._flight is not None or now < self._pause_until:
+        if self._flight is not None or now < (self._next_demand() if demanded else self._pause_until):
             return None
-        if demanded and self._current():
-            if now < self._demand_pause_until:
-                return None
-            self._demand_pause_until = now + COOLDOWN_SECONDS
-        self._demanded = demanded
+        if demanded:
+            self._demands.append(now)
+        self._began = now
         # An empty context: the fetch serves everybody, so its log lines are no one caller's.
         self._flight = asyncio.create_task(self._refresh(), context=contextvars.Context())
         self._flight.add_done_callback(self._landed)
         return self._flight
+
+    def _next_demand(self) -> float:
+        """Return when an unknown key id may cause a fetch."""
+        full = len(self._demands) == self._demands.maxlen
+        return max(self._pause_until, self._demands[0] + MOST_DEMANDS * COOLDOWN_SECONDS if full else self._pause_until)
 
     def _landed(self, _: asyncio.Task[None]) -> None:
         self._flight = None
@@ -157,8 +166,9 @@ class Keys:
         if self._failed:
             log.info("issuer keys available")
         self._keys, self._fetched_at, self._failed = keys, self._clock(), False
+        self._began_at = self._began
 
-    async def _fetch(self) -> dict[tuple[str, str], jwt.PyJWK]:
+    async def _fetch(self) -> dict[tuple[str, str], tuple[jwt.PyJWK, ...]]:
         import httpx2
 
         if self._tls is None:

@@ -49,7 +49,7 @@ class ProtectedResource:
     Args:
         issuer: Issuer of the tokens; empty where only API keys are accepted.
         public_url: URL that clients use, without the path; empty on a developer's machine, where
-            the `Host` header tells, which the host check has accepted before.
+            the `Host` header tells, if the host check has accepted it.
         scopes: The least that a client needs; more is asked for when it is needed.
 
     Raises:
@@ -108,5 +108,4 @@ class ProtectedResource:
         return Response(401, "unauthenticated", message, headers=(challenge,))
 
     def _origin(self, exchange: Exchange) -> str:
-        host = exchange.header(b"host")
-        return self._base or f"http://{host if _HOST.fullmatch(host) else 'localhost'}"
+        return self._base or f"http://{exchange.host if _HOST.fullmatch(exchange.host) else 'localhost'}"

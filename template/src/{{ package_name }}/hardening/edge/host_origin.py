@@ -55,7 +55,9 @@ class HostOrigin:
 
     async def __call__(self, exchange: Exchange) -> Response | None:
         """Check one request; see the class."""
-        if exchange.path not in self.any_host and not self._host_ok(exchange.header(b"host").lower()):
+        if self._host_ok(host := exchange.header(b"host").lower()):
+            exchange.host = host
+        elif exchange.path not in self.any_host:
             return Response(421, "host", "This server does not answer to that Host; see MCP_PUBLIC_URL.")
         origin = exchange.header(b"origin").lower()
         if not origin:

@@ -80,7 +80,7 @@ class RateLimits:
         state.credential = presented(exchange)
         exchange.on_end.append(partial(self._settle, exchange))
         decision = self.limiter.check(self._claims(exchange))
-        if decision.allowed and state.credential and _method(exchange) != DISCOVER:
+        if decision.allowed and state.credential:
             decision = self.limiter.check((Claim(self._failures, exchange.address),))
             if not decision.allowed and self._good.is_good(state.credential):
                 return None
@@ -95,10 +95,16 @@ class RateLimits:
         self._good.forget(state.credential)
         failure = Claim(self._failures, exchange.address)
         decision = await self.limiter.take(self._claims(exchange), (failure,))
-        # To a client, 429 in place of 401 here could mean for ever that the server is a legacy one.
-        if decision.allowed or (decision.limit == AUTH_FAILURES and _method(exchange) == DISCOVER):
+        return None if decision.allowed else self._refuse(exchange, decision)
+
+    async def auth_in_doubt(self, exchange: Exchange) -> Response | None:
+        """Count a credential that cannot be checked now as a failed one, unless it was good before."""
+        state = _state(exchange)
+        if self._good.is_good(state.credential):
             return None
-        return self._refuse(exchange, decision)
+        state.counted = True
+        decision = await self.limiter.take(self._claims(exchange), (Claim(self._failures, exchange.address),))
+        return None if decision.allowed else self._refuse(exchange, decision)
 
     async def principal(self, exchange: Exchange) -> Response | None:
         """Rate limit of a caller before its body is read, for large bodies (429).

@@ -53,6 +53,7 @@ class AccessLog:
             "refused",
             layer=layer,
             limit=exchange.limit,
+            error_code=exchange.reason,
             status=exchange.status,
             duration_ms=round((time.monotonic() - exchange.started) * 1000, 1),
             suppressed=self.suppressed.pop(layer, 0),
