@@ -108,7 +108,7 @@ async def issuer() -> AsyncGenerator[Issuer]:
 async def has(keys: Keys, kid: str) -> bool:
     """Return whether the key is found, within a deadline."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        return await keys.find(kid, "ES256") is not None
+        return bool(await keys.find(kid, "ES256"))
 
 
 async def unavailable(keys: Keys, kid: str = "a") -> float:
@@ -211,16 +211,102 @@ async def test_a_hundred_unknown_ids_at_once_cause_one_fetch(issuer: Issuer, war
 
 
 async def test_made_up_ids_cannot_hammer_the_issuer(issuer: Issuer) -> None:
-    """Unknown ids cause one fetch in a cooldown, however many arrive."""
+    """Unknown ids cause three fetches in 30 seconds, however many arrive; in between nobody can say that they are bad."""
     clock = Clock()
     keys = issuer.keys(clock)
     assert await has(keys, "a")
+    refused = 0
 
-    for seconds in range(100):
+    for seconds in range(90):
         clock.now = 1000.0 + seconds
-        assert not await has(keys, f"made up {seconds}")
+        try:
+            refused += not await has(keys, f"made up {seconds}")
+        except jwks.KeysUnavailableError as unavailable:
+            assert 0 < unavailable.retry_after <= 30
 
-    assert issuer.asked["/keys"] == 1 + 100 / COOLDOWN_SECONDS
+    assert issuer.asked["/keys"] == 9
+    assert refused == 8
+
+
+async def test_a_forged_token_does_not_make_a_rollover_wait(issuer: Issuer) -> None:
+    """After an unknown id has caused a fetch, the next one is asked for at once: no good token is refused."""
+    clock = Clock()
+    keys = issuer.keys(clock)
+    assert await has(keys, "a")
+    assert not await has(keys, "made up")
+    clock.now += 1
+    issuer.publish("a", "b")
+
+    assert await has(keys, "b")
+
+
+async def test_an_unknown_id_is_in_doubt_while_the_issuer_may_not_be_asked(issuer: Issuer) -> None:
+    """A key that is published in a pause is 503 until the pause is over, and never 401."""
+    clock = Clock()
+    keys = issuer.keys(clock)
+    assert await has(keys, "a")
+    for number in range(2):
+        clock.now += 1
+        assert not await has(keys, f"made up {number}")
+    issuer.publish("a", "b")
+
+    wait = await unavailable(keys, "b")
+    clock.now += wait
+
+    assert wait == 28
+    assert await has(keys, "b")
+
+
+async def test_every_key_of_an_id_is_there(issuer: Issuer) -> None:
+    """An issuer that publishes a new key beside an old one of the same id: both are tried."""
+    other = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key(), as_dict=True)
+    issuer.answers["/keys"] = reply({"keys": [PUBLIC | {"kid": "a"}, other | {"kid": "a"}]})
+
+    assert len(await issuer.keys().find("a", "ES256")) == 2
+
+
+async def test_a_place_that_is_closed_says_nothing_about_the_next(issuer: Issuer) -> None:
+    """Metadata are found at the second place when the first one ends the connection."""
+    metadata = issuer.answers.pop("/.well-known/oauth-authorization-server")
+
+    async def hang_up(writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    issuer.answers["/.well-known/oauth-authorization-server"] = hang_up
+    issuer.answers["/.well-known/openid-configuration"] = metadata
+
+    assert await has(issuer.keys(path=""), "a")
+
+
+async def test_a_document_in_tiny_chunks_holds_nobody_up(issuer: Issuer) -> None:
+    """2,048 pieces are read and no more, and the event loop is never held for longer than 50 ms."""
+
+    async def chunks(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 200_000)
+
+    issuer.answers["/keys"] = chunks
+    late = 0.0
+
+    async def prober() -> None:
+        nonlocal late
+        while True:
+            before = asyncio.get_running_loop().time()
+            await asyncio.sleep(0.001)
+            late = max(late, asyncio.get_running_loop().time() - before - 0.001)
+
+    keys = issuer.keys()
+    with pytest.raises(jwks.KeysUnavailableError):
+        await has(keys, "warm")
+    keys = issuer.keys()
+    task = asyncio.create_task(prober())
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(jwks.KeysUnavailableError):
+        await has(keys, "a")
+    seconds = asyncio.get_running_loop().time() - started
+    task.cancel()
+
+    assert seconds < 1.0
+    assert late < 0.25
 
 
 async def test_a_rollover_fails_no_request(issuer: Issuer) -> None:

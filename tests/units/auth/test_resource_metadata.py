@@ -103,9 +103,25 @@ def test_the_challenge_for_keys_is_plain() -> None:
 )
 def test_on_a_developers_machine_the_host_tells(host: str, origin: str) -> None:
     """Without a public URL the address that was asked is the resource; nothing else gets in."""
-    header = ProtectedResource(ISSUER).challenge(asked(host=host))[1].decode()
+    exchange = asked(host=host)
+    exchange.host = host
+    header = ProtectedResource(ISSUER).challenge(exchange)[1].decode()
 
     assert header == f'Bearer resource_metadata="{origin}{METADATA_PATH}"'
+
+
+@pytest.mark.parametrize("path", [METRICS_PATH, METADATA_PATH, MCP_PATH])
+async def test_nothing_of_a_foreign_host_is_given_back(path: str) -> None:
+    """The metrics answer under every Host, and name none that was not checked."""
+    with live(MCP_AUTH="jwt", MCP_API_KEYS="", MCP_JWT_ISSUER=ISSUER, MCP_JWT_AUDIENCE="here") as server:
+        async with Wire(server.url) as wire:
+            foreign = await wire.get(path, host="evil.example.com")
+            own = await wire.get("/metrics")
+
+    assert foreign.status in {401, 421}
+    assert b"evil" not in foreign.body
+    assert "evil" not in str(foreign.headers)
+    assert f"{server.url}{METADATA_PATH}" in own.headers["www-authenticate"]
 
 
 @pytest.mark.parametrize(
