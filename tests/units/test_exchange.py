@@ -183,3 +183,13 @@ async def test_a_client_without_a_name_is_known_by_its_user_agent(wire: Wire, tm
         line = next(line for line in log.lines() if line["msg"] == "client initialized")
 
     assert line["client_name"] == "an-agent/1"
+
+
+def test_no_two_callers_share_an_id() -> None:
+    """Blanks in a subject do not make it another caller's subject and client."""
+    ids = {
+        Principal("jwt", name, "https://issuer", client).id
+        for name, client in [("alice", "c1 c2"), ("alice c1", "c2"), ("alice%20c1", "c2"), ("alice c1 c2", "")]
+    }
+
+    assert len(ids) == 4

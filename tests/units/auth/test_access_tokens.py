@@ -462,3 +462,22 @@ def test_audience_and_issuer_cannot_be_left_out(issuer_url: str, audience: str) 
 
     with pytest.raises(ValueError, match="MCP_JWT_AUDIENCE"):
         TokenVerifier(keys, issuer=issuer_url, audience=audience)
+
+
+async def test_every_key_of_an_id_is_tried() -> None:
+    """An old key that still stands before the new one of the same id refuses no good token."""
+
+    class Doubled(Issuer):
+        def documents(self) -> dict[str, dict[str, Any]]:
+            documents = super().documents()
+            stale = RSAAlgorithm.to_jwk(OTHER_RSA_KEY.public_key(), as_dict=True) | {"kid": "rsa"}
+            documents["/jwks.json"]["keys"].insert(0, stale)
+            return documents
+
+    with Doubled() as one:
+        verifier = TokenVerifier(Keys(one.url), issuer=one.url, audience=AUDIENCE)
+        by_new, by_old = await verifier.verify(one.sign()), await verifier.verify(one.sign(OTHER_RSA_KEY))
+        with pytest.raises(InvalidTokenError):
+            await verifier.verify(one.sign(rsa.generate_private_key(65537, 2048)))
+
+    assert (by_new.name, by_old.name) == ("alice", "alice")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
+from captured import captured
 from cryptography.hazmat.primitives.asymmetric import ec
 from live import KEY, OTHER_KEY, PROBE_KEY, Live, live
-from structlog.testing import capture_logs
 from wire import ERAS, Era, Reply, Wire, opening, request
 
 from hardening.auth.authentication import Authentication
@@ -26,6 +26,7 @@ from hardening.settings import HardeningSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 AUDIENCE = "https://mcp.example.com/mcp"
 PUBLIC_URL = "https://mcp.example.com"
@@ -608,6 +609,33 @@ async def test_an_issuer_that_is_down_leaves_health_alone() -> None:
     assert {(reply.status, reply.error["data"]["kind"]) for reply in replies.values()} == {(503, "auth_unavailable")}
     assert all(1 <= int(reply.headers["retry-after"]) <= 10 for reply in replies.values())
     assert (ready.status, alive.status, by_key.status) == (200, 200, 200)
+
+
+async def test_forged_tokens_count_while_the_issuer_is_away() -> None:
+    """20 of them in a minute are 503, further ones 429, and one line in five a second says so."""
+    with LocalIssuer() as gone:
+        token = gone.token(AUDIENCE)
+    with live(MCP_AUTH="jwt", MCP_API_KEYS="", MCP_JWT_ISSUER=gone.url, MCP_JWT_AUDIENCE=AUDIENCE) as running:
+        async with Wire(running.url) as client:
+            statuses = [(await client.ask("modern", "tools/list", key=token)).status for _ in range(30)]
+
+    assert statuses[:20] == [503] * 20
+    assert set(statuses[22:]) == {429}
+
+
+async def test_bad_credentials_cannot_fill_the_log(tmp_path: Path) -> None:
+    """2,000 bad keys from 2,000 addresses are a few lines a second, each with a reason."""
+    with live(MCP_TRUSTED_PROXY_HOPS="1") as running, captured(tmp_path / "log") as log:
+        async with Wire(running.url) as client:
+            started = time.monotonic()
+            for number in range(300):
+                spoken = {"x-forwarded-for": f"192.0.2.{number % 250}"}
+                await client.ask("modern", "server/discover", key=UNKNOWN_KEY, headers=spoken)
+            seconds = int(time.monotonic() - started) + 2
+        lines = log.lines()
+
+    assert len(lines) <= 5 * seconds
+    assert {(line["msg"], line["error_code"]) for line in lines} == {("refused", "unknown_key")}
 
 
 async def test_a_session_belongs_to_its_subject(issuer: LocalIssuer) -> None:

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from live import live
+from wire import Wire
 
 from hardening.auth.resource_metadata import ProtectedResource, resource_of
 from hardening.exchange import Exchange, open_exchange
-from hardening.routes import METADATA_PATH
+from hardening.routes import MCP_PATH, METADATA_PATH, METRICS_PATH
 
 ISSUER = "https://login.example.com"
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -77,6 +78,7 @@ class Exchange:
     `on_end` holds what gives back the slots that guards took; it always runs, in reverse order,
     with the last byte of the answer. `on_done` waits until the protocol has tidied up as well.
     `host` is the Host once it has been checked, and `reason` why a credential was refused.
+    `in_flight` gives the slot of the request back early, when it has become a stream with a slot of its own.
     `on_response_start` is told of the status and the headers that the protocol answers with.
     """
 
@@ -118,6 +120,29 @@ class Exchange:
     limit: str | None = None
     reason: str | None = None
     notifications_sent: int = 0
+    in_flight: Callable[[], None] | None = None
+    _work: int = 0
+    _on_work_over: list[Callable[[], None]] = field(default_factory=list["Callable[[], None]"])
+
+    @contextmanager
+    def working(self) -> Generator[None]:
+        """Hold what the request took, the count of the drain included, also after its client has left."""
+        self._work += 1
+        try:
+            yield
+        finally:
+            self._work -= 1
+            if not self._work:
+                waiting, self._on_work_over = self._on_work_over, []
+                for action in waiting:
+                    action()
+
+    def when_work_is_over(self, action: Callable[[], None]) -> None:
+        """Do something now, or when the last work for this request has ended."""
+        if self._work:
+            self._on_work_over.append(action)
+        else:
+            action()
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Keys:
         self._clock = clock
         self._keys: dict[tuple[str, str], tuple[jwt.PyJWK, ...]] = {}
         self._fetched_at = float("-inf")
-        # When the set that serves was asked for, and the fetch that is under way.
+        # When the set that serves was asked for because of an unknown id, and the fetch that is under way.
         self._began_at = self._began = float("-inf")
         # After a failure no fetch starts before this; the times of the last ones that an unknown id has caused.
         self._pause_until = float("-inf")
@@ -136,7 +136,8 @@ class Keys:
             return None
         if demanded:
             self._demands.append(now)
-        self._began = now
+        # A refresh began for another reason, maybe before the key in question was published.
+        self._began = now if demanded else float("-inf")
         # An empty context: the fetch serves everybody, so its log lines are no one caller's.
         self._flight = asyncio.create_task(self._refresh(), context=contextvars.Context())
         self._flight.add_done_callback(self._landed)
