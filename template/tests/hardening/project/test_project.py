@@ -93,7 +93,13 @@ def test_the_tests_have_their_tools() -> None:
     )
 
 
-@pytest.mark.parametrize(("path", "generate"), [(".env.example", as_env_file), ("docs/settings.md", as_markdown)])
+@pytest.mark.parametrize(
+    ("path", "generate"),
+    [
+        pytest.param(path, generate, marks=pytest.mark.skipif(not (alias.ROOT / path).exists(), reason="deleted here"))
+        for path, generate in ((".env.example", as_env_file), ("docs/settings.md", as_markdown))
+    ],
+)
 def test_the_committed_files_are_up_to_date(path: str, generate: Callable[[Any], str]) -> None:
     """Run `make settings` when this fails."""
     assert (alias.ROOT / path).read_text("utf-8") == generate(import_module(f"{alias.PACKAGE}.settings").Settings)
