@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import signal
 import subprocess
@@ -44,6 +46,27 @@ def test_prints_how_to_probe(dev: Dev) -> None:
     (line,) = (line for line in dev.lines if " make probe URL=" in line)
 
     assert "healthy (exit code 0)" in run("bash", "-c", line, cwd=dev.project).stdout
+
+
+def test_what_to_paste_for_a_client_on_this_machine_works(dev: Dev) -> None:
+    """The command that clients are to start speaks the protocol on standard output, and ends with its input."""
+    assert dev.url
+    (line,) = (line for line in dev.lines if '"mcpServers"' in line and '"stdio"' in line)
+    (server,) = json.loads(line)["mcpServers"].values()
+    client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    opening = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client}
+    child = subprocess.run(
+        [server["command"], *server["args"]],
+        check=False,
+        env={**os.environ, **server.get("env", {})},
+        input=json.dumps(opening) + "\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert child.returncode == 0, child.stderr
+    assert json.loads(child.stdout)["result"]["serverInfo"]["name"] == "weather-server"
 
 
 def test_makes_a_key_when_none_is_set(project: Path) -> None:

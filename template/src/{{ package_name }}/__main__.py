@@ -1,4 +1,4 @@
-"""The command line: serve, dev, probe, schema, settings."""
+"""The command line: serve, stdio, dev, probe, schema, settings."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=_name(), description="An MCP server, ready for production.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("serve", help="serve in production: strict settings, JSON logs")
+    commands.add_parser("stdio", help="serve one client on this machine over standard input and output")
     commands.add_parser("dev", help="serve on this machine: database, key, client snippets, reload", add_help=False)
     commands.add_parser("probe", help="check a running server from outside", add_help=False)
     commands.add_parser("schema", help="write, check or diff the published contract", add_help=False)
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rest = given[1:]
     if command == "serve":
         return _serve()
+    if command == "stdio":
+        return _stdio()
     if command == "dev":
         from .hardening.dev.command import main as dev
 
@@ -50,6 +53,17 @@ def _serve() -> int:
     from .settings import Settings
 
     return serve(Settings, build)
+
+
+def _stdio() -> int:
+    from .hardening.lifecycle.stdio import claim, serve_stdio
+
+    # Before the author's code is even imported: standard output is the protocol's alone.
+    wire = claim()
+    from .server import build
+    from .settings import Settings
+
+    return serve_stdio(wire, Settings, build)
 
 
 def _schema(arguments: Sequence[str]) -> int:

@@ -34,6 +34,7 @@ def test_everything_said_is_kept() -> None:
         "cost": 3,
         "scopes": ("a:read",),
         "streams": True,
+        "confirm": True,
     }
     declaration: Declaration = tool(**said)(double).__tool__  # type: ignore[attr-defined]
 

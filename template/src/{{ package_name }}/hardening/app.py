@@ -6,7 +6,6 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from mcp.types import SubscriptionsListenRequestParams
 from sse_starlette.sse import EventSourceResponse
 
 from .auth.authentication import Authentication
@@ -22,12 +21,12 @@ from .edge.pipeline import Pipeline
 from .edge.request_head import RequestHead
 from .limits.concurrency import InFlight, OpenStreams
 from .logs.access_log import AccessLog
-from .protocol.long_lived_streams import Listening, LongLivedStreams
+from .protocol.long_lived_streams import LongLivedStreams, serve_listen
 from .protocol.message import MessageCheck
 from .protocol.sessions import Sessions
 from .protocol.stateless import StatelessTransport
 from .protocol.subscription_bus import RedisBus
-from .routes import LISTEN, LIVE_PATH, MCP_PATH, METADATA_PATH, METRICS_PATH, READY_PATH
+from .routes import LIVE_PATH, MCP_PATH, METADATA_PATH, METRICS_PATH, READY_PATH
 from .stack import guards_of
 from .telemetry.endpoint import MetricsEndpoint
 
@@ -99,10 +98,7 @@ class App:
         )
         self.session_manager = server.session_manager
         self.session_manager.app.get_tool_input_schema = self._input_schema
-        self.listening: Listening | None = None
-        if server.bus is not None:
-            self.listening = Listening(server.bus)
-            self.session_manager.app.add_request_handler(LISTEN, SubscriptionsListenRequestParams, self.listening)
+        self.listening = serve_listen(self.session_manager.app, server.bus)
         self.streams = LongLivedStreams(self.session_manager.handle_request)
         transport = StatelessTransport(
             self.session_manager.app,

@@ -52,6 +52,7 @@ def main(arguments: Sequence[str], name: str) -> int:
                 _say("Starting PostgreSQL …\n")
                 environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres(DATA / "postgres"))
             _say(snippets(name, url, key, environment["MCP_PROBE_KEY"]))
+            _say(stdio_snippets(name, package, environment.get("DATABASE_URL")))
             return _supervise(package, environment, reload=not chosen.no_reload)
         except KeyboardInterrupt:
             return 0
@@ -135,6 +136,27 @@ Probe:
   MCP_PROBE_KEY={probe_key} make probe URL={url}
 
 Ctrl-C ends everything.
+
+"""
+
+
+def stdio_snippets(name: str, package: str, database_url: str | None) -> str:
+    """Return what to paste into clients on this machine that start the server themselves."""
+    command = {"command": sys.executable, "args": ["-m", package, "stdio"]}
+    # The one that runs here ends with this command; a client needs one that stays.
+    env = {"env": {"DATABASE_URL": database_url}} if database_url else {}
+    code = {"servers": {name: {"type": "stdio", **command, **env}}}
+    given = f"--env DATABASE_URL={database_url} " if database_url else ""
+    return f"""Without a network, for a client that starts the server itself:
+
+Claude Code:
+  claude mcp add {given}{name} -- {sys.executable} -m {package} stdio
+
+Claude Desktop (claude_desktop_config.json), Cursor (.cursor/mcp.json):
+  {json.dumps({"mcpServers": {name: {**command, **env}}})}
+
+VS Code (.vscode/mcp.json):
+  {json.dumps(code)}
 
 """
 

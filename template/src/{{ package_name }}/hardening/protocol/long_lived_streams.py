@@ -10,13 +10,16 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.subscriptions import ListenHandler
+from mcp.types import SubscriptionsListenRequestParams
 
 from ..exchange import current
+from ..routes import LISTEN
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
+    from mcp.server.lowlevel import Server
     from mcp.server.subscriptions import SubscriptionBus
-    from mcp.types import SubscriptionsListenRequestParams, SubscriptionsListenResult
+    from mcp.types import SubscriptionsListenResult
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
@@ -64,6 +67,15 @@ class LongLivedStreams:
                     wait.cancel()
 
         return either
+
+
+def serve_listen(server: Server[Any], bus: SubscriptionBus | None) -> Listening | None:
+    """Serve `subscriptions/listen` with streams that can be ended, where there is a bus."""
+    if bus is None:
+        return None
+    listening = Listening(bus)
+    server.add_request_handler(LISTEN, SubscriptionsListenRequestParams, listening)
+    return listening
 
 
 class Listening:

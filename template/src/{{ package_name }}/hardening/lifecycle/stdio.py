@@ -1,0 +1,147 @@
+"""The `stdio` command: the same tools for a client on this machine, without network and credentials (exit 0, 75, 78).
+
+Standard output carries JSON-RPC and nothing else, whatever the author's code prints; logs go to standard error.
+Ends at the end of input and at SIGTERM, with calls in flight answered; deadlines, limits, boundary and scrubbing
+are those of `serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+import uvloop
+
+from ..calls.declaration import InvalidDeclarationError
+from ..calls.state import StateUnavailableError
+from ..database import DatabaseUnavailableError
+from ..logs import setup as logs
+from ..logs.stdio import StdioCapture
+from ..protocol.long_lived_streams import Listening, serve_listen
+from ..protocol.stdio_transport import Lines, StdioTransport
+from ..settings.environment import AWAY, BAD_CONFIGURATION, refuse, settings_or_exit
+from .shutdown import CLOSING_SECONDS, SECOND_SIGNAL, STUCK
+from .startup import opened, tidy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..server import HardenedServer
+    from ..settings import HardeningSettings
+
+log = structlog.get_logger()
+SettingsT = TypeVar("SettingsT", bound="HardeningSettings")
+
+# About a network and its callers, or about other replicas: there are none.
+NETWORK = frozenset({"HOST", "MCP_HOST", "REDIS_URL", "MCP_REPLICAS", "MCP_REQUEST_STATE_KEYS"})
+# A connection of its own is what older protocols call a session.
+LOCAL = {"MCP_AUTH": "none", "MCP_LEGACY": "stateful"}
+
+
+def claim() -> tuple[int, int]:
+    """Take standard input and output, before any code of the author runs; return copies of them.
+
+    What is read from now on is empty, and what is printed goes to standard error.
+    """
+    wire = os.dup(0), os.dup(1)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    os.dup2(2, 1)
+    return wire
+
+
+def serve_stdio(
+    wire: tuple[int, int], settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedServer]
+) -> int:
+    """Serve until the input ends or a signal comes; then end the process with 0."""
+    for name in list(os.environ):
+        if name.upper().removesuffix("_FILE") in NETWORK | LOCAL.keys():
+            del os.environ[name]
+    os.environ.update(LOCAL)
+    settings = settings_or_exit(settings_type)
+    try:
+        server = build(settings)
+    except InvalidDeclarationError as invalid:
+        refuse("tools", invalid.problems)
+    output = logs.configure(level=settings.log_level, fmt=settings.log_format)
+    output.allow_words(word for tool in server.declared.values() for word in tool.words())
+    taken = StdioCapture(output)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(_run(server, wire, taken))
+        except DatabaseUnavailableError as unavailable:
+            taken.release()
+            refuse("settings", [str(unavailable)])
+        except StateUnavailableError as unavailable:
+            log.exception("state did not open")
+            output.flush()
+            taken.release()
+            refuse("state", [str(unavailable)], AWAY if unavailable.away else BAD_CONFIGURATION)
+        taken.release()
+        output.flush()
+        # The thread that reads standard input cannot be ended otherwise.
+        os._exit(0)
+
+
+async def _run(server: HardenedServer, wire: tuple[int, int], taken: StdioCapture) -> None:
+    taken.watch(asyncio.get_running_loop())
+    settings = server.hardening_settings
+    async with opened(server):
+        tidy()
+        # How the SDK gives out its low-level server.
+        server.streamable_http_app()
+        sdk = server.session_manager.app
+        listening = serve_listen(sdk, server.bus)
+        source, target = wire
+        transport = StdioTransport(settings, Lines(source, settings.max_body_bytes), target)
+        ending = asyncio.ensure_future(_end(server, transport, listening))
+        log.info("started", version=server.version, schema=server.schema_sha256)
+        try:
+            await sdk.run(transport, transport, sdk.create_initialization_options())
+        finally:
+            ending.cancel()
+        log.info("stopped")
+
+
+async def _end(server: HardenedServer, transport: StdioTransport, listening: Listening | None) -> None:
+    """Wait for the end of the input or a signal, then for what is in flight."""
+    loop = asyncio.get_running_loop()
+    grace = server.hardening_settings.drain_timeout_seconds
+
+    def leave() -> None:
+        if transport.leaving:
+            logs.write_final_line("second signal, exiting at once")
+            os._exit(SECOND_SIGNAL)
+        transport.leaving = True
+        transport.ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave)
+    await transport.ended.wait()
+    transport.leaving = True
+    # A thread, so that the deadline holds even when the event loop does not run.
+    watchdog = threading.Timer(grace + CLOSING_SECONDS, _stuck, (server,))
+    watchdog.daemon = True
+    watchdog.start()
+    server.questions.leaving.set()
+    if listening is not None:
+        listening.end()
+    log.info("drain: refusing new work", in_flight=len(transport.in_flight), seconds=grace)
+    try:
+        await asyncio.wait_for(transport.idle(), grace)
+    except TimeoutError:
+        for name in server.deadlines.cut_short():
+            log.warning("drain: call cut short", tool_name=name)
+        await asyncio.wait({asyncio.ensure_future(transport.idle())}, timeout=CLOSING_SECONDS / 2)
+    log.info("drain: complete", in_flight=len(transport.in_flight))
+    transport.close()
+
+
+def _stuck(server: HardenedServer) -> None:
+    logs.write_final_line("drain: deadline passed, exiting", calls=server.deadlines.names())
+    os._exit(STUCK)
