@@ -176,7 +176,11 @@ def careless(function: Any) -> Any:
         await act(*(str(value) for value in arguments.values() if not isinstance(value, Context)))
         return "done"
 
-    instead.__annotations__ = {**function.__annotations__, "return": "str"}
+    # Neither the author's settings nor the author's state are there.
+    plain = {
+        name: "Context" if str(kind).startswith("Context[") else kind for name, kind in function.__annotations__.items()
+    }
+    instead.__annotations__ = {**plain, "return": "str"}
     declared = dataclasses.replace(function.__tool__, timeout_seconds=None, rate_per_minute=None, cost=0, scopes=())
     instead.__tool__ = declared  # type: ignore[attr-defined] - as the decorator does
     return instead
@@ -210,5 +214,5 @@ if __name__ == "__main__":
     if os.environ.get("CARELESS_CONTROL"):
         serve.logs.configure = Unguarded  # type: ignore[assignment]
         serve.StdioCapture = Unguarded  # type: ignore[assignment]
-        serve.tracing.scrubbing = lambda exporter, _: exporter
+        serve.otlp.scrubbing = lambda exporter, _: exporter
     raise SystemExit(serve.serve(HardeningSettings, build))

@@ -1,7 +1,8 @@
-"""A collector of traces: takes what a server sends over OTLP and HTTP, and keeps it."""
+"""A collector of OpenTelemetry: takes what a server sends over OTLP and HTTP, and keeps it."""
 
 from __future__ import annotations
 
+import gzip
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,14 +12,30 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
+class Exports(list[bytes]):
+    """Every export, in the order in which they came.
+
+    Attributes:
+        paths: Where each was sent: `/v1/traces` or `/v1/metrics`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paths: list[str] = []
+
+
 class Handler(BaseHTTPRequestHandler):
     """Takes one export."""
 
-    received: list[bytes]
+    received: Exports
 
     def do_POST(self) -> None:
         """Keep it."""
-        self.received.append(self.rfile.read(int(self.headers["content-length"])))
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.received.paths.append(self.path)
+        self.received.append(body)
         self.send_response(200)
         self.end_headers()
 
@@ -27,9 +44,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def collecting() -> Generator[tuple[str, list[bytes]]]:
+def collecting() -> Generator[tuple[str, Exports]]:
     """Listen; return the endpoint, and where every export will be."""
-    received: list[bytes] = []
+    received = Exports()
     handler = type("Kept", (Handler,), {"received": received})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as collector:
         threading.Thread(target=collector.serve_forever, daemon=True).start()

@@ -18,7 +18,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from unittest.mock import Mock
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -35,7 +34,7 @@ from hardening.calls.failures import ERROR_META_KEY
 from hardening.database import DatabaseUnavailableError
 from hardening.database.pool import Database, lost
 from hardening.limits.memory import TokenBuckets
-from hardening.telemetry import tracing
+from hardening.telemetry import otlp
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -269,10 +268,8 @@ async def test_the_pool_is_closed_last(url: str, monkeypatch: pytest.MonkeyPatch
 
         monkeypatch.setattr(owner, method, noted)
 
-    monkeypatch.setattr(tracing, "wanted", lambda: True)
-    monkeypatch.setattr(tracing, "start", lambda *_: Mock())
     note("limits", TokenBuckets, "aclose")
-    note("telemetry", tracing, "stop")
+    note("telemetry", otlp, "stop")
     note("pool", Database, "close")
     with serving(url):
         pass

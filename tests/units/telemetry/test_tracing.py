@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 import sample
@@ -15,7 +16,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from wire import ERAS, Era, Wire
 
-from hardening.telemetry.tracing import leave_out, scrubbing
+from hardening.exchange import current, open_exchange
+from hardening.telemetry.tracing import Names, carry, leave_out, request_ids, scrubbing
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -30,7 +32,7 @@ def exporter() -> InMemorySpanExporter:
     """What would be sent to the collector."""
     memory = InMemorySpanExporter()
     provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(scrubbing(memory, {"echo", "crash", "fail"})))
+    provider.add_span_processor(SimpleSpanProcessor(scrubbing(memory, Names(frozenset({"echo", "crash", "fail"})))))
     trace.set_tracer_provider(provider)
     return memory
 
@@ -56,8 +58,8 @@ async def test_a_call_is_a_span_with_tool_and_caller(traced: Live, exporter: InM
 
     (span,) = [span for span in exporter.get_finished_spans() if span.name == "tools/call echo"]
     attributes = span.attributes or {}
-    assert attributes["enduser.id"] == "api_key alice"
-    assert attributes["mcp.request.id"] == reply.headers["x-request-id"]
+    assert attributes["hardening.principal"] == "api_key alice"
+    assert attributes["hardening.request_id"] == reply.headers["x-request-id"]
     assert attributes["gen_ai.tool.name"] == "echo"
 
 
@@ -123,14 +125,29 @@ async def test_a_collector_that_is_away_does_not_hold_the_process() -> None:
     assert code == 0
 
 
-@pytest.mark.parametrize(("provider", "kept"), [(trace.ProxyTracerProvider(), 2), (TracerProvider(), 3)])
+@pytest.mark.parametrize(("provider", "wanted"), [(trace.ProxyTracerProvider(), False), (TracerProvider(), True)])
 def test_spans_that_nobody_wants_are_not_made(
-    monkeypatch: pytest.MonkeyPatch, provider: trace.TracerProvider, kept: int
+    monkeypatch: pytest.MonkeyPatch,
+    provider: trace.TracerProvider,
+    wanted: bool,  # noqa: FBT001 - the row
 ) -> None:
-    """They would cost each request a twentieth; as soon as there is a provider, they are made."""
+    """They would cost each request a twentieth; with a provider they are made, within the context of HTTP."""
     server = sample.build(settings_from(ENVIRONMENT))
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
-    before = len(server.middleware)
     leave_out(server.middleware)
 
-    assert before - len(server.middleware) == 3 - kept
+    made = [type(layer).__name__ for layer in server.middleware]
+    assert ("OpenTelemetryMiddleware" in made) == wanted
+    assert (server.middleware[0] is carry) == wanted
+
+
+def test_a_trace_begins_with_the_id_of_the_log() -> None:
+    """Lines that were written before the span began belong to it as well; what is no request has an id of its own."""
+    exchange = open_exchange({"headers": [], "method": "POST", "path": "/mcp"}, Mock(), Mock())
+    ids = request_ids()
+    token = current.set(exchange)
+    within = ids.generate_trace_id()
+    current.reset(token)
+
+    assert trace.format_trace_id(within) == exchange.trace_id
+    assert ids.generate_trace_id() != within

@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -24,7 +23,7 @@ from ..logs import setup as logs
 from ..logs.stdio import StdioCapture
 from ..settings.environment import AWAY, BAD_CONFIGURATION, refuse, settings_or_exit
 from ..settings.reference import effective
-from ..telemetry import tracing
+from ..telemetry import otlp
 from .shutdown import CLOSING_SECONDS, DrainingServer
 
 if TYPE_CHECKING:
@@ -48,8 +47,6 @@ def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedS
         server = build(settings)
     except InvalidDeclarationError as invalid:
         refuse("tools", invalid.problems)
-    if tracing.wanted() and not find_spec("opentelemetry.sdk"):
-        refuse("settings", [f"{tracing.ENDPOINTS[0]}: needs the extra: uv sync --extra otel"])
     output = logs.configure(level=settings.log_level, fmt=settings.log_format)
     output.allow_words(word for tool in server.declared.values() for word in tool.words())
     listener = bind(settings)
@@ -107,9 +104,7 @@ async def opened(server: HardenedServer) -> AsyncGenerator[None]:
         if server.database is not None:
             stack.push_async_callback(server.database.close)
             await server.database.open()
-        if tracing.wanted():
-            stack.push_async_callback(tracing.stop, tracing.start(server.name, server.version, server.declared))
-        tracing.leave_out(server.middleware)
+        stack.push_async_callback(otlp.stop, await otlp.start(server))
         await stack.enter_async_context(server.state)
         yield
 

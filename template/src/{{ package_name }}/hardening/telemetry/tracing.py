@@ -1,45 +1,43 @@
-"""OpenTelemetry spans, with an allow-list of attributes; on when the `otel` extra and `OTEL_*` are there.
+"""Spans of each message for OpenTelemetry, rebuilt from an allow-list before they leave the process.
 
-The SDK makes the spans; what leaves this process is rebuilt from an allow-list: names of declared
-methods and tools, no text of a client, no exception, no event. What is redacted in logs is redacted here too.
+The SDK makes the spans. Names of declared methods, tools and prompts leave, and codes; no text of a client, not even
+its `tracestate`, no exception, no event. The log's `trace_id` is that of the span.
+
+The parent is the context in the message's `_meta`; that of the HTTP request is linked, or the parent where the message
+has none. Source: OpenTelemetry semantic conventions for MCP. Names of ours begin with `hardening.`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opentelemetry import trace
+from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+from opentelemetry import context, trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ..exchange import current
 from ..routes import DISCOVER, INITIALIZE, LISTEN, TOOLS_CALL, TOOLS_LIST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-FLUSH_SECONDS = 2.0
-TOOL = "gen_ai.tool.name"
+    from ..exchange import Exchange
+
 METHOD = "mcp.method.name"
-PRINCIPAL = "enduser.id"
-REQUEST = "mcp.request.id"
-# Attributes with a bounded set of values (OpenTelemetry semantic conventions for MCP), and ours.
+TOOL = "gen_ai.tool.name"
+PROMPT = "gen_ai.prompt.name"
+VERSION = "mcp.protocol.version"
+RPC_ID = "jsonrpc.request.id"
+PRINCIPAL = "hardening.principal"
+REQUEST = "hardening.request_id"
+TRANSPORT = {"network.transport": "tcp", "network.protocol.name": "http"}
 KEPT = frozenset(
-    {
-        METHOD,
-        TOOL,
-        PRINCIPAL,
-        REQUEST,
-        "mcp.protocol.version",
-        "gen_ai.operation.name",
-        "error.type",
-        "rpc.response.status_code",
-    }
+    {*TRANSPORT, METHOD, TOOL, PROMPT, VERSION, RPC_ID, PRINCIPAL, REQUEST}
+    | {"gen_ai.operation.name", "error.type", "rpc.response.status_code"}
 )
 METHODS = frozenset(
     {
@@ -54,97 +52,133 @@ METHODS = frozenset(
         "resources/templates/list",
         "resources/read",
         "completion/complete",
+        "logging/setLevel",
+        "notifications/cancelled",
+        "notifications/initialized",
+        "notifications/progress",
+        "notifications/roots/list_changed",
         LISTEN,
     }
 )
+VERSIONS = frozenset({*HANDSHAKE_PROTOCOL_VERSIONS, *MODERN_PROTOCOL_VERSIONS})
 OTHER = "other"
+LONGEST_NUMBER = 20
 
 
-def wanted() -> bool:
-    """Return whether an endpoint is configured."""
-    disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    return not disabled and any(os.environ.get(name) for name in ENDPOINTS)
+class Names(NamedTuple):
+    """What the author has declared; other names are a client's, and count as `other`."""
+
+    tools: frozenset[str]
+    prompts: frozenset[str] = frozenset()
+
+
+def attributes_of(method: str, params: Mapping[str, Any] | None, version: str | None, names: Names) -> dict[str, str]:
+    """Return what the conventions say of a message, each with a bounded set of values."""
+    said = {METHOD: method if method in METHODS else OTHER, VERSION: version if version in VERSIONS else OTHER}
+    named = (params or {}).get("name")
+    target = named if isinstance(named, str) else ""
+    if method == TOOLS_CALL:
+        said |= {"gen_ai.operation.name": "execute_tool", TOOL: target if target in names.tools else OTHER}
+    elif method == "prompts/get":
+        said[PROMPT] = target if target in names.prompts else OTHER
+    return said | TRANSPORT
+
+
+async def carry(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Make the trace context of the HTTP request the current one, for spans of messages that bring none."""
+    exchange = current.get()
+    carried = transport(exchange) if exchange is not None else None
+    if carried is None:
+        return await call_next(ctx)
+    token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(carried)))
+    try:
+        return await call_next(ctx)
+    finally:
+        context.detach(token)
+
+
+def transport(exchange: Exchange) -> trace.SpanContext | None:
+    """Return the trace context of the HTTP request, without its `tracestate`."""
+    header = exchange.headers.get(b"traceparent", b"").decode("latin-1")
+    found = TraceContextTextMapPropagator().extract({"traceparent": header}, context.Context())
+    carried = trace.get_current_span(found).get_span_context()
+    return carried if carried.is_valid else None
 
 
 def annotate() -> None:
-    """Say in the current span who is calling, and under which reference."""
-    span = trace.get_current_span()
-    exchange = current.get()
-    if exchange is None or not span.is_recording():
+    """Give the log the trace id of the current span, and the span the caller and the reference."""
+    span, exchange = trace.get_current_span(), current.get()
+    own = span.get_span_context()
+    if exchange is None or not own.is_valid:
         return
-    span.set_attribute(REQUEST, exchange.request_id)
+    exchange.trace_id = trace.format_trace_id(own.trace_id)
+    if not span.is_recording():
+        return
+    span.set_attributes({REQUEST: exchange.request_id, **TRANSPORT})
     if exchange.principal is not None:
         span.set_attribute(PRINCIPAL, f"{exchange.principal.kind} {exchange.principal.name}")
+    carried = transport(exchange)
+    parent: trace.SpanContext | None = getattr(span, "parent", None)
+    if carried is not None and (parent is None or parent.span_id != carried.span_id):
+        span.add_link(carried)
 
 
 def leave_out(middleware: list[Any]) -> None:
-    """Take the SDK's spans out of its chain when no tracer provider is configured by the time the server starts."""
+    """Take the SDK's spans out of its chain when nobody wants any; otherwise put the HTTP context around them."""
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         middleware[:] = [layer for layer in middleware if type(layer).__name__ != "OpenTelemetryMiddleware"]
+    else:
+        middleware.insert(0, carry)
 
 
-def start(service: str, version: str, tools: Iterable[str]) -> Any:
-    """Send spans to the configured endpoint from now on; returns the provider, to be shut down at the end.
+def request_ids() -> Any:
+    """Return a generator of ids that begins a trace with the id that the request's log lines have already."""
+    from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
-    Raises:
-        ImportError: The `otel` extra is not installed.
-    """
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    class RequestIds(RandomIdGenerator):
+        def generate_trace_id(self) -> int:
+            exchange = current.get()
+            return int(exchange.trace_id, 16) if exchange is not None else super().generate_trace_id()
 
-    resource = Resource.create({"service.name": service, "service.version": version})
-    provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(scrubbing(OTLPSpanExporter(), tools)))
-    trace.set_tracer_provider(provider)
-    return provider
+    return RequestIds()
 
 
-async def stop(provider: Any) -> None:
-    """Send what is left, within a moment: an endpoint that is away must not hold the process."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(FLUSH_SECONDS):
-            await asyncio.to_thread(provider.shutdown)
-
-
-def scrubbing(exporter: SpanExporter, tools: Iterable[str]) -> SpanExporter:
+def scrubbing(exporter: SpanExporter, names: Names) -> SpanExporter:
     """Return an exporter that passes on nothing but what is allowed."""
     from opentelemetry.sdk.trace.export import SpanExporter as Base
 
-    known = frozenset(tools)
-
     class Scrubbing(Base):
         def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-            return exporter.export([scrubbed(span, known) for span in spans])
+            return exporter.export([scrubbed(span, names) for span in spans])
 
         def shutdown(self) -> None:
             exporter.shutdown()
 
-        def force_flush(self, timeout_millis: int = int(FLUSH_SECONDS * 1000)) -> bool:
+        def force_flush(self, timeout_millis: int = 2000) -> bool:
             return exporter.force_flush(timeout_millis)
 
     return Scrubbing()
 
 
-def scrubbed(span: ReadableSpan, tools: frozenset[str]) -> ReadableSpan:
-    """Return a span with allowed attributes only, a name of ours, and no events."""
+def scrubbed(span: ReadableSpan, names: Names) -> ReadableSpan:
+    """Return a span with allowed attributes only, a name of ours, no events and no `tracestate`."""
     from opentelemetry.sdk.trace import ReadableSpan as Span
-    from opentelemetry.trace import Status
+    from opentelemetry.trace import Link, Status
 
     kept: dict[str, Any] = {name: value for name, value in (span.attributes or {}).items() if name in KEPT}
-    method = kept.get(METHOD)
-    if METHOD in kept and method not in METHODS:
-        kept[METHOD] = method = OTHER
-    if TOOL in kept and kept[TOOL] not in tools:
-        kept[TOOL] = OTHER
-    name = " ".join(str(part) for part in (method or OTHER, kept.get(TOOL)) if part)
+    allowed = {METHOD: METHODS, TOOL: names.tools, PROMPT: names.prompts, VERSION: VERSIONS}
+    kept |= {name: OTHER for name, values in allowed.items() if name in kept and kept[name] not in values}
+    # An id that is a text is whatever the client has written.
+    if not (number := str(kept.get(RPC_ID, ""))).isdecimal() or len(number) > LONGEST_NUMBER:
+        kept.pop(RPC_ID, None)
+    parts = (kept.get(METHOD, OTHER), kept.get(TOOL), kept.get(PROMPT))
     return Span(
-        name=name,
-        context=span.context,
-        parent=span.parent,
+        name=" ".join(str(part) for part in parts if part),
+        context=_bare(span.context),
+        parent=_bare(span.parent),
         resource=span.resource,
         attributes=kept,
+        links=[Link(bare) for link in span.links if (bare := _bare(link.context)) is not None],
         kind=span.kind,
         # The code alone: a description holds the text of an error.
         status=Status(span.status.status_code),
@@ -152,3 +186,8 @@ def scrubbed(span: ReadableSpan, tools: frozenset[str]) -> ReadableSpan:
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
     )
+
+
+def _bare(given: trace.SpanContext | None) -> trace.SpanContext | None:
+    """Return a context without its `tracestate`, which is a client's text (W3C Trace Context, 3.3)."""
+    return given and trace.SpanContext(given.trace_id, given.span_id, given.is_remote, given.trace_flags)
