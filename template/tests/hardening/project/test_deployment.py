@@ -105,13 +105,14 @@ PROMISES = {
         ".github/workflows/deploy-kubernetes.yml: gh attestation verify *",
         '.github/workflows/deploy-kubernetes.yml: --signer-workflow "$GITHUB_REPOSITORY/.github/workflows/release.yml"',
     ],
+    "a changed Secret reaches the pods": ['scripts/kubernetes.sh: mcp-server/deployed: "$(date -u *)"'],
     "what was deployed is probed": [
         f".github/workflows/deploy-{platform}.yml: jobs.deploy.steps.-.run: bash scripts/gate.sh *new version*"
         for platform in ("kubernetes", "fly", "railway")
     ],
     "what does not serve is rolled back": [
         '.github/workflows/deploy-fly.yml: flyctl deploy --image "$BEFORE"',
-        ".github/workflows/deploy-kubernetes.yml: kubectl * rollout undo deployment/mcp-server *",
+        ".github/workflows/deploy-kubernetes.yml: kubectl * rollout undo "deployment/${KUBE_PREFIX}mcp-server" *",
         ".github/workflows/deploy-railway.yml: *deploymentRollback*",
     ],
     "every gate stops a change": [f".github/workflows/ci.yml: jobs.*.steps.-.run: make {gate}" for gate in GATES],
