@@ -58,6 +58,58 @@ async def test_open_streams_take_no_slots_of_calls() -> None:
     assert (listening.status_code, called.status) == (200, 200)
 
 
+@pytest.mark.parametrize("key", [KEY, PROBE_KEY], ids=["caller", "probe"])
+@pytest.mark.parametrize("method", ["subscriptions/listen", "tools/call"])
+async def test_each_body_that_is_read_holds_a_slot(method: str, key: str) -> None:
+    """A third body of one caller is not waited for, whatever method its header names: 503."""
+    headers, _ = request("modern", method, {"name": "echo"}, key=key)
+    with live(MCP_MAX_IN_FLIGHT_PER_PRINCIPAL="2") as server:
+        host = server.url.removeprefix("http://")
+        head = "".join(f"{name}: {value}\r\n" for name, value in {"host": host, **headers}.items())
+        writers = []
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection(*host.split(":"))
+            writer.write(f"POST /mcp HTTP/1.1\r\n{head}content-length: 5000\r\n\r\n{{".encode())
+            writers.append(writer)
+            await asyncio.sleep(0.05)
+        answer = await asyncio.wait_for(reader.readline(), 5)
+        held = server.do(lambda: server.app.in_flight.slots.total)
+        for writer in writers:
+            writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert held == 2
+
+
+async def test_a_call_whose_client_has_left_holds_its_slot() -> None:
+    """In a session, work goes on when its client leaves: slot, metric and the count of the drain go on with it."""
+    with live(MCP_LEGACY="stateful", MCP_MAX_IN_FLIGHT_PER_PRINCIPAL="3") as server:
+        async with Wire(server.url, KEY) as wire:
+            session = {"mcp-session-id": (await wire.ask("legacy", *opening("legacy"))).headers["mcp-session-id"]}
+            await wire.ask("legacy", "notifications/initialized", rpc_id=None, headers=session)
+        for number in range(3):
+            server.do(sample.RUNNING.clear)
+            headers, body = request(
+                "legacy", "tools/call", {"name": "wait", "arguments": {"seconds": 2}}, rpc_id=number, key=KEY
+            )
+            lines = {"host": server.url.removeprefix("http://"), "content-length": str(len(body)), **headers, **session}
+            head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+            _, writer = await asyncio.open_connection(*server.url.removeprefix("http://").split(":"))
+            writer.write(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body)
+            await asyncio.to_thread(until, sample.RUNNING.is_set)
+            writer.transport.abort()
+        await asyncio.sleep(0.2)
+        counted = server.do(lambda: (server.app.pipeline.in_flight(), server.app.in_flight.slots.total))
+        async with Wire(server.url, KEY) as wire:
+            refused = await wire.ask("legacy", "ping", headers=session)
+        await asyncio.to_thread(until, lambda: not server.app.pipeline.in_flight())
+        left = server.do(lambda: server.app.in_flight.slots.total)
+
+    assert counted == (3, 3)
+    assert refused.status == 503
+    assert left == 0
+
+
 def test_nothing_is_remembered_of_those_who_have_gone() -> None:
     """A slot comes back with the end of its request, and a caller without one takes no memory."""
     slots = Slots(2, 1)

@@ -221,3 +221,17 @@ async def test_an_idle_session_makes_room() -> None:
 
     assert (refused and refused.kind) == "sessions"
     assert await sessions(opening_one) is None
+
+
+async def test_a_session_keeps_no_id_of_an_answered_request() -> None:
+    """While a stream is open, a thousand ids leave nothing behind."""
+    with live(MCP_LEGACY="stateful", MCP_RATE_PRINCIPAL_BURST="5000", MCP_RATE_ADDRESS_BURST="5000") as server:
+        async with Wire(server.url, KEY) as wire:
+            name = (await wire.ask("legacy", *opening("legacy"))).headers["mcp-session-id"]
+            held = {"mcp-session-id": name, "authorization": f"Bearer {KEY}", "accept": "text/event-stream"}
+            async with wire.http.stream("GET", f"{server.url}/mcp", headers=held):
+                for number in range(200):
+                    await wire.ask("legacy", "ping", rpc_id=f"{number:0>100}", headers={"mcp-session-id": name})
+                kept = server.do(lambda: len(server.app.sessions.open[name].turns))
+
+    assert kept == 0

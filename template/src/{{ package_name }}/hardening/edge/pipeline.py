@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -102,15 +103,16 @@ class Pipeline:
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 # A client that has read the whole answer may ask again at once, before the protocol has cleaned up.
-                self._release(exchange)
+                exchange.when_work_is_over(partial(self._release, exchange))
 
         return watched
 
     def _end(self, exchange: Exchange, *, counted: bool) -> None:
         exchange.on_end[:0], exchange.on_done = exchange.on_done, []
         exchange.on_response_start.clear()
+        # In a session the work goes on when the client has left.
+        exchange.when_work_is_over(partial(self._release, exchange))
         try:
-            self._release(exchange)
             self.access_log(exchange)
         except Exception:
             log.exception("unhandled exception")
@@ -118,7 +120,7 @@ class Pipeline:
             # What lives on, as the task of a session does, keeps the exchange but not its connection and its body.
             exchange.body, exchange.scope = None, {}
             exchange.receive = exchange.send = _over
-            self._count(-counted)
+            exchange.when_work_is_over(partial(self._count, -counted))
 
     @staticmethod
     def _release(exchange: Exchange) -> None:

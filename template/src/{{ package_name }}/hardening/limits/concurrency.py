@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 RETRY_SECONDS = 1.0
 OVERLOADED = Response(503, "overloaded", "Too many requests are being answered.", retry_after=RETRY_SECONDS)
 TOO_MANY = Response(503, "concurrency", "Too many of your requests are being answered.", retry_after=RETRY_SECONDS)
-# In the header, which the protocol compares with the body before it opens a stream.
-_LISTEN = LISTEN.encode()
 
 
 class Slots:
@@ -40,7 +38,15 @@ class Slots:
             return TOO_MANY
         self.total += 1
         self.by_principal[principal.id] += 1
-        exchange.on_end.append(lambda: self._give_back(principal.id))
+        held = [principal.id]
+
+        def give_back() -> None:
+            # Once, however often it is asked for.
+            while held:
+                self._give_back(held.pop())
+
+        exchange.on_end.append(give_back)
+        exchange.in_flight = exchange.in_flight or give_back
         return None
 
     def _give_back(self, principal: str) -> None:
@@ -58,7 +64,7 @@ class InFlight:
 
     async def __call__(self, exchange: Exchange) -> Response | None:
         """Take a slot for a request of the protocol."""
-        if exchange.principal is None or exchange.path != MCP_PATH or _is_long_lived(exchange):
+        if exchange.principal is None or exchange.path != MCP_PATH:
             return None
         return self.slots.take(exchange, exchange.principal)
 
@@ -70,11 +76,14 @@ class OpenStreams:
         self.slots = Slots(settings.max_streams, settings.max_streams_per_principal)
 
     async def __call__(self, exchange: Exchange) -> Response | None:
-        """Take a slot for a stream."""
+        """Take a slot for a stream, in place of the one in flight."""
         if exchange.principal is None or exchange.path != MCP_PATH or not _is_long_lived(exchange):
             return None
-        return self.slots.take(exchange, exchange.principal)
+        refusal = self.slots.take(exchange, exchange.principal)
+        if refusal is None and exchange.in_flight is not None:
+            exchange.in_flight()
+        return refusal
 
 
 def _is_long_lived(exchange: Exchange) -> bool:
-    return exchange.method == "GET" or (exchange.era == "modern" and exchange.headers.get(b"mcp-method") == _LISTEN)
+    return exchange.method == "GET" or (exchange.era == "modern" and exchange.rpc_method == LISTEN)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -93,12 +94,14 @@ def protocol_middleware(
 
 async def error_boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
     """Hide the text of exceptions of the SDK's own layers, which the older protocols would send to the client."""
-    try:
-        return await call_next(ctx)
-    except MCPError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the boundary is for all of them
-        raise protocol_error(failure_or_crash(error), current.get(), INTERNAL_ERROR) from None
+    exchange = current.get()
+    with exchange.working() if exchange else nullcontext():
+        try:
+            return await call_next(ctx)
+        except MCPError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary is for all of them
+            raise protocol_error(failure_or_crash(error), exchange, INTERNAL_ERROR) from None
 
 
 async def _refuse(server: MCPServer[Any], ctx: ServerRequestContext[Any, Any]) -> None:

@@ -33,7 +33,14 @@ class _Session:
     used: float
     busy: int = 0
     # By the text of the id, as the SDK does it: to it, 1 and "1" are the same.
-    turns: dict[str, asyncio.Lock] = field(default_factory=dict[str, asyncio.Lock])
+    # Kept while somebody has or waits for the turn.
+    turns: dict[str, _Turn] = field(default_factory=dict[str, "_Turn"])
+
+
+@dataclass(slots=True)
+class _Turn:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
 
 
 class Sessions:
@@ -72,13 +79,24 @@ class Sessions:
     async def _take_turn(self, session: _Session, exchange: Exchange) -> Response | None:
         if exchange.rpc_id is None:
             return None
-        turn = session.turns.setdefault(str(exchange.rpc_id), asyncio.Lock())
+        rpc_id = str(exchange.rpc_id)
+        turn = session.turns.setdefault(rpc_id, _Turn())
+        turn.users += 1
+        held = False
         try:
             async with asyncio.timeout(self.wait_seconds):
-                await turn.acquire()
+                held = await turn.lock.acquire()
         except TimeoutError:
             return BUSY
-        exchange.on_done.append(turn.release)
+        finally:
+            if not held:
+                _leave(session, rpc_id, turn)
+
+        def end() -> None:
+            turn.lock.release()
+            _leave(session, rpc_id, turn)
+
+        exchange.on_done.append(end)
         return None
 
     def _on_response_start(self, exchange: Exchange, message: Message) -> None:
@@ -105,10 +123,14 @@ class Sessions:
     def _end(self, session: _Session) -> None:
         session.used = self.clock()
         session.busy -= 1
-        if not session.busy:
-            session.turns.clear()
 
     def _forget_idle(self) -> None:
         oldest = self.clock() - self.idle_seconds
         for name in [name for name, session in self.open.items() if not session.busy and session.used < oldest]:
             del self.open[name]
+
+
+def _leave(session: _Session, rpc_id: str, turn: _Turn) -> None:
+    turn.users -= 1
+    if not turn.users:
+        session.turns.pop(rpc_id, None)
