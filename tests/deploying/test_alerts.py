@@ -184,6 +184,13 @@ CASES = {
         {"mcp_oldest_call_seconds": "44x60", 'mcp_tool_timeout_seconds{tool="a"}': "20x60"}
         | {'mcp_tool_timeout_seconds{tool="b"}': "30x60"},
     ),
+    "McpThreadTooOld": Case(
+        {"mcp_oldest_thread_seconds": f"0+{MINUTE}x60", 'mcp_tool_timeout_seconds{tool="a"}': "30x60"},
+        {"mcp_oldest_thread_seconds": "44x60", 'mcp_tool_timeout_seconds{tool="a"}': "30x60"},
+    ),
+    "McpBackgroundFailing": Case(
+        {"mcp_background_failures_total": "0+1x60"}, {"mcp_background_failures_total": "0x30 2x30"}
+    ),
     "McpLimitsDegraded": Case({"mcp_limits_degraded": "0x30 1x30"}, {"mcp_limits_degraded": "0x42 1x3 0x10"}),
     "McpReplicasDisagree": Case(
         {'mcp_schema_info{pod="1",sha256="a"}': "1x60", 'mcp_schema_info{pod="2",sha256="b"}': "1x60"},

@@ -316,6 +316,9 @@ async def test_without_a_database_the_setting_is_named() -> None:
     class Call:
         database = None
 
+        def here(self) -> Call:
+            return self
+
     assert HardeningSettings.model_fields["database_url"].default is None
     with pytest.raises(DatabaseUnavailableError, match="DATABASE_URL"):
         async with connection(Call()):  # type: ignore[arg-type]

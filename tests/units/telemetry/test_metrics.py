@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SECONDS = 20.0
 # What deploy/prometheus and deploy/grafana ask for.
 EXPORTED = {
+    "mcp_background_failures_total",
+    "mcp_background_tasks",
     "mcp_build_info",
     "mcp_database_up",
     "mcp_draining",
@@ -28,6 +30,7 @@ EXPORTED = {
     "mcp_log_lines_dropped_total",
     "mcp_notifications_sent_total",
     "mcp_oldest_call_seconds",
+    "mcp_oldest_thread_seconds",
     "mcp_pool_acquire_seconds_bucket",
     "mcp_pool_idle",
     "mcp_pool_size",
@@ -40,6 +43,7 @@ EXPORTED = {
     "mcp_schema_info",
     "mcp_sessions",
     "mcp_streams",
+    "mcp_threads_busy",
     "mcp_tool_calls_total",
     "mcp_tool_duration_seconds_bucket",
     "mcp_tool_errors_total",

@@ -134,6 +134,10 @@ class App:
         self.metrics.read(
             in_flight=self.pipeline.in_flight,
             oldest_call_seconds=self.server.deadlines.oldest_seconds,
+            background_tasks=self.server.background.count,
+            background_failures=lambda: self.server.background.failures,
+            threads_busy=lambda: self.server.services.threads.busy,
+            oldest_thread_seconds=self.server.services.threads.oldest_seconds,
             sessions=lambda: len(self.sessions.open),
             streams=lambda: self.open_streams.slots.total,
             draining=lambda: self.drain.unready,

@@ -20,15 +20,12 @@ from mcp.types import Tool as WireTool
 from . import errors
 from .calls.canonical import schema_sha256
 from .calls.consent import Consent
-from .calls.context import Context
 from .calls.deadline import Deadlines
 from .calls.declaration import InvalidDeclarationError
 from .calls.failures import failure_or_crash, protocol_error, result_of
-from .calls.state import State
 from .calls.questions import Questions
 from .calls.tool import Tool, read_tools
-from .database import pool_of
-from .exchange import Exchange, Principal, current
+from .exchange import Exchange, current
 from .limits.rate_limits import RateLimits, tool_failure
 from .logs.call_log import log_call
 from .protocol.list_cache import ListCache
@@ -36,6 +33,7 @@ from .protocol.middleware import CACHE_HINTS, error_boundary, protocol_middlewar
 from .protocol.request_state import request_state_security
 from .protocol.subscription_bus import open_bus
 from .protocol.used_states import UsedStates
+from .services import Services
 from .telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -44,14 +42,13 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel.helper_types import ReadResourceContents
     from pydantic import AnyUrl
 
+    from .calls.context import Context
     from .calls.state import Lifespan
     from .settings import HardeningSettings
 
 log = structlog.get_logger()
 
 Completer = TypeVar("Completer", bound="Callable[..., Coroutine[Any, Any, Any]]")
-
-IN_PROCESS = Principal("none", "in process")
 
 
 class HardenedServer(MCPServer[None]):
@@ -96,8 +93,8 @@ class HardenedServer(MCPServer[None]):
         self.limits = RateLimits(settings)
         for name, said in declared.items():
             self.limits.declare(name, rate_per_minute=said.rate_per_minute, cost=said.cost)
-        self.database = pool_of(settings, on_acquired=self.metrics.acquired)
-        self.state = State(lifespan, settings)
+        self.services = Services(settings, lifespan, self.metrics.acquired)
+        self.database, self.background = self.services.database, self.services.background
 
     def add_tool(self, fn: Callable[..., Any], *_: Any, **__: Any) -> None:
         """Refuse a tool that the SDK would call outside the boundary."""
@@ -144,7 +141,7 @@ class HardenedServer(MCPServer[None]):
         self, tool: Tool, arguments: dict[str, Any], sdk: SdkContext[None, Any], exchange: Exchange | None
     ) -> CallToolResult | InputRequiredResult:
         seconds = tool.declaration.timeout_seconds or self.hardening_settings.tool_timeout_seconds
-        first = self.context(seconds, sdk, exchange, read_only=tool.declaration.read_only)
+        first = self.services.context(seconds, sdk, exchange, read_only=tool.declaration.read_only)
         contexts: list[Context[Any]] = []
 
         async def call(sdk: SdkContext[None, Any]) -> CallToolResult | InputRequiredResult:
@@ -162,21 +159,6 @@ class HardenedServer(MCPServer[None]):
         finally:
             for one in contexts:
                 one.end()
-
-    def context(
-        self, seconds: float, sdk: SdkContext[None, Any], exchange: Exchange | None, *, read_only: bool
-    ) -> Context[Any, Any]:
-        """Return what the author's function is given; `end()` it when the function has returned."""
-        return Context(
-            settings=self.hardening_settings,
-            state=self.state.value,
-            principal=(exchange and exchange.principal) or IN_PROCESS,
-            request_id=exchange.request_id if exchange else "",
-            deadline=time.monotonic() + seconds,
-            read_only=read_only,
-            database=self.database,
-            sdk=sdk,
-        )
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: SdkContext[None, Any] | None = None

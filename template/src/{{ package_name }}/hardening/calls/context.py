@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar as DefaultTypeVar
 
 from ..exchange import Principal, current
 from ..settings import HardeningSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from mcp.server.mcpserver import Context as SdkContext
 
     from ..database.pool import Database, DatabaseConnection
+    from .background import Background
+    from .threads import Threads
 
-SettingsT = TypeVar("SettingsT", bound=HardeningSettings, default=HardeningSettings)
-StateT = TypeVar("StateT", default=None)
+SettingsT = DefaultTypeVar("SettingsT", bound=HardeningSettings, default=HardeningSettings)
+StateT = DefaultTypeVar("StateT", default=None)
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+Part = TypeVar("Part")
 
 # Faster progress than a person or a model can use only costs: one event in 50 ms, the last one always.
 PROGRESS_INTERVAL_SECONDS = 0.05
+
+# Inside a background task: the context of its call, and the one that the task has in its place.
+JOB: ContextVar[tuple[Context[Any, Any], Context[Any, Any]] | None] = ContextVar("job", default=None)
+
+
+class CallOverError(RuntimeError):
+    """Code that a call left behind asked for something after the call was answered."""
 
 
 @dataclass(slots=True)
@@ -38,6 +53,8 @@ class Context(Generic[SettingsT, StateT]):
         read_only: Whether the tool is declared so.
         database: Where connections come from; use `connection(ctx)`.
         sdk: The SDK's own context, for elicitation and notifications.
+        jobs: Where background tasks run; use `background()`.
+        pool: Where threads run; use `thread()`.
         connected: Whether `connection(ctx)` is open, or being waited for.
         held: The connection that is open.
         over: Whether the call has ended; code that it has left behind gets nothing any more.
@@ -51,6 +68,8 @@ class Context(Generic[SettingsT, StateT]):
     read_only: bool
     database: Database | None
     sdk: SdkContext[Any, Any]
+    jobs: Background | None = None
+    pool: Threads | None = None
     connected: bool = field(default=False, init=False)
     held: DatabaseConnection | None = field(default=None, init=False)
     over: bool = field(default=False, init=False)
@@ -59,7 +78,41 @@ class Context(Generic[SettingsT, StateT]):
 
     def remaining_seconds(self) -> float:
         """Return how long this call may still take; never negative."""
-        return max(0.0, self.deadline - time.monotonic())
+        return max(0.0, self.here().deadline - time.monotonic())
+
+    def here(self) -> Context[SettingsT, StateT]:
+        """Return what holds for the code that asks: this, or that of the background task which it runs in."""
+        job = JOB.get()
+        return job[1] if job is not None and job[0] is self else self
+
+    def background(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run a coroutine after the answer, e.g. `ctx.background(send(ctx, url))`; returns at once.
+
+        It has a deadline of its own (`MCP_BACKGROUND_TIMEOUT_SECONDS`), and `connection(ctx)` in it opens
+        a connection of its own. A drain waits for it. When it fails one log line says so, and nobody else hears of it.
+
+        Raises:
+            Busy: Too many run already, in total or for this caller.
+            UpstreamUnavailable: The server is ending.
+        """
+        self._usable(self.jobs).start(work, self)
+
+    async def thread(
+        self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        """Run a function that blocks in a thread, and return what it returns.
+
+        At the deadline the caller is answered; the function runs on, and keeps its thread until it returns.
+
+        Raises:
+            Busy: No thread was free in time, or this caller uses its share.
+        """
+        return await self._usable(self.pool).run(self.principal.id, function, *args, **kwargs)
+
+    def _usable(self, part: Part | None) -> Part:
+        if part is None or self.here().over:
+            raise CallOverError("the call has been answered: await everything that it starts")
+        return part
 
     async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Tell the caller how far the call is; dropped when it did not ask.

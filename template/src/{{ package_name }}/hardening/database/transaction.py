@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from ..calls.context import CallOverError
 from ..database import DatabaseUnavailableError
 from ..errors import UpstreamUnavailable
 from .pool import FAULTS, RELEASE_SECONDS, lost
@@ -32,10 +33,6 @@ class NestedConnectionError(RuntimeError):
     """A call asked for a second connection while holding one; with a full pool that never ends."""
 
 
-class CallOverError(RuntimeError):
-    """Code that a call left behind asked for a connection after the call was answered."""
-
-
 @asynccontextmanager
 async def connection(ctx: Context[Any]) -> AsyncGenerator[DatabaseConnection]:
     """Take a connection for the rest of this block: one transaction, committed at its end.
@@ -49,6 +46,7 @@ async def connection(ctx: Context[Any]) -> AsyncGenerator[DatabaseConnection]:
         NestedConnectionError: This call holds one already; pass that one along.
         CallOverError: The call has been answered; await everything that a tool starts.
     """
+    ctx = ctx.here()
     if ctx.database is None:
         raise DatabaseUnavailableError("DATABASE_URL: not set")
     if ctx.connected:

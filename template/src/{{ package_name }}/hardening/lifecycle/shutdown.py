@@ -81,8 +81,13 @@ class DrainingServer(uvicorn.Server):
             app.listening.end()
         log.info("drain: refusing new work", in_flight=app.pipeline.in_flight(), seconds=grace)
         try:
-            await asyncio.wait_for(app.pipeline.idle(), grace)
+            async with asyncio.timeout(grace):
+                await app.pipeline.idle()
+                # Only calls begin such tasks, and none runs any more.
+                await app.server.background.idle()
         except TimeoutError:
+            for name in app.server.background.cut_short():
+                log.warning("drain: background task cut short", tool_name=name)
             for name in app.server.deadlines.cut_short():
                 log.warning("drain: call cut short", tool_name=name)
         log.info("drain: complete", in_flight=app.pipeline.in_flight())

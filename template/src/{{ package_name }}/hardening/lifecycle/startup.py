@@ -101,11 +101,8 @@ async def opened(server: HardenedServer) -> AsyncGenerator[None]:
         StateUnavailableError: The state did not open.
     """
     async with AsyncExitStack() as stack:
-        if server.database is not None:
-            stack.push_async_callback(server.database.close)
-            await server.database.open()
+        await stack.enter_async_context(server.services.opened())
         stack.push_async_callback(otlp.stop, await otlp.start(server))
-        await stack.enter_async_context(server.state)
         yield
 
 

@@ -133,8 +133,12 @@ async def _end(server: HardenedServer, transport: StdioTransport, listening: Lis
         listening.end()
     log.info("drain: refusing new work", in_flight=len(transport.in_flight), seconds=grace)
     try:
-        await asyncio.wait_for(transport.idle(), grace)
+        async with asyncio.timeout(grace):
+            await transport.idle()
+            await server.background.idle()
     except TimeoutError:
+        for name in server.background.cut_short():
+            log.warning("drain: background task cut short", tool_name=name)
         for name in server.deadlines.cut_short():
             log.warning("drain: call cut short", tool_name=name)
         await asyncio.wait({asyncio.ensure_future(transport.idle())}, timeout=CLOSING_SECONDS / 2)

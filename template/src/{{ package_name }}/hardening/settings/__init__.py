@@ -120,6 +120,11 @@ class HardeningSettings(BaseSettings):
     max_json_values: int = _count(10_000, 1000, 1_000_000, "Values in a request: members, items, arrays and objects.")
     max_in_flight: int = _count(100, 1, 100_000, "Requests being answered at once.")
     max_in_flight_per_principal: int = _count(32, 1, 100_000, "Requests of one caller being answered at once.")
+    max_background_tasks: int = _count(100, 1, 100_000, "Tasks that run after the answers of their calls.")
+    max_background_tasks_per_principal: int = _count(20, 1, 100_000, "Such tasks of one caller.")
+    max_threads: int = _count(16, 1, 1000, "Threads for libraries that block.")
+    max_threads_per_principal: int = _count(8, 1, 1000, "Such threads of one caller.")
+    thread_acquire_timeout_seconds: float = _seconds(5, 0.01, 300, "Wait for a thread, then answer busy.")
     max_streams: int = _count(200, 1, 100_000, "Open subscription streams.")
     max_streams_per_principal: int = _count(10, 1, 100_000, "Open subscription streams of one caller.")
     max_connections: int = _count(4096, 16, 1_000_000, "Open connections; a further one takes an idle stranger's place.")
@@ -135,6 +140,13 @@ class HardeningSettings(BaseSettings):
 
     # How long: the grace chain, checked at start.
     tool_timeout_seconds: float = _seconds(30, 0.05, 3600, "Deadline of a tool that declares none.")
+    background_timeout_seconds: float | None = Field(
+        default=None,
+        ge=0.05,
+        le=3600,
+        allow_inf_nan=False,
+        description="Deadline of work after the answer; default: MCP_TOOL_TIMEOUT_SECONDS.",
+    )
     drain_timeout_seconds: float = _seconds(35, 0.1, 3700, "Time that calls in flight get at SIGTERM.")
     readiness_delay_seconds: float = _seconds(5, 0, 300, "Unready before the listener closes, for the balancer.")
 

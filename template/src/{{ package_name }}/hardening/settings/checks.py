@@ -47,6 +47,8 @@ def problems(settings: HardeningSettings) -> list[tuple[str, str]]:
     need(used, "pool_max_size", "must not exceed MCP_MAX_IN_FLIGHT: further connections are never used")
     fits = settings.tool_timeout_seconds < settings.drain_timeout_seconds
     need(fits, "drain_timeout_seconds", "must exceed MCP_TOOL_TIMEOUT_SECONDS, or calls are cut at SIGTERM")
+    fits = (settings.background_timeout_seconds or 0) < settings.drain_timeout_seconds
+    need(fits, "drain_timeout_seconds", "must exceed MCP_BACKGROUND_TIMEOUT_SECONDS, or tasks are cut at SIGTERM")
     per_caller = settings.max_in_flight_per_principal <= settings.max_in_flight
     need(per_caller, "max_in_flight_per_principal", "must not exceed MCP_MAX_IN_FLIGHT")
     if settings.replicas > 1:

@@ -51,6 +51,10 @@ POOL_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 READINGS = {
     "in_flight": "Requests being answered.",
     "oldest_call_seconds": "Age of the oldest call whose code still runs.",
+    "background_tasks": "Tasks that run after the answers of their calls.",
+    "background_failures": "Such tasks that have failed.",
+    "threads_busy": "Threads that run a function of a tool.",
+    "oldest_thread_seconds": "Age of the oldest function that runs in a thread.",
     "sessions": "Open sessions (legacy, stateful).",
     "streams": "Open subscription streams.",
     "draining": "1 from the first moment of a drain.",
@@ -63,7 +67,7 @@ READINGS = {
     "log_lines_dropped": "Log lines lost because standard error was slow or closed.",
     "log_fields_dropped": "Log fields left out because they are not in the table of fields.",
 }
-TOTALS = frozenset({"redis_errors", "log_lines_dropped", "log_fields_dropped"})
+TOTALS = frozenset({"background_failures", "redis_errors", "log_lines_dropped", "log_fields_dropped"})
 
 # Times of creation would double the number of series.
 disable_created_metrics()
