@@ -120,6 +120,27 @@ async def test_a_head_of_one_segment_is_bounded_too(start: bytes) -> None:
     assert refusal(answer) == (431, "head_too_big", True)
 
 
+async def test_a_body_in_the_segment_of_its_head_is_no_head() -> None:
+    """A head and 200,000 bytes of a body that are seen at once are answered."""
+    headers, body = request("modern", "tools/call", {"name": "echo", "arguments": {"text": "a" * 200_000}}, key=KEY)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    sent = f"POST /mcp HTTP/1.1\r\nhost: localhost\r\n{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    with live() as server:
+        reader, writer = await connect(server)
+        writer.write(sent[:4])
+        await asyncio.sleep(0.05)
+
+        def receive() -> None:
+            [one] = server.running.http.server_state.connections
+            one.data_received(sent[4:])
+
+        server.do(receive)
+        answer = await asyncio.wait_for(reader.readline(), SECONDS)
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 async def test_empty_lines_without_end_are_refused() -> None:
     """What comes before a request line counts as head."""
     with live() as server:

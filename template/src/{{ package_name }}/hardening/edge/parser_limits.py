@@ -53,6 +53,7 @@ class LimitedParser(HttpToolsProtocol):
     refusal: Response | None = None
     _in_body = False
     _fields = 0
+    _field_bytes = 0
     _head_bytes = 0
     _wire_bytes = 0
     _content_bytes = 0
@@ -87,18 +88,18 @@ class LimitedParser(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count a field; one that comes after the head is dropped."""
         self._fields += 1
-        self._head_bytes += len(name) + len(value)
+        self._field_bytes += len(name) + len(value)
         if self._in_body:
-            if self._fields > MAX_TRAILERS or self._head_bytes > MAX_TRAILER_BYTES:
+            if self._fields > MAX_TRAILERS or self._field_bytes > MAX_TRAILER_BYTES:
                 self._stop(TRAILERS)
             return
-        if self._fields > MAX_FIELDS or self._head_bytes > 2 * MAX_HEAD_BYTES:
+        if self._fields > MAX_FIELDS or self._field_bytes + len(self.url) > MAX_HEAD_BYTES:
             self._stop(HEAD_TOO_BIG)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin to count the body."""
-        self._fields = self._head_bytes = 0
+        self._fields = self._field_bytes = self._head_bytes = 0
         self._wire_bytes = self._content_bytes = self._chunks = 0
         self._in_body = True
         super().on_headers_complete()
@@ -115,7 +116,7 @@ class LimitedParser(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Begin to count the next head."""
-        self._fields = self._head_bytes = 0
+        self._fields = self._field_bytes = self._head_bytes = 0
         self._in_body = False
         super().on_message_complete()
 
