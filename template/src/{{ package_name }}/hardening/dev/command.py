@@ -50,7 +50,7 @@ def main(arguments: Sequence[str], name: str) -> int:
                 key = issuer.token(url, scopes=_scopes(package))
             if "DATABASE_URL" not in environment and _needs_database(package):
                 _say("Starting PostgreSQL …\n")
-                environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres(DATA / "postgres"))
+                environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres(DATA / "postgres", confined=True))
             _say(snippets(name, url, key, environment["MCP_PROBE_KEY"]))
             _say(stdio_snippets(name, package, environment.get("DATABASE_URL")))
             return _supervise(package, environment, reload=not chosen.no_reload)

@@ -2,11 +2,14 @@
 
 `X-Forwarded-For` is a list to which each proxy appends what it saw.
 Only the entries that our own proxies wrote are true; the rest is whatever the client sent.
+Read are addresses with and without a port, in brackets, in quotes (RFC 7239) and with a zone (RFC 4007).
+An entry that is none of these counts as the proxy that wrote it.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 # One household or machine holds a whole /64 of IPv6 (RFC 6177), so addresses in it are one caller.
 IPV6_PREFIX = 64
+UNKNOWN = "unknown"
+# In brackets, or IPv4, each perhaps with a port; or IPv6 without one.
+FORM = re.compile(r"""\[(?P<inside>[^\]]*)\](?::\d{1,5})?|(?P<ipv4>[\d.]+)(?::\d{1,5})?|(?P<ipv6>[^\[\]"]*)""")
 
 
 class ClientIp:
@@ -27,21 +33,21 @@ class ClientIp:
     async def __call__(self, exchange: Exchange) -> Response | None:
         """Set `exchange.address`."""
         client = exchange.scope.get("client")
-        address = client[0] if client else ""
+        exchange.address = fold(client[0]) if client else UNKNOWN
         if self.hops:
             entries = [entry.strip() for entry in exchange.header(b"x-forwarded-for").split(",") if entry.strip()]
-            if len(entries) >= self.hops:
-                address = entries[-self.hops]
-        exchange.address = fold(address)
+            if len(entries) >= self.hops and (stated := fold(entries[-self.hops])) != UNKNOWN:
+                exchange.address = stated
 
 
 @lru_cache(maxsize=1024)
 def fold(address: str) -> str:
     """Return an address to count by: IPv4 as it is, IPv6 as its /64, anything else as one and the same."""
+    form = FORM.fullmatch(address.removeprefix('"').removesuffix('"'))
     try:
-        parsed = ipaddress.ip_address(address.strip("[]"))
+        parsed = ipaddress.ip_address(form[form.lastgroup or 0] if form else "")
     except ValueError:
-        return "unknown"
+        return UNKNOWN
     if isinstance(parsed, ipaddress.IPv4Address):
         return str(parsed)
     if parsed.ipv4_mapped:

@@ -26,7 +26,12 @@ BAD_CONFIGURATION = 78
 # EX_TEMPFAIL: a system that this server needs is away; a supervisor tries again.
 AWAY = 75
 # What a client of this server reads, not the server; present where both run.
-NOT_SETTINGS = frozenset({"MCP_PROBE_URL"})
+# The probe's, and those of compose.yaml, whose one file the server is given whole.
+NOT_SETTINGS = frozenset(
+    {
+        *("MCP_PROBE_URL", "MCP_DOMAIN", "MCP_BIND", "MCP_HTTP_PORT", "MCP_HTTPS_PORT", "MCP_TRUSTED_PROXIES"),
+    }
+)
 
 
 class InvalidSettingsError(Exception):
