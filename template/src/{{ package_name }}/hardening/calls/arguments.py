@@ -11,34 +11,20 @@ import inspect
 from typing import TYPE_CHECKING, Any, NotRequired, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.fields import FieldInfo
-from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 from typing_extensions import TypedDict
 
 from .declaration import InvalidDeclarationError
 from .failures import invalid_arguments
+from .json_schema import PlainSchema, portable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_UNTYPED = object()
 # JSON has neither NaN nor infinity (RFC 8259, section 6).
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class PlainSchema(GenerateJsonSchema):
-    """The dialect clients handle: no titles made up from names."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
-        """Leave titles to those who write them."""
-        return False
-
-    def decimal_schema(self, schema: Any) -> dict[str, Any]:
-        """Refuse what has no exact description: which texts a Decimal accepts cannot be told."""
-        if self.mode == "validation":
-            raise PydanticInvalidForJsonSchema("take a float, or an int of the smallest unit, for a Decimal")
-        return super().decimal_schema(schema)
 
 
 class Arguments:
@@ -51,17 +37,17 @@ class Arguments:
 
     def __init__(self, tool: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> None:
         for name, parameter in parameters.items():
-            _check(tool, name, parameter, typed=name in hints)
+            _check(tool, name, parameter, hints.get(name, _UNTYPED))
         optional = {name for name, one in parameters.items() if one.default is not inspect.Parameter.empty}
         fields = {name: NotRequired[hints[name]] if name in optional else hints[name] for name in parameters}
         model: Any = TypedDict(tool, fields)  # type: ignore[misc] - the fields are known at start only
         model.__pydantic_config__ = CLOSED
         self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(model)
-        self.schema = self._adapter.json_schema(schema_generator=PlainSchema)
+        self.schema = portable(self._adapter.json_schema(schema_generator=PlainSchema))
         self.schema.pop("title", None)
         for name in optional:
             shown = self.schema["properties"].get(name, {})
-            shown.setdefault("default", from_json(to_json(parameters[name].default)))
+            shown.setdefault("default", _default(tool, name, parameters[name].default, hints[name]))
         self.names = frozenset(_property_names(self.schema))
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,14 +63,29 @@ class Arguments:
             raise invalid_arguments(invalid, self.names) from None
 
 
-def _check(tool: str, name: str, parameter: inspect.Parameter, *, typed: bool) -> None:
-    if not typed:
+def _check(tool: str, name: str, parameter: inspect.Parameter, hint: Any) -> None:
+    if hint is _UNTYPED:
         raise InvalidDeclarationError(f"{tool}: give every parameter a type")
     if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
         raise InvalidDeclarationError(f"{tool}: {name} must be a parameter that can be given by name")
     if isinstance(parameter.default, FieldInfo):
         # As a default it would bound nothing.
         raise InvalidDeclarationError(f"{tool}: write {name}: Annotated[…, Field(…)] in place of = Field(…)")
+    for one in getattr(hint, "__metadata__", ()):
+        if isinstance(one, FieldInfo) and not one.is_required():
+            raise InvalidDeclarationError(f"{tool}: write the default of {name} after =, not in Field(…)")
+
+
+def _default(tool: str, name: str, default: Any, hint: Any) -> Any:
+    """Return a default as the schema shows it: a model may send it back, so it has to be good."""
+    wrong = f"{tool}: the default of {name} is none that its type allows; change one of them, e.g. int | None = None"
+    try:
+        written = to_json(default, inf_nan_mode="constants")
+        value = from_json(written, allow_inf_nan=False)
+        TypeAdapter(hint).validate_json(written, strict=True)
+    except (ValueError, PydanticSerializationError):
+        raise InvalidDeclarationError(wrong) from None
+    return value
 
 
 def _whole(value: Any) -> Any:

@@ -1,0 +1,78 @@
+"""JSON Schema as clients read it: no titles made up from names, arrays with `items`, formats that hold.
+
+What a client cannot read loses the tool, and a result that breaks its own schema is lost at the client:
+so a format stands in the schema of a result only where every value of the type has it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import GenerateJsonSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Of these, every value that Pydantic writes is one by the rules of RFC 3339, RFC 4122 and RFC 2673.
+# Not so, by the checks of clients: a time without its zone, a duration with parts of a second, an address in UTF-8.
+KEPT_IN_RESULTS = frozenset({"date", "uuid", "ipv4", "binary"})
+AWARE = "x-aware"
+
+
+class PlainSchema(GenerateJsonSchema):
+    """The dialect clients handle: no titles made up from names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
+        """Leave titles to those who write them."""
+        return False
+
+    def decimal_schema(self, schema: Any) -> dict[str, Any]:
+        """Refuse what has no exact description: which texts a Decimal accepts cannot be told."""
+        if self.mode == "validation":
+            raise PydanticInvalidForJsonSchema("take a float, or an int of the smallest unit, for a Decimal")
+        return super().decimal_schema(schema)
+
+    def datetime_schema(self, schema: Any) -> dict[str, Any]:
+        """Mark an `AwareDatetime`, whose every value says its zone."""
+        described = super().datetime_schema(schema)
+        return described | ({AWARE: True} if schema.get("tz_constraint") is not None else {})
+
+
+def portable(schema: dict[str, Any], *, result: bool = False) -> dict[str, Any]:
+    """Return a schema in the form that common clients take.
+
+    A fixed array gets `items` beside its `prefixItems`, which change nothing: there are editors that drop
+    a tool without.
+
+    Args:
+        schema: As Pydantic makes it; changed in place.
+        result: Whether it describes results, whose formats clients check.
+    """
+    for node in _nodes(schema):
+        prefix = node.get("prefixItems")
+        if prefix and "items" not in node:
+            kinds = [item for at, item in enumerate(prefix) if item not in prefix[:at]]
+            node["items"] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+            if len(kinds) == 1 and node.get("minItems") == node.get("maxItems") == len(prefix):
+                del node["prefixItems"]
+        aware = node.pop(AWARE, False)
+        if result and not aware and node.get("format") not in KEPT_IN_RESULTS:
+            node.pop("format", None)
+    return schema
+
+
+def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """Walk the schema and all schemas inside it, but not the values in it."""
+    if isinstance(value, list):
+        for inner in cast("list[Any]", value):
+            yield from _nodes(inner)
+    elif isinstance(value, dict):
+        here = cast("dict[str, Any]", value)
+        yield here
+        for keyword, inner in list(here.items()):
+            if keyword in {"properties", "patternProperties", "$defs", "dependentSchemas"}:
+                for one in list(inner.values()):
+                    yield from _nodes(one)
+            elif keyword not in {"default", "examples", "enum", "const"}:
+                yield from _nodes(inner)
