@@ -12,7 +12,7 @@ from captured import captured
 from jsonschema import Draft202012Validator
 from live import ENVIRONMENT, KEY, OTHER_KEY, SECONDS, Live, settings_from
 from mcp import MCPError
-from mcp.types import Completion
+from mcp.types import CallToolResult, Completion, TextContent
 from pydantic import Field
 from wire import ERAS, Era, Reply, Wire, begin_call
 
@@ -124,7 +124,24 @@ async def not_for_the_model(text: sample.Text) -> str:
     raise MCPError(-31000, "This client cannot do that.", {"length": len(text)})
 
 
-TOOLS = (neighbour, slow, watched, costly, stubborn, group, group_of_failures, own_timeout, not_for_the_model)
+@tool(read_only=True)
+async def says_it_failed() -> CallToolResult:
+    """Return a result that says it is an error."""
+    return CallToolResult(content=[TextContent(type="text", text="The moon is down.")], is_error=True)
+
+
+TOOLS = (
+    says_it_failed,
+    neighbour,
+    slow,
+    watched,
+    costly,
+    stubborn,
+    group,
+    group_of_failures,
+    own_timeout,
+    not_for_the_model,
+)
 
 
 def build(settings: HardeningSettings) -> HardenedServer:
@@ -499,3 +516,15 @@ async def test_a_tool_can_be_called_in_process() -> None:
     assert SENTINEL not in str(bad)
     with pytest.raises(MCPError, match="Unknown tool"):
         await server.call_tool("none", {})
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_result_that_says_it_failed_is_a_failure(wire: Wire, era: Era, tmp_path: Any) -> None:
+    """The client gets it as it is, and log and metrics count a failure of the tool."""
+    with captured(tmp_path / "log") as log:
+        answer = await wire.call(era, "says_it_failed")
+        (line,) = [line for line in log.lines() if line["msg"] == "tool call"]
+
+    assert answer.result["isError"]
+    assert answer.text == "The moon is down."
+    assert (line["outcome"], line["error_code"]) == ("error", "tool_error")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import enum
+import json
 import math
+import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from ipaddress import IPv4Address
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
-from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer
+from pydantic import AnyUrl, AwareDatetime, BaseModel, ConfigDict, Field, computed_field, field_serializer
 
 from hardening import errors
 from hardening.calls.results import ResultSchema
@@ -51,6 +55,13 @@ class Place:
 
     name: str
     height: float
+
+
+class Corner(NamedTuple):
+    """A named tuple."""
+
+    x: float
+    y: float
 
 
 class Written(BaseModel):
@@ -197,3 +208,38 @@ def test_a_tool_that_asks_for_input_first_keeps_its_output_schema() -> None:
     assert results.finish(asking, LARGE) is asking
     assert isinstance(results.finish(Part(identifier=1), LARGE), CallToolResult)
     assert ResultSchema(InputRequiredResult).schema is None
+
+
+@pytest.mark.parametrize(
+    ("hint", "named"),
+    [
+        (datetime, None),
+        (AwareDatetime, "date-time"),
+        (list[datetime], None),
+        (Part, None),
+        (time, None),
+        (timedelta, None),
+        (AnyUrl, None),
+        (Annotated[str, Field(json_schema_extra={"format": "date-time"})], None),
+        (date, "date"),
+        (UUID, "uuid"),
+        (IPv4Address, "ipv4"),
+    ],
+    ids=str,
+)
+def test_a_format_is_named_only_where_every_value_has_it(hint: Any, named: str | None) -> None:
+    """A client that checks formats loses no result: a time may come without its zone, a duration with fractions."""
+    found = re.findall(r'"format": "([^"]+)"', json.dumps(ResultSchema(hint).schema))
+
+    assert found == ([named] if named else [])
+    assert "x-aware" not in json.dumps(ResultSchema(hint).schema)
+
+
+@pytest.mark.parametrize("hint", [tuple[int, str], tuple[float, float], Corner], ids=str)
+def test_a_fixed_array_has_items(hint: Any) -> None:
+    """An editor drops a tool whose array has none; they allow nothing that was not allowed before."""
+    (schema,) = (ResultSchema(hint).schema or {})["properties"].values()
+
+    assert "items" in schema
+    assert schema["minItems"] == schema["maxItems"] == 2
+    assert not Draft202012Validator(schema).is_valid([None, None])

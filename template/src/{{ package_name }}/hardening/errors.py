@@ -131,6 +131,13 @@ class Internal(ToolFailure):
     """Something unforeseen; the log line with the same reference says where. Not for authors to raise."""
 
 
+class ToolError(ToolFailure):
+    """The tool says itself that it has failed, by the SDK's `ToolError` or a result with `is_error`."""
+
+    kind = "tool_error"
+    default_advice = "Read what the tool says, then decide."
+
+
 class PoolExhausted(Busy):
     """Every database connection is in use."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .calls import lint, state
 from .calls.declaration import InvalidDeclarationError
+from .calls.tool import try_tools
 from .server import HardenedServer
 from .settings import HardeningSettings
 
@@ -38,20 +39,20 @@ def harden(
     """
     name = distribution()
     about = metadata.metadata(name)
-    server = HardenedServer(
+    by_name, found = try_tools(tools)
+    declared = by_name.values()
+    found += lint.problems(declared) + lint.asking_problems(declared, settings)
+    if found := found + state.problems(declared, settings, lifespan):
+        raise InvalidDeclarationError("\n".join(found))
+    return HardenedServer(
         settings,
-        tools,
+        by_name,
         name=name,
         version=about["Version"],
         description=about["Summary"],
         instructions=instructions,
         lifespan=lifespan,
     )
-    declared = server.declared.values()
-    found = lint.problems(declared) + lint.asking_problems(declared, settings)
-    if found := found + state.problems(declared, settings, lifespan):
-        raise InvalidDeclarationError("\n".join(found))
-    return server
 
 
 def distribution() -> str:

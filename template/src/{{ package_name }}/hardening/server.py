@@ -24,7 +24,6 @@ from .calls.deadline import Deadlines
 from .calls.declaration import InvalidDeclarationError
 from .calls.failures import failure_or_crash, protocol_error, result_of
 from .calls.questions import Questions
-from .calls.tool import Tool, read_tools
 from .exchange import Exchange, current
 from .limits.rate_limits import RateLimits, tool_failure
 from .logs.call_log import log_call
@@ -37,13 +36,14 @@ from .services import Services
 from .telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from mcp.server.lowlevel.helper_types import ReadResourceContents
     from pydantic import AnyUrl
 
     from .calls.context import Context
     from .calls.state import Lifespan
+    from .calls.tool import Tool
     from .settings import HardeningSettings
 
 log = structlog.get_logger()
@@ -57,7 +57,7 @@ class HardenedServer(MCPServer[None]):
     def __init__(
         self,
         settings: HardeningSettings,
-        tools: Sequence[Callable[..., Any]],
+        tools: Mapping[str, Tool],
         *,
         lifespan: Lifespan | None = None,
         **identity: Any,
@@ -84,7 +84,7 @@ class HardenedServer(MCPServer[None]):
         # The SDK has a `settings` of its own.
         self.hardening_settings = settings
         self.bus = bus
-        self.declared = read_tools(tools)
+        self.declared = dict(tools)
         self.tool_list = [tool.wire() for tool in self.declared.values()]
         self.schema_sha256 = schema_sha256(self.tool_list)
         self.deadlines = Deadlines()
@@ -92,7 +92,10 @@ class HardenedServer(MCPServer[None]):
         self.metrics = Metrics.of_tools(declared, settings, version=self.version, schema_sha256=self.schema_sha256)
         self.limits = RateLimits(settings)
         for name, said in declared.items():
-            self.limits.declare(name, rate_per_minute=said.rate_per_minute, cost=said.cost)
+            try:
+                self.limits.declare(name, rate_per_minute=said.rate_per_minute, cost=said.cost)
+            except ValueError as problem:
+                raise InvalidDeclarationError(str(problem)) from None
         self.services = Services(settings, lifespan, self.metrics.acquired)
         self.database, self.background = self.services.database, self.services.background
 
@@ -124,7 +127,7 @@ class HardenedServer(MCPServer[None]):
             if not decision.allowed:
                 raise tool_failure(decision)
             result = await self._run(tool, arguments, context or SdkContext(mcp_server=self), exchange)
-            outcome = "ok"
+            outcome = errors.ToolError.kind if isinstance(result, CallToolResult) and result.is_error else "ok"
         except errors.ToolFailure as failure:
             outcome = failure.kind
             result = result_of(failure, exchange, {name, *tool.arguments.names})

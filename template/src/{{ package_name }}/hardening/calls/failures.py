@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from mcp import MCPError
+from mcp.server.mcpserver.exceptions import (
+    ResourceError,
+    ResourceNotFoundError,
+    ToolError,
+    UnexpectedResourceError,
+    UnexpectedToolError,
+)
 from mcp.types import CallToolResult, TextContent
 
 from .. import errors
@@ -23,6 +30,9 @@ if TYPE_CHECKING:
     from ..exchange import Exchange
 
 log = structlog.get_logger()
+
+# What the SDK makes of an exception that nobody foresaw.
+_CRASHES = (UnexpectedToolError, UnexpectedResourceError)
 
 ERROR_META_KEY = "hardening/error"
 # Shorter values are too common to be told from ordinary words.
@@ -86,6 +96,10 @@ def failure_of(error: BaseException) -> errors.ToolFailure | None:
         return failures[0] if len({failure and failure.kind for failure in failures}) == 1 else None
     if isinstance(error, errors.ToolFailure):
         return error
+    if isinstance(error, ToolError | ResourceError) and not isinstance(error, _CRASHES):
+        # The SDK's words for a failure that the author means the model to read.
+        kind = errors.NotFound if isinstance(error, ResourceNotFoundError) else errors.ToolError
+        return kind(str(error))
     ancestry = {(base.__module__.partition(".")[0], base.__name__) for base in type(error).__mro__}
     for modules, names, failure in _KNOWN:
         if any((module, name) in ancestry for module in modules for name in names):

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any, cast
 from mcp.shared.inbound import find_invalid_x_mcp_header
 from pydantic_core import to_json
 
+from .ecmascript import pattern_problem
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..settings import HardeningSettings
     from .tool import Tool
 
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+# The specification allows 128; interfaces of models take 64, of tools and of arguments.
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 SHORTEST_DESCRIPTION = 20
 LONGEST_DESCRIPTION = 1024
 # Beyond these a client may refuse a schema, and a model gets lost in it (2026-07-28, JSON Schema).
@@ -86,7 +89,7 @@ def text_problems(place: str, text: str) -> list[str]:
 def _problems(tool: Tool) -> Iterator[str]:
     wire = tool.wire()
     if not NAME.fullmatch(tool.name):
-        yield "name it with letters, digits, _ . - only, at most 128"
+        yield "name it with letters, digits, _ . - only, at most 64: interfaces of models refuse longer names"
     if not SHORTEST_DESCRIPTION <= len(wire.description or "") <= LONGEST_DESCRIPTION:
         yield f"write a docstring of {SHORTEST_DESCRIPTION} to {LONGEST_DESCRIPTION} characters"
     yield from _declared(tool)
@@ -95,8 +98,14 @@ def _problems(tool: Tool) -> Iterator[str]:
         yield from text_problems(place, text)
     if len(to_json(wire.input_schema)) > LARGEST_SCHEMA_BYTES:
         yield f"the schema of its arguments is larger than {LARGEST_SCHEMA_BYTES} bytes; ask for less"
+    for name in wire.input_schema.get("properties", {}):
+        if not NAME.fullmatch(name):
+            yield f"name the argument {name!r} with letters, digits, _ . - only, at most 64"
     for path, schema in _schemas(wire.input_schema):
         yield from _loose(path, schema)
+        yield from _unreadable(path, schema)
+    for path, schema in _schemas(wire.output_schema, "result"):
+        yield from _unreadable(path, schema)
     if reason := find_invalid_x_mcp_header(wire.input_schema):
         yield f"clients drop a tool whose x-mcp-header is invalid: {reason}"
 
@@ -137,6 +146,14 @@ def _loose(path: str, schema: dict[str, Any]) -> Iterator[str]:
         yield f"{path}: nested too deep"
 
 
+def _unreadable(path: str, schema: dict[str, Any]) -> Iterator[str]:
+    """Say which patterns a client cannot compile."""
+    pattern = schema.get("pattern")
+    for one in (*([pattern] if isinstance(pattern, str) else ()), *schema.get("patternProperties", {})):
+        if problem := pattern_problem(one):
+            yield f"{path}: write the pattern for ECMAScript, which clients compile it with; it has no {problem}"
+
+
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
     """Walk everything that a client shows to a model, names and examples included."""
     if isinstance(value, str):
@@ -159,7 +176,7 @@ def _schemas(schema: Any, path: str = "arguments") -> Iterator[tuple[str, dict[s
     for keyword in ("properties", "patternProperties", "$defs"):
         for name, inner in cast("dict[str, Any]", here.get(keyword, {})).items():
             yield from _schemas(inner, f"{path}.{name}")
-    for keyword in ("items", "additionalProperties"):
+    for keyword in ("items", "additionalProperties", "propertyNames", "contains"):
         yield from _schemas(here.get(keyword), f"{path}[]")
     for keyword in ("anyOf", "oneOf", "allOf", "prefixItems"):
         for inner in cast("list[Any]", here.get(keyword, [])):

@@ -7,18 +7,21 @@ A tool is a typed `async` function with a docstring.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+from mcp.server.mcpserver import Context as SdkContext
 from mcp.types import InputRequiredResult, ToolAnnotations
 from mcp.types import Tool as WireTool
 from pydantic import PydanticUserError
+from pydantic_core import SchemaError
 
 from ..exchange import current
 from .arguments import Arguments
 from .context import Context
 from .declaration import Declaration, InvalidDeclarationError
 from .resolvers import Resolvers
-from .results import ResultSchema
+from .results import InvalidResultTypeError, ResultSchema
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -44,16 +47,17 @@ class Tool:
         if "return" not in hints:
             raise InvalidDeclarationError(f"{self.name}: say what it returns, so that clients get an output schema")
         parameters = dict(inspect.signature(function).parameters)
-        self.context_name = next((name for name in parameters if _is_context(hints.get(name))), None)
+        self.context_name, self.context_types = context_parameter(self.name, parameters, hints)
         parameters.pop(self.context_name or "", None)
-        self.context_types = get_args(hints.get(self.context_name or ""))
         self.resolvers = Resolvers(self.name, function, parameters)
         for resolved in self.resolvers.names:
             del parameters[resolved]
         try:
             self.arguments = Arguments(self.name, parameters, hints)
             self.results = ResultSchema(hints["return"])
-        except PydanticUserError as unknown:
+        except InvalidResultTypeError as wrong:
+            raise InvalidDeclarationError(f"{self.name}: {wrong}") from None
+        except (PydanticUserError, SchemaError, TypeError) as unknown:
             reason = str(unknown).partition("\n")[0]
             raise InvalidDeclarationError(f"{self.name}: a type has no JSON Schema: {reason}") from None
         self.input_schema = self.arguments.schema
@@ -121,6 +125,14 @@ def read_tools(functions: Iterable[Callable[..., Awaitable[Any]]]) -> dict[str, 
     Raises:
         InvalidDeclarationError: Some cannot be served, or two have one name; all are named.
     """
+    tools, problems = try_tools(functions)
+    if problems:
+        raise InvalidDeclarationError("\n".join(problems))
+    return tools
+
+
+def try_tools(functions: Iterable[Callable[..., Awaitable[Any]]]) -> tuple[dict[str, Tool], list[str]]:
+    """Return the tools that can be read, by name, sorted, and one sentence for each of the others."""
     tools: dict[str, Tool] = {}
     problems: list[str] = []
     for function in functions:
@@ -132,10 +144,35 @@ def read_tools(functions: Iterable[Callable[..., Awaitable[Any]]]) -> dict[str, 
         if tool.name in tools:
             problems.append(f"{tool.name}: there are two tools of this name")
         tools[tool.name] = tool
-    if problems:
-        raise InvalidDeclarationError("\n".join(problems))
-    return dict(sorted(tools.items()))
+    return dict(sorted(tools.items())), problems
 
 
-def _is_context(hint: object) -> bool:
-    return hint is Context or get_origin(hint) is Context
+def context_parameter(
+    owner: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]
+) -> tuple[str | None, tuple[Any, ...]]:
+    """Return which parameter takes `Context`, bare, in `Annotated` or optional, and what stands in its brackets.
+
+    Raises:
+        InvalidDeclarationError: There are two, or one is of the SDK's class of this name.
+    """
+    found: list[tuple[str, Any]] = []
+    for name in parameters:
+        for kind in _kinds(hints.get(name)):
+            origin = get_origin(kind) or kind
+            if isinstance(origin, type) and issubclass(origin, SdkContext):
+                cure = "take hardening's Context in place of the SDK's: from ..hardening import Context"
+                raise InvalidDeclarationError(f"{owner}: {name}: {cure}; ctx.sdk is the SDK's own")
+            if origin is Context:
+                found.append((name, kind))
+    if len(found) > 1:
+        raise InvalidDeclarationError(f"{owner}: take one Context, not {len(found)}")
+    return (found[0][0], get_args(found[0][1])) if found else (None, ())
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """Return what a parameter may be: the parts of a union, without what stands beside them."""
+    if get_origin(hint) is Annotated:
+        return _kinds(get_args(hint)[0])
+    if get_origin(hint) in {Union, UnionType}:
+        return tuple(kind for one in get_args(hint) for kind in _kinds(one))
+    return (hint,)

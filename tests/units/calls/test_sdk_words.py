@@ -1,0 +1,555 @@
+"""What the SDK teaches, word by word: served here as in the bare SDK, or refused with a sentence.
+
+Every row is called in both servers, and schema, result, blocks and failure are compared.
+What differs on purpose is written down in `DIFFERENCES`, and nothing else may.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import json
+import math
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Optional, Union
+
+import pytest
+from live import ENVIRONMENT, settings_from
+from mcp import Client, MCPError
+from mcp.server.mcpserver import Audio, Image, MCPServer
+from mcp.server.mcpserver import Context as SdkContext
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import (
+    Annotations,
+    AudioContent,
+    BlobResourceContents,
+    CallToolResult,
+    EmbeddedResource,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+)
+from pydantic import AnyUrl, AwareDatetime, BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from hardening import Context, HardeningSettings, harden, tool
+from hardening.calls.declaration import InvalidDeclarationError
+from hardening.calls.json_schema import portable
+
+DIFFERENCES = """
+schema: no titles made up from names; unknown arguments are refused (`additionalProperties: false`); a fixed array has
+  `items`; a result names a format only where every value of the type has it; a dataclass keeps its docstring.
+data: everything that is no content type has structured content and a schema, also where the SDK has text alone
+  (`UNSTRUCTURED_THERE`); a mapping whose keys are numbers is not put into a `result`.
+blocks: data is one block of JSON beside the structured content, as the specification has it; the SDK indents it,
+  and writes one block for each item of a list.
+failure: the text has a kind, advice and a reference, and never the text of an exception that nobody foresaw.
+"""
+
+PIXEL = base64.b64encode(b"\x89PNG").decode()
+EMPTY = object()
+Short = Annotated[str, Field(max_length=20)]
+Words = Annotated[list[Short], Field(max_length=5)]
+
+
+class Colour(enum.StrEnum):
+    """Some words."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+class Place(BaseModel):
+    """A model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Short
+    height: float = 0.0
+
+
+class Inner(BaseModel):
+    """A model in a model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    place: Place
+    tags: Words = []
+
+
+class Aliased(BaseModel):
+    """A field with another name on the wire."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    identifier: int = Field(alias="id")
+
+
+class Movie(TypedDict):
+    """A typed dictionary."""
+
+    title: Short
+    year: NotRequired[int]
+
+
+@dataclass
+class Point:
+    """A dataclass."""
+
+    x: float
+    y: float
+
+
+class Pair(NamedTuple):
+    """A named tuple."""
+
+    x: float
+    y: float
+
+
+ARGUMENTS: dict[str, tuple[Any, Any, Any]] = {
+    "int": (int, 5, EMPTY),
+    "int with bounds": (Annotated[int, Field(ge=1, le=9)], 9, EMPTY),
+    "int with exclusive bounds": (Annotated[int, Field(gt=1, lt=9)], 8, EMPTY),
+    "int, multiple": (Annotated[int, Field(multiple_of=5)], 10, EMPTY),
+    "int, default": (int, EMPTY, 3),
+    "int, optional": (int | None, None, None),
+    "int, Optional": (Optional[int], 4, None),  # noqa: UP045 - as older pages have it
+    "float": (float, 1.5, EMPTY),
+    "float, default": (float, EMPTY, 0.5),
+    "bool": (bool, True, EMPTY),
+    "bool, default": (bool, EMPTY, False),
+    "str": (Short, "text", EMPTY),
+    "str, default": (Short, EMPTY, "usual"),
+    "str, optional": (Short | None, EMPTY, None),
+    "str, described": (Annotated[str, Field(max_length=20, description="What it is called.")], "a", EMPTY),
+    "str, examples": (Annotated[str, Field(max_length=20, examples=["a"])], "a", EMPTY),
+    "str, titled": (Annotated[str, Field(max_length=20, title="The name")], "a", EMPTY),
+    "str, least and most": (Annotated[str, Field(min_length=1, max_length=3)], "abc", EMPTY),
+    "str, pattern": (Annotated[str, Field(pattern=r"^[a-z]+$", max_length=9)], "abc", EMPTY),
+    "str, pattern with a class": (Annotated[str, Field(pattern=r"^[\w.-]+@[\w-]+$", max_length=30)], "a@b", EMPTY),
+    "str, pattern with a named group": (Annotated[str, Field(pattern=r"^(?<x>[A-Z]{2})$", max_length=9)], "AB", EMPTY),
+    "literal": (Literal["a", "b"], "b", EMPTY),
+    "literal, default": (Literal["a", "b"], EMPTY, "a"),
+    "literal, one": (Literal["a"], "a", EMPTY),
+    "enum": (Colour, "red", EMPTY),
+    "enum, default": (Colour, EMPTY, Colour.BLUE),
+    "list": (Words, ["a", "b"], EMPTY),
+    "list, default": (Words, EMPTY, []),
+    "list of int": (Annotated[list[int], Field(max_length=5)], [1, 2], EMPTY),
+    "list of models": (Annotated[list[Place], Field(max_length=5)], [{"name": "hill"}], EMPTY),
+    "list of lists": (Annotated[list[Words], Field(max_length=5)], [["a"]], EMPTY),
+    "mapping": (Annotated[dict[str, int], Field(max_length=5)], {"a": 1}, EMPTY),
+    "tuple of one kind": (tuple[float, float], [1.5, 2.5], EMPTY),
+    "tuple of several kinds": (tuple[int, Short], [1, "a"], EMPTY),
+    "tuple of any length": (Annotated[tuple[int, ...], Field(max_length=5)], [1, 2, 3], EMPTY),
+    "model": (Place, {"name": "hill", "height": 2.5}, EMPTY),
+    "model, optional": (Place | None, EMPTY, None),
+    "model in a model": (Inner, {"place": {"name": "hill"}, "tags": ["a"]}, EMPTY),
+    "model with an alias": (Aliased, {"id": 3}, EMPTY),
+    "date": (date, "2026-01-02", EMPTY),
+    "datetime": (datetime, "2026-01-02T03:04:05Z", EMPTY),
+    "time": (time, "03:04:05", EMPTY),
+    "timedelta": (timedelta, "PT5S", EMPTY),
+    "uuid": (uuid.UUID, "12345678-1234-5678-1234-567812345678", EMPTY),
+    "union of kinds": (int | Short, "a", EMPTY),
+    "union, as typing has it": (Union[int, Short], 1, EMPTY),  # noqa: UP007 - as older pages have it
+    "union of models": (Place | Aliased, {"id": 4}, EMPTY),
+}
+
+RESULTS: dict[str, tuple[Any, Any]] = {
+    "int": (int, 5),
+    "float": (float, 1.5),
+    "float, whole": (float, 2.0),
+    "bool": (bool, True),
+    "str": (str, "text"),
+    "str, of two lines": (str, 'a "b"\n'),
+    "none": (None, None),
+    "optional": (int | None, None),
+    "optional, there": (int | None, 3),
+    "bytes": (bytes, b"text"),
+    "list": (list[int], [1, 2]),
+    "list, empty": (list[int], []),
+    "list of models": (list[Place], [Place(name="hill"), Place(name="dale", height=1.5)]),
+    "mapping": (dict[str, int], {"a": 1}),
+    "mapping by number": (dict[int, str], {1: "a"}),
+    "mapping of lists": (dict[str, list[int]], {"a": [1]}),
+    "tuple": (tuple[int, str], (1, "a")),
+    "tuple of one kind": (tuple[float, float], (1.5, 2.5)),
+    "tuple of any length": (tuple[int, ...], (1, 2)),
+    "set": (set[int], {1}),
+    "model": (Place, Place(name="hill")),
+    "model in a model": (Inner, Inner(place=Place(name="hill"))),
+    "model with an alias": (Aliased, Aliased(id=3)),
+    "model, optional": (Place | None, Place(name="hill")),
+    "union of models": (Place | Aliased, Aliased(id=4)),
+    "typed dictionary": (Movie, {"title": "a"}),
+    "typed dictionary, full": (Movie, {"title": "a", "year": 1}),
+    "dataclass": (Point, Point(1.5, 2.5)),
+    "list of dataclasses": (list[Point], [Point(1.5, 2.5)]),
+    "enum": (Colour, Colour.RED),
+    "literal": (Literal["a", "b"], "b"),
+    "date": (date, date(2026, 1, 2)),
+    "datetime with a zone": (datetime, datetime(2026, 1, 2, tzinfo=UTC)),
+    "datetime with an offset": (datetime, datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=2)))),
+    "datetime without a zone": (datetime, datetime(2026, 1, 2)),  # noqa: DTZ001 - what authors do
+    "datetime that must have a zone": (AwareDatetime, datetime(2026, 1, 2, tzinfo=UTC)),
+    "time": (time, time(3, 4)),
+    "timedelta": (timedelta, timedelta(seconds=1.5)),
+    "uuid": (uuid.UUID, uuid.UUID(int=1)),
+    "address": (AnyUrl, AnyUrl("https://example.com/a?b=c")),
+    "anything": (Any, {"a": [1, None]}),
+    "described": (Annotated[int, Field(description="How many.")], 4),
+}
+
+UNSTRUCTURED_THERE = {
+    *("enum", "date", "datetime with a zone", "datetime with an offset", "datetime without a zone"),
+    *("datetime that must have a zone", "time", "timedelta", "uuid", "address", "anything"),
+}
+
+TEXT = TextContent(type="text", text="hello")
+PICTURE = ImageContent(type="image", data=PIXEL, mime_type="image/png")
+SOUND = AudioContent(type="audio", data=PIXEL, mime_type="audio/wav")
+LINK = ResourceLink(type="resource_link", uri="https://example.com/a", name="a", mime_type="text/plain")
+PAGE = EmbeddedResource(
+    type="resource", resource=TextResourceContents(uri="file:///a.txt", text="a", mime_type="text/plain")
+)
+FILE = EmbeddedResource(type="resource", resource=BlobResourceContents(uri="file:///a.png", blob=PIXEL))
+FOR_PERSON = TextContent(type="text", text="hello", annotations=Annotations(audience=["user"], priority=0.5))
+ANSWER = CallToolResult(content=[TEXT], structured_content={"name": "hill", "height": 1.5})
+FAILED = CallToolResult(content=[TEXT], is_error=True)
+
+CONTENT: dict[str, tuple[Any, Any]] = {
+    "text": (TextContent, TEXT),
+    "text, annotated": (TextContent, FOR_PERSON),
+    "image": (ImageContent, PICTURE),
+    "audio": (AudioContent, SOUND),
+    "link": (ResourceLink, LINK),
+    "embedded text": (EmbeddedResource, PAGE),
+    "embedded file": (EmbeddedResource, FILE),
+    "list of text": (list[TextContent], [TEXT, FOR_PERSON]),
+    "list of text and images": (list[TextContent | ImageContent], [TEXT, PICTURE]),
+    "list of all": (list[TextContent | ImageContent | AudioContent | ResourceLink], [TEXT, PICTURE, SOUND, LINK]),
+    "list, empty": (list[ImageContent], []),
+    "tuple": (tuple[TextContent, ImageContent], (TEXT, PICTURE)),
+    "text or image": (TextContent | ImageContent, PICTURE),
+    "optional image": (ImageContent | None, None),
+    "optional image, there": (ImageContent | None, PICTURE),
+    "words or image": (str | ImageContent, "hello"),
+    "list of words and images": (list[str | ImageContent], ["hello", PICTURE]),
+    "list of helper and words": (list[str | Image], ["hello", Image(data=b"a", format="png")]),
+    "image helper": (Image, Image(data=b"\x89PNG", format="png")),
+    "audio helper": (Audio, Audio(data=b"RIFF", format="wav")),
+    "list of image helpers": (list[Image], [Image(data=b"a", format="jpeg"), Image(data=b"b", format="gif")]),
+    "whole result": (CallToolResult, CallToolResult(content=[TEXT, PICTURE])),
+    "whole result, structured": (CallToolResult, ANSWER),
+    "whole result, empty": (CallToolResult, CallToolResult(content=[])),
+    "whole result, failed": (CallToolResult, FAILED),
+    "whole result, with meta": (CallToolResult, CallToolResult(content=[TEXT], _meta={"example.com/a": 1})),
+    "whole result with a model": (Annotated[CallToolResult, Place], ANSWER),
+    "whole result with a model, failed": (Annotated[CallToolResult, Place], FAILED),
+}
+
+REFUSED: dict[str, tuple[Any, Any, Any, str]] = {
+    "the SDK's Context": (SdkContext, EMPTY, int, "take hardening's Context in place of the SDK's"),
+    "the SDK's Context[…]": (SdkContext[Any, Any], EMPTY, int, "take hardening's Context in place of the SDK's"),
+    "the SDK's Context, optional": (SdkContext | None, None, int, "take hardening's Context in place of the SDK's"),
+    "a default that is no JSON": (Any, object(), int, "the default of value is none that its type allows"),
+    "a default without an end": (float, math.inf, int, "the default of value is none that its type allows"),
+    "a default that is no number": (float, math.nan, int, "the default of value is none that its type allows"),
+    "a default out of bounds": (Annotated[int, Field(ge=5)], 0, int, "the default of value is none"),
+    "a default of another type": (int, "5", int, "the default of value is none that its type allows"),
+    "None for an int": (int, None, int, "the default of value is none that its type allows"),
+    "a default that is too long": (Annotated[str, Field(max_length=2)], "long", int, "the default of value is none"),
+    "a default that is no choice": (Literal["a", "b"], "c", int, "the default of value is none that its type allows"),
+    "a default in Field": (Annotated[int, Field(default=5)], EMPTY, int, "write the default of value after ="),
+    "a factory in Field": (
+        Annotated[int, Field(default_factory=int)],
+        EMPTY,
+        int,
+        "write the default of value after =",
+    ),
+    "Field as the default": (int, Field(ge=1), int, "write value: Annotated[…, Field(…)]"),
+    "a group of Python's": (
+        Annotated[str, Field(pattern=r"^(?P<x>[A-Z]{2})-\d+$", max_length=9)],
+        EMPTY,
+        int,
+        "it has no '(?P<'",
+    ),
+    "anchors of Python's": (Annotated[str, Field(pattern=r"\A[a-z]+\z", max_length=9)], EMPTY, int, "it has no "),
+    "flags in a pattern": (Annotated[str, Field(pattern=r"(?i)yes", max_length=9)], EMPTY, int, "it has no '(?i)'"),
+    "a needless escape": (Annotated[str, Field(pattern=r"a\_b", max_length=9)], EMPTY, int, "it has no "),
+    "a class of POSIX": (Annotated[str, Field(pattern=r"^[[:alpha:]]+$", max_length=9)], EMPTY, int, "it has no "),
+    "a pattern in a model": (
+        Annotated[list[Annotated[str, Field(pattern=r"(?i)a", max_length=2)]], Field(max_length=2)],
+        EMPTY,
+        int,
+        "it has no '(?i)'",
+    ),
+    "a pattern in a result": (
+        int,
+        EMPTY,
+        Annotated[str, Field(pattern=r"(?P<x>a)")],
+        "result.result: write the pattern",
+    ),
+    "text without a bound": (str, EMPTY, int, "bound the text"),
+    "a list without a bound": (list[int], EMPTY, int, "bound the list"),
+    "a mapping without a bound": (dict[str, int], EMPTY, int, "bound the mapping"),
+    "bytes": (bytes, EMPTY, int, "bound the text"),
+    "a set": (Annotated[set[int], Field(max_length=3)], EMPTY, int, "take a list"),
+    "anything": (Any, EMPTY, int, "give it a type"),
+    "a type without a schema": (object, EMPTY, int, "give it a type"),
+    "a function": (type(len), EMPTY, int, "a type has no JSON Schema"),
+    "a whole result or nothing": (int, EMPTY, CallToolResult | None, "return CallToolResult alone"),
+    "a whole result or a model": (int, EMPTY, CallToolResult | Place, "return CallToolResult alone"),
+    "a whole result or text": (int, EMPTY, CallToolResult | str, "return CallToolResult alone"),
+    "a result without a schema": (int, EMPTY, type(len), "a type has no JSON Schema"),
+    "two contexts": ("two contexts", EMPTY, int, "take one Context"),
+    "no type of the result": (int, EMPTY, EMPTY, "say what it returns"),
+    "no type of the parameter": (EMPTY, EMPTY, int, "give every parameter a type"),
+    "a name of 65 letters": ("x" * 65, EMPTY, int, "at most 64"),
+    "an argument of 65 letters": ("argument", EMPTY, int, "name the argument"),
+    "no docstring": ("no docstring", EMPTY, int, "write a docstring of 20"),
+    "no coroutine": ("no coroutine", EMPTY, int, "write it as `async def`"),
+}
+
+
+def taking(hint: Any, default: Any = EMPTY) -> Any:
+    """Return a tool that says what it was given."""
+
+    async def taker(value: Any) -> str:
+        """Say what the function was given, by type and value."""
+        return f"{type(value).__name__} {value!r}"
+
+    taker.__annotations__ = {"value": hint, "return": str} if hint is not EMPTY else {"return": str}
+    if default is not EMPTY:
+        taker.__defaults__ = (default,)
+    return taker
+
+
+def returning(hint: Any, value: Any) -> Any:
+    """Return a tool with this result."""
+
+    async def giver() -> Any:
+        """Return what the row of the table says."""
+        return value
+
+    giver.__annotations__ = {"return": hint}
+    return giver
+
+
+def ours(function: Any) -> Any:
+    """Return a hardened server with one tool."""
+    settings: HardeningSettings = settings_from(ENVIRONMENT)
+    return harden(settings, tools=[tool(read_only=True)(function)])
+
+
+def bare(function: Any) -> MCPServer[Any]:
+    """Return a server of the SDK with one tool."""
+    server: MCPServer[Any] = MCPServer("bare")
+    server.add_tool(function)
+    return server
+
+
+async def asked(server: Any, name: str, arguments: dict[str, Any]) -> tuple[Any, CallToolResult]:
+    """Return what a client is shown of the tool, and the answer to one call."""
+    async with Client(server) as client:
+        (listed,) = (await client.list_tools()).tools
+        return listed, await client.call_tool(name, arguments)
+
+
+def plain(schema: Any) -> Any:
+    """Take out of a schema what differs on purpose."""
+    if isinstance(schema, dict):
+        kept = {key: plain(value) for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
+        return {key: value for key, value in kept.items() if (key, value) != ("additionalProperties", False)}
+    return [plain(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def same(schema: Any, *, result: bool = False) -> Any:
+    """Return a schema of the SDK in the form that clients take."""
+    return None if schema is None else portable(json.loads(json.dumps(plain(schema))), result=result)
+
+
+def undescribed(schema: Any) -> Any:
+    """Return a schema without the docstring of a dataclass."""
+    return {key: value for key, value in plain(schema).items() if value != Point.__doc__}
+
+
+@pytest.mark.parametrize("row", ARGUMENTS)
+async def test_an_argument_is_read_as_in_the_sdk(row: str) -> None:
+    """The same schema, and the function gets the same value."""
+    hint, value, default = ARGUMENTS[row]
+    arguments = {} if value is EMPTY else {"value": value}
+    listed, answer = await asked(ours(taking(hint, default)), "taker", arguments)
+    theirs, expected = await asked(bare(taking(hint, default)), "taker", arguments)
+
+    assert not answer.is_error, answer.content
+    assert answer.structured_content == expected.structured_content
+    assert answer.content == expected.content
+    assert plain(listed.input_schema).get("properties") == same(theirs.input_schema).get("properties")
+    assert listed.input_schema.get("required") == theirs.input_schema.get("required")
+
+
+@pytest.mark.parametrize("row", RESULTS)
+async def test_a_result_is_the_one_of_the_sdk(row: str) -> None:
+    """The same schema and the same structured content; the text says the same."""
+    hint, value = RESULTS[row]
+    listed, answer = await asked(ours(returning(hint, value)), "giver", {})
+    theirs, expected = await asked(bare(returning(hint, value)), "giver", {})
+
+    assert not answer.is_error, answer.content
+    content = answer.structured_content or {}
+    shown = content["result"] if content.keys() == {"result"} else content
+    if row in UNSTRUCTURED_THERE:
+        assert not (theirs.output_schema or {}).get("properties")
+        text = expected.content[0].text  # type: ignore[union-attr]
+        assert (text if isinstance(value, str) else json.loads(text)) == shown
+    elif row == "mapping by number":
+        assert expected.structured_content == {"result": content}
+    else:
+        assert content == expected.structured_content
+        assert undescribed(listed.output_schema) == undescribed(same(theirs.output_schema, result=True))
+    (block,) = answer.content
+    assert isinstance(block, TextContent)
+    assert block.text == (shown if isinstance(shown, str) else json.dumps(shown, separators=(",", ":")))
+
+
+@pytest.mark.parametrize("row", CONTENT)
+async def test_content_is_the_one_of_the_sdk(row: str) -> None:
+    """Block by block, with no schema but the one that is asked for."""
+    hint, value = CONTENT[row]
+    listed, answer = await asked(ours(returning(hint, value)), "giver", {})
+    theirs, expected = await asked(bare(returning(hint, value)), "giver", {})
+
+    assert answer.content == expected.content
+    assert answer.structured_content == expected.structured_content
+    assert (answer.is_error, answer.meta and answer.meta.get("example.com/a")) == (
+        expected.is_error,
+        expected.meta and expected.meta.get("example.com/a"),
+    )
+    assert plain(listed.output_schema) == same(theirs.output_schema, result=True)
+
+
+def refused(row: str) -> Any:
+    """Return the function of a row that is refused."""
+    hint, default, returned, _ = REFUSED[row]
+
+    async def taker(value: Any, other: Any) -> Any:
+        """Take what the row of the table says."""
+
+    async def one(value: Any) -> Any:
+        """Take what the row of the table says."""
+
+    def blocking(value: int) -> int:
+        """Take what the row of the table says."""
+        return value
+
+    if row == "two contexts":
+        taker.__annotations__ = {"value": Context, "other": Context | None, "return": int}
+        return taker
+    if row == "no coroutine":
+        return blocking
+    one.__annotations__ = {"value": int if isinstance(hint, str) else hint, "return": returned}
+    one.__annotations__ = {name: kind for name, kind in one.__annotations__.items() if kind is not EMPTY}
+    if row == "no docstring":
+        one.__doc__ = "Short."
+    if row == "a name of 65 letters":
+        one.__name__ = hint
+    if row == "an argument of 65 letters":
+        one.__annotations__["value"] = int
+        code = one.__code__
+        one.__code__ = code.replace(co_varnames=("y" * 65,))
+        one.__annotations__ = {"y" * 65: int, "return": int}
+    if default is not EMPTY:
+        one.__defaults__ = (default,)
+    return one
+
+
+@pytest.mark.parametrize("row", REFUSED)
+def test_what_cannot_be_served_is_refused_with_a_sentence(row: str) -> None:
+    """At the declaration, by the name of the tool, with what to write instead."""
+    with pytest.raises(InvalidDeclarationError) as problem:
+        ours(refused(row))
+
+    assert REFUSED[row][3] in str(problem.value)
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    """Tools that cannot be read and tools that break a rule stand in one list."""
+    functions = [
+        tool(read_only=True)(refused(row)) for row in ("the SDK's Context", "no docstring", "text without a bound")
+    ]
+    for number, function in enumerate(functions):
+        function.__name__ = f"number_{number}"
+    settings: HardeningSettings = settings_from(ENVIRONMENT)
+
+    with pytest.raises(InvalidDeclarationError) as problem:
+        harden(settings, tools=functions)
+
+    assert [line.partition(":")[0] for line in problem.value.problems] == ["number_0", "number_1", "number_2"]
+
+
+async def raising(error: Exception) -> tuple[CallToolResult, CallToolResult]:
+    """Return how both servers tell a failure."""
+
+    async def failing() -> int:
+        """Fail as the row of the table says."""
+        raise error
+
+    return (await asked(ours(failing), "failing", {}))[1], (await asked(bare(failing), "failing", {}))[1]
+
+
+async def test_the_sdks_failure_is_told_as_in_the_sdk() -> None:
+    """`ToolError` carries the author's sentence to the model, and a crash carries nothing."""
+    told, expected = await raising(ToolError("The moon is down."))
+    crashed, their_crash = await raising(KeyError("secret"))
+
+    assert told.is_error
+    assert expected.is_error
+    assert "The moon is down." in told.content[0].text  # type: ignore[union-attr]
+    assert told.meta is not None
+    assert told.meta["hardening/error"]["kind"] == "tool_error"
+    assert crashed.is_error
+    assert their_crash.is_error
+    assert "secret" not in str(crashed.content)
+
+
+async def test_a_protocol_error_is_one_in_both() -> None:
+    """`MCPError` of the author's goes out as it is."""
+    for server in (ours, bare):
+
+        async def failing() -> int:
+            """Fail with an error of the protocol."""
+            raise MCPError(-32050, "Not today")
+
+        async with Client(server(failing)) as client:
+            with pytest.raises(MCPError) as problem:
+                await client.call_tool("failing", {})
+        assert (problem.value.error.code, problem.value.error.message) == (-32050, "Not today")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        ImageContent(type="image", data="no base64!", mime_type="image/png"),
+        AudioContent(type="audio", data="a", mime_type="audio/wav"),
+        EmbeddedResource(type="resource", resource=BlobResourceContents(uri="file:///a", blob="é")),
+    ],
+    ids=["image", "audio", "file"],
+)
+async def test_a_block_that_clients_refuse_does_not_leave(block: Any) -> None:
+    """Clients in TypeScript drop the whole result over it; here it is a fault of the tool, with a reference."""
+    _, answer = await asked(ours(returning(type(block), block)), "giver", {})
+
+    assert answer.is_error
+    assert answer.meta is not None
+    assert answer.meta["hardening/error"]["kind"] == "internal"
+
+
+def test_the_corpus_is_large_enough() -> None:
+    """At least 150 rows."""
+    assert len(ARGUMENTS) + len(RESULTS) + len(CONTENT) + len(REFUSED) >= 150
