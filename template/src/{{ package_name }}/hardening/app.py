@@ -73,7 +73,7 @@ class App:
         self.drain = Drain()
         self.header_fields = HeaderFields()
         self.host_origin = HostOrigin(settings, any_host=frozenset({LIVE_PATH, READY_PATH, METRICS_PATH}))
-        self.health = Health(self.drain, server.database.ping if server.database else None)
+        self.health = Health(self.drain)
         self.request_head = RequestHead(settings, routes)
         self.client_ip = ClientIp(settings.trusted_proxy_hops)
         self.authentication = Authentication(
