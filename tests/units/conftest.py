@@ -21,4 +21,4 @@ __all__ = ["database_url", "postgres", "probe", "server", "wire"]
 @pytest.fixture(autouse=True)
 def no_recent_calls() -> None:
     """Forget the calls of earlier tests: a log line is compared with them too."""
-    redaction._recent.clear()  # noqa: SLF001 - a process has no reason to forget, so there is no name for it
+    redaction.RECENT._generations.clear()  # noqa: SLF001 - a process has no reason to forget, so there is no name for it

@@ -15,6 +15,7 @@ def test_the_seam_is_these_names() -> None:
         "connection",
         "errors",
         "harden",
+        "log",
         "tool",
     ]
 

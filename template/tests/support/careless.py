@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextvars
 import dataclasses
 import functools
 import itertools
 import json
 import logging
 import os
+import queue
 import subprocess
 import sys
 import threading
 import traceback
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -52,20 +55,29 @@ class Nested(BaseModel):
     items: Annotated[list[Annotated[dict[str, Value], Field(max_length=10)]], Field(max_length=10, description="Any.")]
 
 
-def spill(value: str) -> None:
-    """Write a value everywhere."""
+def write(value: str) -> None:
+    """Write a value to every logger."""
     forms = (value, repr(value), json.dumps(value), quote(value), value.encode().hex(), value.upper())
-    forms = (*forms, base64.b64encode(value.encode()).decode(), f"<{value}>")
+    forms = (*forms, base64.b64encode(value.encode()).decode(), f"<{value}>", "_".join(value.split()))
     log = structlog.get_logger()
     for form in forms:
-        print(form)  # noqa: T201 - the point
-        print(form, file=sys.stderr)  # noqa: T201 - the point
-        os.write(2, form[:4000].encode())
         log.info("looked up", text=form, kind=form, reference=form, arguments={"text": form})
+        log.warning("looked up %s", form)
         log.warning(f"looked up {form}", **{form[:50]: 1})  # noqa: G004 - the point
         name = next(LOGGERS)
         logging.getLogger(name).debug("chunk %s", form)
+        logging.getLogger("author").info("chunk %(text)s", {"text": form})
         logging.getLogger(name).error(f"failed for {form}")  # noqa: G004 - the point
+
+
+def spill(value: str) -> None:
+    """Write a value everywhere."""
+    write(value)
+    for form in (value, value.upper(), value.encode().hex()):
+        print(form)  # noqa: T201 - the point
+        print(form, file=sys.stderr)  # noqa: T201 - the point
+        os.write(2, form[:4000].encode())
+    log = structlog.get_logger()
     warnings.warn(f"deprecated {value}", UserWarning, stacklevel=1)
     try:
         int(value)
@@ -97,6 +109,62 @@ def fail_in_thread(value: str) -> None:
     """Write a value and die of it."""
     spill(value)
     raise LookupError(value)
+
+
+class Carriers:
+    """What the first call starts and all later ones use: each writes what it is handed, long after its own call."""
+
+    def __init__(self) -> None:
+        self.jobs: asyncio.Queue[tuple[str, asyncio.Future[None]]] = asyncio.Queue()
+        self.thread_jobs: queue.Queue[tuple[str, threading.Event]] = queue.Queue()
+        self.pool = ThreadPoolExecutor(1)
+        self.worker = asyncio.create_task(self._work())
+        self.context = contextvars.copy_context()
+        threading.Thread(target=self._work_in_thread, daemon=True).start()
+
+    async def _work(self) -> None:
+        while True:
+            value, done = await self.jobs.get()
+            write(value)
+            done.set_result(None)
+
+    def _work_in_thread(self) -> None:
+        while True:
+            value, done = self.thread_jobs.get()
+            write(value)
+            done.set()
+
+    async def carry(self, value: str) -> None:
+        """Hand a value to each of them."""
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self.jobs.put_nowait((value, done))
+        await done
+        handed = threading.Event()
+        self.thread_jobs.put((value, handed))
+        await asyncio.to_thread(handed.wait)
+        await loop.run_in_executor(self.pool, write, value)
+        context = self.context.copy()
+        await loop.run_in_executor(self.pool, lambda: context.run(write, value))
+        for context in (self.context, contextvars.Context()):
+            called = loop.create_future()
+            loop.call_soon(self._call_back, value, called, context=context)
+            await called
+            later = asyncio.create_task(self._later(value), context=context.copy())
+            later.add_done_callback(lambda _: write(value), context=context.copy())
+            await later
+        await asyncio.sleep(0)
+
+    def _call_back(self, value: str, called: asyncio.Future[None]) -> None:
+        write(value)
+        called.set_result(None)
+
+    async def _later(self, value: str) -> None:
+        await asyncio.sleep(0)
+        write(value)
+
+
+CARRIERS: list[Carriers] = []
 
 
 async def act(*values: str) -> None:
@@ -144,6 +212,16 @@ async def sweep_everywhere(text: Value) -> str:
 async def sweep_nested(nested: Nested) -> str:
     """Take values inside values, and write them."""
     await act(*(part for item in nested.items for pair in item.items() for part in pair))
+    return "done"
+
+
+@tool(read_only=True)
+async def sweep_carried(text: Value) -> str:
+    """Take one value, and have it written by what an earlier call has started."""
+    if not CARRIERS:
+        CARRIERS.append(Carriers())
+    await CARRIERS[0].carry(text)
+    await act(text)
     return "done"
 
 
@@ -197,7 +275,7 @@ class Unguarded:
         return lambda *_: True
 
 
-TOOLS = (sweep_text, sweep_everywhere, sweep_nested, sweep_answer)
+TOOLS = (sweep_text, sweep_everywhere, sweep_nested, sweep_carried, sweep_answer)
 AUTHORS = tuple(careless(function) for function in import_module(f"{alias.PACKAGE}.tools").TOOLS)
 SERVED: list[HardenedServer] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import time
@@ -215,15 +216,49 @@ async def test_a_second_signal_ends_it_at_once() -> None:
             await a_call_runs(wire)
             process.child.send_signal(signal.SIGTERM)
             await after(process, "drain: unready")
+            await asyncio.sleep(1.1)
             code = await asyncio.to_thread(process.stop, signal.SIGINT)
             call.cancel()
 
     assert code == 130
 
 
-@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-async def test_either_signal_drains(sig: signal.Signals) -> None:
-    """Ctrl-C ends the server as the platform does."""
+@pytest.mark.parametrize("era", ERAS)
+async def test_signals_within_a_second_are_one(era: Era) -> None:
+    """A launcher hands on what the whole group got anyway: no call is lost by the same signal coming twice."""
+    with Process(**QUICK) as process:
+        async with Wire(process.url, KEY) as wire:
+            call = asyncio.ensure_future(wire.call(era, "wait", {"seconds": 1.5}))
+            await a_call_runs(wire)
+            for sig in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                process.child.send_signal(sig)
+                await asyncio.sleep(0.1)
+            reply = await call
+        code = await asyncio.to_thread(process.wait)
+
+    assert not reply.result.get("isError")
+    assert code == 0
+
+
+async def test_lines_of_the_drain_belong_to_no_call() -> None:
+    """A signal interrupts whatever runs; what it begins carries no caller's name, and no reference."""
+    with Process(**QUICK) as process:
+        async with Wire(process.url, KEY) as wire:
+            call = asyncio.ensure_future(wire.call("modern", "block", {"seconds": 3}))
+            await asyncio.to_thread(until_silent, process)
+            process.child.send_signal(signal.SIGTERM)
+            await call
+        code = await asyncio.to_thread(process.wait)
+
+    lines = [json.loads(line) for line in process.lines if '"drain' in line or '"stopped"' in line]
+    assert len(lines) == 4
+    assert not any("principal" in line or "request_id" in line for line in lines)
+    assert code == 0
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_each_signal_drains(sig: signal.Signals) -> None:
+    """Ctrl-C and a terminal that is closed end the server as the platform does."""
     with Process(**QUICK) as process:
         assert process.url
         assert await asyncio.to_thread(process.stop, sig) == 0

@@ -15,7 +15,7 @@ from pydantic_core import from_json, to_json
 from hardening.exchange import Principal
 from hardening.logs import record as log_lines
 from hardening.logs.record import SCRUBBED, UNKNOWN, WITHHELD, Lines, hashed, now
-from hardening.logs.redaction import RECENT_CALLS, collect
+from hardening.logs.redaction import collect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +57,34 @@ def test_a_line_of_a_call_says_whose_it_is() -> None:
 def test_a_line_outside_a_call_has_no_context() -> None:
     """Start, drain and exit belong to no caller."""
     assert not CONTEXT.keys() & make(count=3).keys()
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_task_that_has_outlived_its_call_is_nobodys(*, answered: bool) -> None:
+    """After its call a task may work for others: its lines carry no caller, and nothing of any of them."""
+    sent = ["of the first caller", "of the second caller"]
+    with calling(sent[0]) as first, calling(sent[1]):
+        pass
+    with calling() as again:
+        again.sensitive, again.answered = first.sensitive, answered
+        line = make(kind=sent[0], reason=sent[1], state="-".join(sent[1].split()), source="fine")
+    assert (line["kind"], line["reason"], line["state"], line["source"]) == (*[SCRUBBED] * 3, "fine")
+    assert ("principal" in line, "request_id" in line, "tool_name" in line) == ((not answered,) * 3)
+
+
+def test_a_value_of_another_call_is_scrubbed_in_a_line_of_this_one() -> None:
+    """What one call has started may serve another: every line is compared with what all of them have sent."""
+    sent = "job of bob".upper()
+    with calling(sent), calling("job of alice".upper()):
+        line = make(reference=sent.title())
+    assert (line["reference"], line["principal"]) == (SCRUBBED, "alice")
+
+
+def test_short_values_are_scrubbed_when_they_are_all() -> None:
+    """A value of any length that the caller has sent is not written, as a text or as a number."""
+    with calling({"pin": 999, "code": "xyz"}):
+        line = make(count=1000 - 1, kind="XY" + "z", rows=99, reason="x" + "y")
+    assert [line[name] for name in ("count", "kind", "rows", "reason")] == [SCRUBBED, SCRUBBED, 99, "xy"]
 
 
 def test_what_a_caller_claims_is_not_taken_for_ours() -> None:
@@ -139,9 +167,6 @@ def test_a_thread_without_its_call_writes_nothing_variable() -> None:
 
 def test_a_line_outside_a_call_is_compared_with_recent_calls() -> None:
     """A callback that lost its call cannot write what a recent call held."""
-    # What other tests have left would count as recent.
-    for into in [set[str]() for _ in range(RECENT_CALLS)]:
-        collect({}, into)
     value = " ".join(["of a recent call"] * 2)
     assert make(kind=value)["kind"] == value
     collect({"text": value}, set())

@@ -6,6 +6,8 @@ Leave it as it is, and build on these names; they change in a major release only
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from . import errors
 from .calls.context import Context
 from .calls.declaration import tool
@@ -15,9 +17,24 @@ from .server import HardenedServer
 from .settings import HardeningSettings
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from .database.transaction import connection
 
-__all__ = ["Context", "HardenedServer", "HardeningSettings", "Principal", "connection", "errors", "harden", "tool"]
+__all__ = [
+    "Context",
+    "HardenedServer",
+    "HardeningSettings",
+    "Principal",
+    "connection",
+    "errors",
+    "harden",
+    "log",
+    "tool",
+]
+
+# Of a line's fields those are written that the table and `log_fields` of the settings class have.
+log: "FilteringBoundLogger" = structlog.get_logger()
 
 
 def __getattr__(name: str) -> object:

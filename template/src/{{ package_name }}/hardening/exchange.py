@@ -120,6 +120,7 @@ class Exchange:
     limit: str | None = None
     reason: str | None = None
     notifications_sent: int = 0
+    answered: bool = False
     in_flight: Callable[[], None] | None = None
     _work: int = 0
     _on_work_over: list[Callable[[], None]] = field(default_factory=list["Callable[[], None]"])
@@ -143,6 +144,11 @@ class Exchange:
             self._on_work_over.append(action)
         else:
             action()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is answered and nothing works for it any more: a task that it has started belongs to nobody."""
+        return self.answered and not self._work
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -120,6 +120,7 @@ class Pipeline:
             # What lives on, as the task of a session does, keeps the exchange but not its connection and its body.
             exchange.body, exchange.scope = None, {}
             exchange.receive = exchange.send = _over
+            exchange.answered = True
             exchange.when_work_is_over(partial(self._count, -counted))
 
     @staticmethod

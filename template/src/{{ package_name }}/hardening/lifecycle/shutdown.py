@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
+from contextlib import contextmanager
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,6 +21,7 @@ from sse_starlette.sse import AppStatus
 from ..logs.setup import write_final_line
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from socket import socket
     from types import FrameType
 
@@ -29,6 +33,8 @@ log = structlog.get_logger()
 CLOSING_SECONDS = 5.0
 # Exit codes: a second signal, and a process that did not end by itself.
 SECOND_SIGNAL = 130
+# Signals that come within so long are one.
+REPEAT_SECONDS = 1.0
 STUCK = 70
 
 
@@ -43,6 +49,7 @@ class DrainingServer(uvicorn.Server):
         self.finished = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._signalled = float("-inf")
         # The SSE library cuts every stream half a second after SIGTERM unless told not to.
         AppStatus.disable_automatic_graceful_drain()
 
@@ -53,16 +60,30 @@ class DrainingServer(uvicorn.Server):
         if self._draining is not None:
             await self._draining
 
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave the handlers alone that were installed before the port was open."""
+        yield
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal module's form
-        """Begin the drain; a second signal ends the process at once."""
+        """Begin the drain; a second signal, a second later, ends the process at once.
+
+        What comes sooner is the same signal once more: a launcher such as `uv run` hands on what the whole
+        process group got anyway.
+        """
+        now = time.monotonic()
         if self.drain.unready:
-            write_final_line("second signal, exiting at once")
+            if now - self._signalled < REPEAT_SECONDS:
+                return
+            Context().run(write_final_line, "second signal, exiting at once")
             os._exit(SECOND_SIGNAL)
+        self._signalled = now
         self.drain.unready = True
         # A thread, so that the deadline holds even when the event loop does not run.
         threading.Thread(target=self._watch, daemon=True, name="exit deadline").start()
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._begin)
+            # A signal interrupts somebody's call, and is no part of it.
+            self._loop.call_soon_threadsafe(self._begin, context=Context())
 
     def _begin(self) -> None:
         self._draining = asyncio.ensure_future(self._drain())

@@ -22,9 +22,10 @@ from ..edge.connections import bounded
 from ..logs import setup as logs
 from ..logs.stdio import StdioCapture
 from ..settings.environment import AWAY, BAD_CONFIGURATION, refuse, settings_or_exit
-from ..settings.reference import effective
+from ..settings.reference import effective, secrets_of
 from ..telemetry import otlp
 from .shutdown import CLOSING_SECONDS, DrainingServer
+from .signals import Signals, reaper, release_in_children
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -49,11 +50,15 @@ def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedS
         refuse("tools", invalid.problems)
     output = logs.configure(level=settings.log_level, fmt=settings.log_format)
     output.allow_words(word for tool in server.declared.values() for word in tool.words())
+    output.declare(settings.log_fields, secrets_of(settings))
     listener = bind(settings)
+    release_in_children(listener)
     taken = StdioCapture(output)
+    signals = Signals()
+    signals.install()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_run(server, listener, output, taken))
+            runner.run(_run(server, listener, output, taken, signals))
         except DatabaseUnavailableError as unavailable:
             taken.release()
             refuse("settings", [str(unavailable)])
@@ -81,14 +86,20 @@ def bind(settings: HardeningSettings) -> socket.socket:
     return listener
 
 
-async def _run(server: HardenedServer, listener: socket.socket, output: logs.Logs, taken: StdioCapture) -> None:
+async def _run(
+    server: HardenedServer, listener: socket.socket, output: logs.Logs, taken: StdioCapture, signals: Signals
+) -> None:
     taken.watch(asyncio.get_running_loop())
     async with Running.open(server) as running:
         tidy()
+        signals.begin = running.http.handle_exit
+        reaping = reaper()
         running.app.metrics.read(
             log_lines_dropped=lambda: output.dropped, log_fields_dropped=lambda: output.dropped_fields
         )
         await running.serve(listener)
+        if reaping is not None:
+            reaping.cancel()
         log.info("stopped")
 
 

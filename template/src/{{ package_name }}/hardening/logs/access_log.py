@@ -65,9 +65,14 @@ class AccessLog:
         if self.metrics is not None:
             self.metrics.refused(layer, refusal.status)
         if self.admit(layer):
-            suppressed = self.suppressed.pop(layer, 0)
-            fields = {"limit": refusal.kind, "status": refusal.status, "reference": request_id}
-            log.info("refused", layer=layer, suppressed=suppressed, **fields)
+            log.info(
+                "refused",
+                layer=layer,
+                limit=refusal.kind,
+                status=refusal.status,
+                reference=request_id,
+                suppressed=self.suppressed.pop(layer, 0),
+            )
         else:
             self.suppressed[layer] += 1
 

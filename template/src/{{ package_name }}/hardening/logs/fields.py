@@ -1,6 +1,7 @@
 """Allow-list of log fields with their types; other fields are dropped and counted.
 
-No setting adds to these tables, and no type in it holds a structure that a call could fill.
+An author's lines can have those too that `log_fields` of the settings class declares.
+No type in the tables holds a structure that a call could fill.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ EITHER: tuple[type, ...] = (int, str)
 TEXTS: tuple[type, ...] = (list, tuple)
 SETTINGS: tuple[type, ...] = (dict,)
 
-# What `log_lines` writes by itself, and why.
+# Fields that only this package may write: one is a mapping, the other names what was called.
+RESERVED = frozenset({"settings", "tool_name"})
+
+# What `record` writes by itself, and why.
 ALWAYS: dict[str, str] = {
     "ts": "when, in UTC, to the millisecond",
     "level": "debug, info, warning, error or critical",
@@ -55,6 +59,7 @@ FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     "route": (TEXT, "which route of this server; never the path as it was sent"),
     # The process.
     "settings": (SETTINGS, "effective settings at start, secrets masked"),
+    "field": (TEXT, "name of a log field that is not declared; a keyword of the code that logs"),
     "setting": (TEXT, "name of the setting to change"),
     "version": (TEXT, "version of this server"),
     "schema": (TEXT, "SHA-256 of the tool contract"),

@@ -6,7 +6,9 @@ Everything here is read from code objects and classes, which no caller of a tool
 from __future__ import annotations
 
 import sys
+import sysconfig
 from collections import deque
+from functools import lru_cache
 from inspect import currentframe
 from typing import TYPE_CHECKING, TypedDict, cast
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 # Enough to find the fault; an exception that recurses has thousands of frames.
 MOST_FRAMES = 20
 MOST_EXCEPTIONS = 6
+# Between the code that logs and the logger: a helper of the author's, what a tracer puts around loggers.
+MOST_WRAPPERS = 8
+STDLIB = sysconfig.get_path("stdlib")
 
 
 def caller(machinery: frozenset[str]) -> FrameType | None:
@@ -37,6 +42,42 @@ def literal(value: object, frame: FrameType | None) -> bool:
     the calling function, and code that was itself made at run time has no file.
     """
     return frame is not None and _from_file(frame.f_code) and value in frame.f_code.co_consts
+
+
+def literal_frame(text: str, frame: FrameType | None) -> FrameType | None:
+    """Return the function, at most eight calls out, in whose code a text stands: a wrapper does not hide it."""
+    for _ in range(MOST_WRAPPERS):
+        if frame is None or literal(text, frame):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def names_field(name: str, frame: FrameType | None) -> bool:
+    """Return whether `name` is a keyword in the code that logs: a name that was made at run time may be a value."""
+    return (
+        frame is not None
+        and _from_file(frame.f_code)
+        and any(isinstance(constant, tuple) and name in constant for constant in frame.f_code.co_consts)
+    )
+
+
+def literal_class(kind: type) -> bool:
+    """Return whether a module defines a class; one that was made at run time could be named after a value."""
+    return getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind
+
+
+def is_library(frame: FrameType | None) -> bool:
+    """Return whether a function is neither this project's nor lies beside it: a module that was installed."""
+    if frame is None:
+        return True
+    top = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return top != __name__.partition(".")[0] and _installed(frame.f_code.co_filename)
+
+
+@lru_cache(maxsize=1024)
+def _installed(filename: str) -> bool:
+    return filename.startswith(("<", STDLIB)) or "site-packages" in filename or "dist-packages" in filename
 
 
 def place(frame: FrameType, line: int | None = None) -> str:
@@ -104,8 +145,7 @@ def type_name(error: BaseException) -> str:
     A class made at run time could be named after a value.
     """
     for kind in type(error).__mro__:
-        module = sys.modules.get(kind.__module__)
-        if getattr(module, kind.__name__, None) is kind:
+        if literal_class(kind):
             break
     else:
         kind = Exception

@@ -11,31 +11,29 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json
 
 from ..exchange import Exchange, current
-from .fields import NUMBER, admitted, cut
-from .origin import described, literal, place
-from .redaction import LARGEST_NUMBER, SHORTEST, collect, leaks, leaks_recent
+from .fields import RESERVED, admitted, cut
+from .origin import described, literal_frame, names_field, place
+from .redaction import leaks
+from .values import SCRUBBED, Source, bounded, clean, formatted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import FrameType
 
-SCRUBBED = "[scrubbed]"
 WITHHELD = "text withheld: not a literal"
 UNKNOWN = "unknown"
+# Fields that are told by name because no table has them.
+MOST_NAMED = 100
 # Every room of this package, and nothing that only begins with the same letters.
 OURS = __name__.rpartition(".")[0].rpartition(".")[0]
-# Fields that only this package may write: one is a mapping, the other names what was called.
-RESERVED = frozenset({"settings", "tool_name"})
 
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -50,20 +48,26 @@ class Lines:
             even when an argument of the call happens to be the same word.
 
     Attributes:
+        declared: Fields of the author's, by name, with their type.
         dropped_fields: How many fields were left out so far.
+        undeclared: Names of fields that were left out for the first time, to be told once.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
         self.words = set(words)
+        self.declared: dict[str, type] = {}
         self.dropped_fields = 0
+        self.undeclared: list[str] = []
+        self._named: set[str] = set()
 
-    def make(
+    def make(  # noqa: PLR0913, PLR0917 - what a line is made of
         self,
         level: str,
         text: object,
         fields: Mapping[str, object],
         error: BaseException | None,
         frame: FrameType | None,
+        arguments: tuple[object, ...] = (),
     ) -> Line:
         """Return a line that may be written.
 
@@ -73,22 +77,31 @@ class Lines:
             fields: Values; those that are not in the table are dropped and counted.
             error: An exception to describe.
             frame: The function that logs.
+            arguments: What `%s` and the like in the text stand for.
         """
         exchange = current.get()
         ours = frame is not None and _is_ours(frame.f_globals.get("__package__") or "")
+        source = Source(exchange, frame, self.words, ours=ours)
         line: Line = {"ts": now(), "level": level, "msg": WITHHELD}
-        if isinstance(text, str) and literal(text, frame):
-            line["msg"] = text
+        if isinstance(text, str) and (writer := literal_frame(text, frame)) is not None:
+            line["msg"] = formatted(text, arguments, source) if arguments else text
+            frame = writer
         elif frame is not None:
             line["where"] = place(frame)
-        if exchange is not None:
+        # A task that has outlived its call works for others, or for nobody.
+        if exchange is not None and not exchange.ended:
             line |= self._context(exchange)
         dropped = 0
         for name, value in fields.items():
-            if admitted(name, value) and (ours or name not in RESERVED):
-                line[name] = self._clean(value, exchange, frame, ours=ours)
+            if not ours and self.declared.get(name) is type(value):
+                # The settings class says so; its numbers are the author's decision, texts are scrubbed as any.
+                line[name] = clean(value, source) if isinstance(value, str) else bounded(value)
+            elif admitted(name, value) and (ours or name not in RESERVED):
+                line[name] = clean(value, source)
             else:
                 dropped += 1
+                if not ours:
+                    self._name(name, frame)
         if dropped:
             line["dropped_fields"] = dropped
             self.dropped_fields += dropped
@@ -116,46 +129,11 @@ class Lines:
         # A name that no tool has is whatever the caller made up.
         return name if name is None or name in self.words else UNKNOWN
 
-    def _clean(self, value: object, exchange: Exchange | None, frame: FrameType | None, *, ours: bool) -> object:
-        if value is None or value is True or value is False or (ours and type(value) in NUMBER):
-            return value
-        if isinstance(value, (list, tuple)):
-            items = cast("list[object]", cut(cast("list[object]", value)))
-            return [self._clean(item, exchange, frame, ours=ours) for item in items]
-        if isinstance(value, (int, float)):
-            text = repr(value) if abs(value) < LARGEST_NUMBER else ""
-            return value if text and not self._hides(text, value, exchange, frame, ours=ours) else SCRUBBED
-        if isinstance(value, str) and self._hides(value, value, exchange, frame, ours=ours):
-            return SCRUBBED
-        return cut(value)
-
-    def _hides(
-        self,
-        text: str,
-        value: object,
-        exchange: Exchange | None,
-        frame: FrameType | None,
-        *,
-        ours: bool,
-    ) -> bool:
-        if len(text) < SHORTEST or text in self.words or literal(value, frame):
-            return False
-        if exchange is not None:
-            if not ours and exchange.result is not None:
-                _collect_result(exchange)
-            return leaks(text, exchange.sensitive)
-        # A thread that a tool has started by hand does not know its call, and may outlive it.
-        stray = threading.current_thread() is not threading.main_thread()
-        return not ours and (stray or leaks_recent(text))
-
-
-def _collect_result(exchange: Exchange) -> None:
-    """Add the strings of a result; only now, because hardly any call writes a line after it."""
-    result, exchange.result = exchange.result, None
-    plain = getattr(result, "structured_content", None)
-    if plain is None and isinstance(result, BaseModel):
-        plain = result.model_dump()
-    collect(plain, exchange.sensitive)
+    def _name(self, name: str, frame: FrameType | None) -> None:
+        """Name a field once that no table has; only when its name stands in the code."""
+        if name not in self._named and len(self._named) < MOST_NAMED and names_field(name, frame):
+            self._named.add(name)
+            self.undeclared.append(name)
 
 
 def _is_ours(package: str) -> bool:

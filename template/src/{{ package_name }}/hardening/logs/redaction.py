@@ -13,11 +13,12 @@ import binascii
 import html
 import re
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import cast
 from urllib.parse import unquote, unquote_plus
+
+from .recent import RecentValues, plain
 
 # Shorter strings are too common to be told from ordinary words.
 SHORTEST = 4
@@ -35,9 +36,6 @@ STRIDE = 4
 # Encodings on top of each other, and forms of one value, before it is withheld unread.
 LAYERS = 3
 MOST_READINGS = 48
-# Calls whose strings are remembered for lines that no call can be found for, and how much of each.
-RECENT_CALLS = 256
-RECENT_CHARACTERS = 65_536
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8})|([0-7]{1,3})|(.))", re.DOTALL)
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "0": "\0"}
@@ -46,11 +44,11 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{6,}")
 _LEGIBLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd]{6}")
 _URL_SAFE = str.maketrans("-_", "+/")
 
-_recent: OrderedDict[int, set[str]] = OrderedDict()
+RECENT = RecentValues()
 
 
 def collect(arguments: object, into: set[str]) -> None:
-    """Add every string of 4 characters or more to `into`: values, keys, and numbers as text.
+    """Add every string to `into`: values, keys, and numbers as text; later lines of others are compared with it too.
 
     Beyond 4,096 values `into` is marked instead, and `leaks` holds for every value.
     Iterative, so that nesting cannot exhaust the stack.
@@ -62,7 +60,7 @@ def collect(arguments: object, into: set[str]) -> None:
         value = pending.pop()
         left -= 1
         text = _text(value)
-        if len(text) >= SHORTEST:
+        if text:
             into.add(text)
             characters += len(text)
         elif isinstance(value, Mapping):
@@ -74,9 +72,7 @@ def collect(arguments: object, into: set[str]) -> None:
         if len(pending) > left:
             into.add(EVERYTHING)
             break
-    _recent[id(into)] = into if characters <= RECENT_CHARACTERS else {EVERYTHING}
-    while len(_recent) > RECENT_CALLS:
-        _recent.popitem(last=False)
+    RECENT.add(into, characters, unread=EVERYTHING in into)
 
 
 def _text(value: object) -> str:
@@ -111,9 +107,27 @@ def leaks(text: str, sensitive: Iterable[str]) -> bool:
     return False
 
 
-def leaks_recent(text: str) -> bool:
-    """Return whether `text` holds a string of any of the last 256 calls."""
-    return any(leaks(text, strings) for strings in tuple(_recent.values()))
+def is_one_of(text: str, sensitive: Iterable[str]) -> bool:
+    """Return whether `text` is a string of `sensitive`, however short, but for its case."""
+    folded = text.casefold()
+    return any(len(string) < SHORTEST and string.casefold() == folded for string in tuple(sensitive))
+
+
+def leaks_recent(text: str, *, whole: bool = False) -> bool:
+    """Return whether `text` holds a string of any call of the last minutes, or a secret of the settings.
+
+    With `whole`, it does as long as one of these calls held more than could be gathered.
+    """
+    if len(text) > LONGEST_VALUE:
+        return True
+    forms = readings(text)
+    return forms is None or RECENT.holds((forms[0], _plain(text)), whole=whole)
+
+
+@lru_cache(maxsize=1024)
+def _plain(text: str) -> str:
+    forms = readings(text)
+    return "\0".join(map(plain, forms[0].split("\0"))) if forms else ""
 
 
 @lru_cache(maxsize=1024)

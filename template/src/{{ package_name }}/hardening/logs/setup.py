@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import logging
 import warnings
+from contextvars import Context
 from inspect import currentframe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -19,12 +20,13 @@ import structlog
 
 from .. import errors
 from .console import Console
-from .origin import caller, exception_of
+from .origin import caller, exception_of, is_library
 from .record import Lines, now, to_line
+from .redaction import RECENT
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping
     from types import FrameType
 
 # Between the function that logs and the line; not the origin of a line.
@@ -66,6 +68,16 @@ class Logs:
         warnings.showwarning = self._warned
         atexit.register(self.close)
 
+    def declare(self, fields: Mapping[str, type], secrets: Iterable[str] = ()) -> None:
+        """Let the author's lines have these fields too, and no line a secret of the settings.
+
+        Args:
+            fields: `log_fields` of the settings class: name and type.
+            secrets: What must not be written by anybody.
+        """
+        self.lines.declared.update(fields)
+        RECENT.keep(secrets)
+
     def allow_words(self, words: Iterable[str]) -> None:
         """Name things of this server: its tools and their parameters.
 
@@ -94,26 +106,37 @@ class Logs:
         logging.root.setLevel(level)
         return self.writer.close(seconds)
 
-    def line(
+    def line(  # noqa: PLR0913, PLR0917 - what a line is made of
         self,
         level: str,
         text: object,
         fields: Mapping[str, object],
         error: BaseException | None = None,
         frame: FrameType | None = None,
+        arguments: tuple[object, ...] = (),
     ) -> bytes:
         """Return a finished line; a line that cannot be made is a line too, never an error."""
         try:
-            return self.render(self.lines.make(level, text, fields, error, frame or caller(MACHINERY)))
+            return self.render(self.lines.make(level, text, fields, error, frame or caller(MACHINERY), arguments))
         except Exception:  # noqa: BLE001 - logging must not fail the call
             return self.render({"ts": now(), "level": "error", "msg": "a log line could not be made"})
+        finally:
+            self._name_undeclared()
+
+    def _name_undeclared(self) -> None:
+        while self.lines.undeclared:
+            fields = {"field": self.lines.undeclared.pop(), "setting": "log_fields"}
+            # The name stands in the code and is no caller's, so the line is no call's either.
+            line = Context().run(self.line, "warning", "log field not declared", fields, frame=currentframe())
+            self.writer.put(line)
 
     def structured(self, _: object, method: str, event: MutableMapping[str, Any]) -> bytes:
         """Make a line from what structlog was given: its only processor."""
         text = event.pop("event", None)
         given = event.pop("exc_info", None)
         event.pop("stack_info", None)
-        return self.line(method, text, event, exception_of(given))
+        arguments = event.pop("positional_args", ())
+        return self.line(method, text, event, exception_of(given), arguments=arguments)
 
     def _lost(self, count: int) -> bytes:
         return self.line("warning", "log lines dropped", {"dropped": count}, frame=currentframe())
@@ -137,18 +160,21 @@ def write_final_line(text: str, **fields: Any) -> None:
 
 
 class _Handler(logging.Handler):
-    """What the standard library's loggers are reduced to: logger, place, literal text, types."""
+    """What the standard library's loggers are reduced to: logger, place, literal text, types, scrubbed arguments."""
 
     def __init__(self, logs: Logs) -> None:
         super().__init__()
         self.logs = logs
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record without its arguments."""
+        """Write the record; what is put into its text is scrubbed."""
         level = next((name for floor, name in LEVELS if record.levelno >= floor), "debug")
         frame = caller(MACHINERY)
         fields = {"logger": record.name}
-        line = self.logs.line(level, record.msg, fields, exception_of(record.exc_info), frame)
+        # What a library puts into its texts, addresses with keys in them for example, is nobody's decision here.
+        given = () if record.args is None or is_library(frame) else record.args
+        arguments = given if isinstance(given, tuple) else (given,)
+        line = self.logs.line(level, record.msg, fields, exception_of(record.exc_info), frame, arguments)
         self.logs.writer.put(line)
 
 
@@ -168,6 +194,28 @@ _sink = _Sink()
 _processors: list[Any] = []
 
 
+def _bound_logger(floor: int) -> type[Any]:
+    """Return structlog's logger for a level; it hands on the arguments of a text, and puts none in unscrubbed."""
+
+    def method(name: str) -> Callable[..., Any]:
+        def write(self: Any, event: object = None, *arguments: object, **fields: Any) -> Any:
+            if arguments:
+                fields["positional_args"] = arguments
+            return self._proxy_to_logger(name, event, **fields)
+
+        return write
+
+    own: dict[str, Any] = {name: method(name) for at, name in LEVELS if at >= floor}
+    own |= {"fatal": own["critical"], "exception": _exception}
+    if "warning" in own:
+        own["warn"] = own["warning"]
+    return type("Logger", (structlog.make_filtering_bound_logger(floor),), own)
+
+
+def _exception(self: Any, event: object = None, *arguments: object, **fields: Any) -> Any:
+    return self.error(event, *arguments, **{"exc_info": True} | fields)
+
+
 def configure(*, level: str, fmt: Literal["json", "console"], stream: int | TextIO | None = None) -> Logs:
     """Send every logger of the process through the redaction; call it before anything logs.
 
@@ -183,7 +231,7 @@ def configure(*, level: str, fmt: Literal["json", "console"], stream: int | Text
     _processors[:] = [logs.structured]
     structlog.configure(
         processors=_processors,
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=_bound_logger(number),
         context_class=dict,
         logger_factory=lambda *_: _sink,
         cache_logger_on_first_use=True,

@@ -9,7 +9,7 @@ Defaults are safe: what is left out is refused or bounded, never open.
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -51,6 +51,9 @@ def _platform(name: str, default: object, why: str, **bounds: Any) -> Any:
 
 class HardeningSettings(BaseSettings):
     """Settings of the hardening; subclass it to add your own, required ones included."""
+
+    # Fields of your own for log lines, by name: int, float, str or bool.
+    log_fields: ClassVar[dict[str, type]] = {}
 
     model_config = SettingsConfigDict(env_prefix="MCP_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
@@ -127,7 +130,9 @@ class HardeningSettings(BaseSettings):
     thread_acquire_timeout_seconds: float = _seconds(5, 0.01, 300, "Wait for a thread, then answer busy.")
     max_streams: int = _count(200, 1, 100_000, "Open subscription streams.")
     max_streams_per_principal: int = _count(10, 1, 100_000, "Open subscription streams of one caller.")
-    max_connections: int = _count(4096, 16, 1_000_000, "Open connections; a further one takes an idle stranger's place.")
+    max_connections: int = _count(
+        4096, 16, 1_000_000, "Open connections; a further one takes an idle stranger's place."
+    )
     max_connections_per_address: int = _count(
         256, 1, 1_000_000, "Open connections of one address; not counted behind trusted proxies."
     )

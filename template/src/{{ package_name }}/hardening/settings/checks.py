@@ -11,6 +11,7 @@ from ..auth.api_keys import SHORTEST_SECRET, digest_of
 from ..auth.authorization import Scopes
 from ..auth.issuer_metadata import is_safe
 from ..auth.resource_metadata import resource_of
+from ..logs.fields import ALWAYS, RESERVED
 
 if TYPE_CHECKING:
     from ..settings import HardeningSettings
@@ -19,6 +20,7 @@ HTTPS = "must be an https URL, e.g. https://login.example.com; http is for this 
 PUBLIC = "must be scheme and host, e.g. https://mcp.example.com"
 SCOPES = "a scope has no spaces, quotes or backslashes, e.g. notes:read"
 IMPLIED = "write scope=scope, e.g. notes:admin=notes:read,notes:admin=notes:write"
+LOGGED = (int, float, str, bool)
 DISTINCT = "must differ from every key of MCP_API_KEYS"
 
 
@@ -56,6 +58,9 @@ def problems(settings: HardeningSettings) -> list[tuple[str, str]]:
     for key in settings.request_state_keys:
         long = len(key.get_secret_value()) >= SHORTEST_SECRET
         need(long, "request_state_keys", f"use at least {SHORTEST_SECRET} characters for each key")
+    for name, kind in settings.log_fields.items():
+        free = name.isidentifier() and name not in ALWAYS and name not in RESERVED
+        need(free and kind in LOGGED, "log_fields", f"{name}: a name that is free, with int, float, str or bool")
     return found + _auth_problems(settings)
 
 

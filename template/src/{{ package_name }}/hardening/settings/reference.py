@@ -8,13 +8,13 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
 from .environment import InvalidSettingsError, load, unknown_names, variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pydantic.fields import FieldInfo
 
@@ -50,6 +50,20 @@ def rows(settings_type: type[HardeningSettings], settings: HardeningSettings | N
 def effective(settings: HardeningSettings) -> dict[str, str]:
     """Return what differs from the defaults, masked; for the start line."""
     return {row.variable: row.value for row in rows(type(settings), settings) if row.value != row.default}
+
+
+def secrets_of(value: object) -> Iterator[str]:
+    """Yield every secret of the settings, wherever in them: what no log line may hold."""
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for _, inner in value:
+            yield from secrets_of(inner)
+    elif isinstance(value, dict):
+        yield from secrets_of(tuple(cast("dict[object, object]", value).values()))
+    elif isinstance(value, tuple | list | frozenset):
+        for inner in cast("Iterable[object]", value):
+            yield from secrets_of(inner)
 
 
 def _shown(value: object) -> str:

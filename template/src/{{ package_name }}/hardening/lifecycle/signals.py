@@ -1,0 +1,108 @@
+"""Signal handlers, installed before anything is waited for: SIGTERM, SIGINT and SIGHUP begin the drain.
+
+Child processes that a tool forks get the default handlers, and neither the port nor anybody's connection.
+As process 1 of a container nobody else collects children that have ended: those that are left over are reaped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import suppress
+from contextvars import Context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..logs.setup import write_final_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# A child that has ended and that nobody has asked about for so long is nobody's.
+REAP_SECONDS = 10.0
+
+
+class Signals:
+    """What ends the process, from its first moment to its last.
+
+    Attributes:
+        begin: Called with every signal once the server listens; before, a signal ends the process with 0.
+    """
+
+    def __init__(self) -> None:
+        self.begin: Callable[[int, FrameType | None], None] | None = None
+
+    def install(self) -> None:
+        """Handle every signal that stops; one that was ignored at the start, as by `nohup`, stays ignored."""
+        for number in STOP:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle one signal."""
+        if self.begin is None:
+            # Nothing was promised to anybody yet. As process 1 it would be ignored without a handler.
+            Context().run(write_final_line, "stopped before it served", signal=signal.Signals(number).name)
+            os._exit(0)
+        self.begin(number, frame)
+
+
+def release_in_children(listener: socket.socket) -> None:
+    """Let forked children have default signals, and close the port and its connections in them.
+
+    Otherwise they hold the port when this process has ended, and their clients hang.
+    """
+    family, address = listener.family, listener.getsockname()
+    os.register_at_fork(after_in_child=lambda: _release(family, address[1]))
+
+
+def _release(family: int, port: int) -> None:
+    for number in STOP:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    for entry in list(Path("/dev/fd").iterdir()):
+        with suppress(OSError, ValueError):
+            copy = socket.socket(fileno=(number := int(entry.name)))
+            # Only what is on this port; everything else may be needed by the child.
+            ours = copy.family == family and copy.getsockname()[1] == port
+            copy.detach()
+            if ours:
+                os.close(number)
+
+
+async def reap() -> None:
+    """Collect children that have ended and that nobody waits for, every ten seconds."""
+    before: set[int] = set()
+    while True:
+        await asyncio.sleep(REAP_SECONDS)
+        before = reap_left_over(before)
+
+
+def reap_left_over(before: set[int]) -> set[int]:
+    """Collect the ended children that were there before already; return those that are new."""
+    ended = _ended_children()
+    for child in ended & before:
+        with suppress(ChildProcessError):
+            os.waitpid(child, os.WNOHANG)
+    return ended - before
+
+
+def _ended_children() -> set[int]:
+    own = str(os.getpid())
+    found: set[int] = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError):
+            # The name, in brackets, can hold anything; state and parent follow it.
+            state, parent, *_ = status.read_text("utf-8", "replace").rpartition(")")[2].split()
+            if state == "Z" and parent == own:
+                found.add(int(status.parent.name))
+    return found
+
+
+def reaper() -> asyncio.Task[Any] | None:
+    """Start to collect children if this is process 1, as in a container without an init."""
+    return asyncio.create_task(reap()) if os.getpid() == 1 else None

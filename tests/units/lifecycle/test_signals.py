@@ -1,0 +1,103 @@
+"""Signals are handled from the first moment; children of the process hold nothing of it, and are collected."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from live import KEY, SECONDS, Process
+from wire import ERAS, Era, Wire
+
+from hardening.lifecycle.signals import reap_left_over
+
+FORKING = str(Path(__file__).with_name("forking_server.py"))
+
+
+def test_a_signal_before_it_serves_ends_it() -> None:
+    """While it waits for what it needs, the server can be stopped: nothing was promised yet."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        url = f"postgresql://user@127.0.0.1:{port}/name"
+        with Process(DATABASE_URL=url, MCP_DATABASE_START_TIMEOUT_SECONDS="60") as process:
+            silent.settimeout(SECONDS)
+            held, _ = silent.accept()
+            started = time.monotonic()
+            assert process.stop() == 0
+            held.close()
+    assert time.monotonic() - started < 5
+    assert any("stopped before it served" in line for line in process.lines)
+
+
+def test_what_was_ignored_stays_ignored() -> None:
+    """Under `nohup`, a terminal that is closed ends nothing."""
+    script = (
+        "import runpy, signal, sample; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
+        "runpy.run_path(sample.__file__, run_name='__main__')"
+    )
+    with Process("-c", script) as process:
+        assert process.url
+        process.child.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.child.wait(1.0)
+        assert process.stop() == 0
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_children_hold_neither_the_port_nor_a_connection(era: Era) -> None:
+    """A pool of processes that a tool has started: connections close with the server's end, and the port is free."""
+    with Process(FORKING) as process:
+        port = int(process.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), 5) as idle:
+            idle.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert b"200" in idle.recv(1000)
+            async with Wire(process.url, KEY) as wire:
+                pid = int((await wire.call(era, "fork", {})).result["structuredContent"]["result"])
+            try:
+                assert await asyncio.to_thread(process.stop) == 0
+                # The child is still there, and yet:
+                os.kill(pid, 0)
+                while idle.recv(1000):
+                    pass
+                with socket.create_server(("127.0.0.1", port)):
+                    pass
+                os.kill(pid, signal.SIGTERM)
+                await gone(pid)
+            finally:
+                if state(pid) not in {"Z", ""}:
+                    os.kill(pid, signal.SIGKILL)
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process that is nobody's child here has ended."""
+    async with asyncio.timeout(5):
+        while state(pid) not in {"Z", ""}:
+            await asyncio.sleep(0.01)
+
+
+def state(pid: int) -> str:
+    """Return the state of a process as one letter, Z when it has ended uncollected; empty when it is not there."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def test_children_that_nobody_waits_for_are_collected() -> None:
+    """One that was there at the last look already is collected; one that has just ended is left to its owner."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        deadline = time.monotonic() + SECONDS
+        while state(child.pid) != "Z":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        before = reap_left_over(set())
+        assert child.pid in before
+        assert state(child.pid) == "Z"
+        assert child.pid not in reap_left_over({child.pid})
+        assert not state(child.pid)
