@@ -12,7 +12,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
-from support.dev_server import KEY, SECONDS, Dev
+from support.dev_server import KEY, PROBE_KEY, SECONDS, Dev, free_port
 from support.harness import DEFAULT, run
 
 if TYPE_CHECKING:
@@ -137,3 +137,70 @@ def test_tokens_can_be_tried_offline(project: Path) -> None:
 
     assert good.returncode == 0, good.stdout
     assert bad.returncode == 3, bad.stdout
+
+
+AWKWARD_FOLDERS = ["my server's (HOME) ü", "a" * 100 + "/" + "b" * 40]
+
+
+@pytest.mark.parametrize("folder", AWKWARD_FOLDERS, ids=["spaces, quotes, umlauts", "long"])
+def test_runs_wherever_the_project_lies(template: Template, tmp_path: Path, folder: str) -> None:
+    """Neither a shell, nor the limit of a path of a socket, nor a long TMPDIR decides where a project may be."""
+    project = own(template, tmp_path / folder)
+    scratch = tmp_path / ("t" * 90)
+    scratch.mkdir()
+    tmp_path.chmod(0o755)
+    with Dev(project, environment={"TMPDIR": str(scratch)}) as running:
+        probe = (project / ".venv/bin/python", "-m", "weather_server", "probe", running.url)
+        done = run(*probe, cwd=project, env={"MCP_PROBE_KEY": PROBE_KEY}, check=False)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_folder_in_which_postgresql_cannot_run_is_named(template: Template, tmp_path: Path) -> None:
+    """Its programs put their paths into a shell: one sentence says so."""
+    project = own(template, tmp_path / "cheap $HOME")
+    with Dev(project) as running:
+        running.until("PostgreSQL cannot run below a folder with '$' in its name: call the folder something else")
+        assert running.child.wait(SECONDS) == 1
+
+
+@pytest.mark.parametrize("names", [("MCP_PORT",), ("MCP_PORT", ".env"), ("PORT", ".env")])
+def test_prints_the_port_that_is_served(template: Template, tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Whichever name sets it, and wherever it stands."""
+    project = own(template, tmp_path / "project")
+    port = str(free_port())
+    environment = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    if ".env" in names:
+        (project / ".env").write_text(f"{names[0]}={port}\n", "utf-8")
+    else:
+        environment[names[0]] = port
+    with Dev(project, environment=environment, port=None) as running:
+        printed = running.until(" serves http")
+
+    assert printed.endswith(f"http://127.0.0.1:{port}/mcp")
+
+
+def test_prints_the_database_and_runs_migrations(template: Template, tmp_path: Path) -> None:
+    """A tool that needs a table can be tried: its URL can be pasted, and a command runs before the server."""
+    project = own(template, tmp_path / "project")
+    (project / "migrate.py").write_text(
+        "import asyncio, asyncpg, os\n\n\nasync def main():\n"
+        "    connection = await asyncpg.connect(os.environ['DATABASE_URL'])\n"
+        "    await connection.execute('CREATE TABLE places (name text)')\n"
+        "    await connection.close()\n\n\nasyncio.run(main())\n",
+        "utf-8",
+    )
+    command = f"{project / '.venv/bin/python'} migrate.py"
+    with Dev(project, arguments=("--no-reload", "--migrate", command)) as running:
+        assert running.url
+        url = running.until("DATABASE_URL=").removeprefix("DATABASE_URL=")
+        count = (
+            "import asyncio, asyncpg, sys\n\nasync def main():\n"
+            "    print(await (await asyncpg.connect(sys.argv[1])).fetchval('SELECT count(*) FROM places'))\n\n"
+            "asyncio.run(main())\n"
+        )
+        assert run(project / ".venv/bin/python", "-c", count, url, cwd=project).stdout == "0\n"
+
+    with Dev(project, arguments=("--no-reload", "--migrate", command)) as again:
+        again.until("The migrations ended with 1: ")
+        assert again.child.wait(SECONDS) == 1

@@ -26,6 +26,7 @@ class Dev:
     project: Path
     arguments: tuple[str, ...] = ("--no-reload",)
     environment: dict[str, str] = field(default_factory=dict)
+    port: str | None = field(default_factory=lambda: str(free_port()))
     lines: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -35,7 +36,7 @@ class Dev:
         self.child = subprocess.Popen(
             [self.project / ".venv/bin/python", "-m", self._package(), "dev", *self.arguments],
             cwd=self.project,
-            env={**os.environ, "PORT": str(free_port()), **usual, **self.environment},
+            env={**os.environ, **({"PORT": self.port} if self.port else {}), **usual, **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -66,9 +66,7 @@ class Authentication:
         if "jwt" in modes:
             keys = Keys(issuer, settings.jwt_jwks_url)
             audience = settings.jwt_audience or resource_of(settings.public_url)
-            self._verifier = TokenVerifier(
-                keys, issuer=issuer, audience=audience, client_ids=settings.jwt_client_ids
-            )
+            self._verifier = TokenVerifier(keys, issuer=issuer, audience=audience, client_ids=settings.jwt_client_ids)
         self._max_token_bytes = settings.max_token_bytes
         self._resource = resource
         self._on_failure = on_failure

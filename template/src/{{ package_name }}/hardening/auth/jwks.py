@@ -79,9 +79,7 @@ class Keys:
         """Return whether `find` would answer without asking the issuer."""
         return bool(self._look_up(kid, algorithm))
 
-    async def find(
-        self, kid: str, algorithm: str, *, but: tuple[jwt.PyJWK, ...] = ()
-    ) -> tuple[jwt.PyJWK, ...]:
+    async def find(self, kid: str, algorithm: str, *, but: tuple[jwt.PyJWK, ...] = ()) -> tuple[jwt.PyJWK, ...]:
         """Return the keys with this id for this algorithm; none when the issuer has none, asked after this call began.
 
         Args:

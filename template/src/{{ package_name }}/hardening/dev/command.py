@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str], name: str) -> int:
     parser = argparse.ArgumentParser(prog=f"{name} dev", description=main.__doc__)
     parser.add_argument("--no-reload", action="store_true", help="do not restart when a file changes")
     parser.add_argument("--jwt", action="store_true", help="accept tokens of a local issuer, and print one")
+    parser.add_argument("--migrate", metavar="COMMAND", help="run this before the server, with DATABASE_URL set")
     chosen = parser.parse_args(arguments)
     package = __name__.partition(".")[0]
     with ExitStack() as stack:
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str], name: str) -> int:
         try:
             environment = {**_env_file(Path(".env")), **os.environ, "PYTHONUNBUFFERED": "1"}
             key = _defaults(environment)
-            url = f"http://127.0.0.1:{environment['PORT']}/mcp"
+            url = _url(environment)
             if chosen.jwt:
                 from .issuer import LocalIssuer
 
@@ -51,11 +53,29 @@ def main(arguments: Sequence[str], name: str) -> int:
             if "DATABASE_URL" not in environment and _needs_database(package):
                 _say("Starting PostgreSQL …\n")
                 environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres(DATA / "postgres", confined=True))
+                _say(f"DATABASE_URL={environment['DATABASE_URL']}\n")
+            if chosen.migrate:
+                _migrate(chosen.migrate, environment)
             _say(snippets(name, url, key, environment["MCP_PROBE_KEY"]))
             _say(stdio_snippets(name, package, environment.get("DATABASE_URL")))
             return _supervise(package, environment, reload=not chosen.no_reload)
         except KeyboardInterrupt:
             return 0
+
+
+def _url(environment: Mapping[str, str]) -> str:
+    """Return where the server will answer on this machine."""
+    host = environment.get("MCP_HOST") or environment.get("HOST") or "127.0.0.1"
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104 - read, not bound
+    return f"http://{host}:{environment['PORT']}/mcp"
+
+
+def _migrate(command: str, environment: Mapping[str, str]) -> None:
+    """Run what brings the database up to date; the server does not start after one that failed."""
+    _say(f"Running {command}\n")
+    code = subprocess.run(shlex.split(command), env=dict(environment), check=False).returncode  # noqa: S603 - the developer's own
+    if code:
+        sys.exit(f"The migrations ended with {code}: {command}")
 
 
 def _say(text: str) -> None:
@@ -86,7 +106,10 @@ def _defaults(environment: dict[str, str]) -> str:
     environment.setdefault("MCP_PROBE_KEY", f"probe-{secrets.token_hex(24)}")
     environment.setdefault("MCP_LOG_FORMAT", "console")
     environment.setdefault("MCP_READINESS_DELAY_SECONDS", "0")
-    environment.setdefault("PORT", str(_free_port(8000)))
+    # The server reads MCP_PORT first; 0 is any free port, which has to be known before it is printed.
+    asked = environment.get("MCP_PORT") or environment.get("PORT") or "8000"
+    fixed = asked != "0" and {"MCP_PORT", "PORT"} & environment.keys()
+    environment["PORT"] = environment["MCP_PORT"] = asked if fixed else str(_free_port(int(asked)))
     secret = given.split(",")[0].partition(":")[2] or given
     return "(the one whose digest you have set)" if secret.startswith("sha256:") else secret
 
