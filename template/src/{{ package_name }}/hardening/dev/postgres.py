@@ -26,7 +26,8 @@ UNQUOTABLE = re.compile(r'["$`\\\n]')
 PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - a folder of our own is made there, and its owner is checked
 
 
-# As in production: a role that owns its schema and no more. What an earlier version made as the superuser changes hands.
+# As in production: a role that owns its schema and no more.
+# What an earlier version made as the superuser changes hands.
 ROLE = r"""
 \set ON_ERROR_STOP on
 DO $$
@@ -48,7 +49,7 @@ ALTER SCHEMA public OWNER TO mcp;
 class EmbeddedPostgres:
     """A server with its data in a folder; gives its URL, and stops at the end.
 
-    The URL is the superuser's, or with `confined` that of the role `mcp`, which can neither run programs nor read files.
+    The URL is the superuser's, or with `confined` that of the role `mcp`: it can neither run programs nor read files.
     """
 
     def __init__(self, folder: Path, *, confined: bool = False) -> None:
