@@ -24,7 +24,7 @@ def test_the_picture_has_each_guard_in_its_room() -> None:
     rows = [(room, name) for room, name, _ in DRAWING["guards"]()]
 
     assert len(rows) == (HARDENING / "stack.py").read_text("utf-8").count('        ("')
-    assert rows[0] == ("edge", "host")
+    assert rows[0][0] == "edge"
     assert (
         rows.index(("limits", "address_rate")) < rows.index(("auth", "authentication")) < rows.index(("edge", "body"))
     )
