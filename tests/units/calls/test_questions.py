@@ -28,8 +28,8 @@ from mcp.types import (
     ListRootsRequest,
     ListRootsResult,
 )
-from pydantic import BaseModel, Field
-from wire import ERAS, SECONDS, Era, Reply, Wire
+from pydantic import BaseModel, ConfigDict, Field
+from wire import ERAS, SECONDS, Era, Reply, Wire, opening
 
 from hardening import Context, HardeningSettings, harden, tool
 from hardening.calls.declaration import InvalidDeclarationError
@@ -49,6 +49,8 @@ Name = Annotated[str, Field(max_length=100)]
 
 class Sure(BaseModel):
     """What a person is asked."""
+
+    model_config = ConfigDict(extra="forbid")
 
     ok: bool
 
@@ -85,6 +87,15 @@ async def by_hand(name: Name, ctx: Context) -> str | InputRequiredResult:
 
 
 @tool(read_only=False)
+async def two_by_hand(name: Name, ctx: Context) -> str | InputRequiredResult:
+    """Ask two things at once, and go on with whatever comes back."""
+    if ctx.sdk.request_state is None:
+        return InputRequiredResult(input_requests={"one": FORM, "two": FORM}, request_state="mine")
+    RAN.append(f"{name} {ctx.sdk.request_state} {sorted(ctx.sdk.input_responses or {})}")
+    return "deleted"
+
+
+@tool(read_only=False)
 async def directly(name: Name, ctx: Context) -> str:
     """Delete something after asking over the connection."""
     answer = await ctx.sdk.elicit("Sure?", Sure)
@@ -95,7 +106,9 @@ async def directly(name: Name, ctx: Context) -> str:
 class Told(BaseModel):
     """What a person says."""
 
-    word: str
+    model_config = ConfigDict(extra="forbid")
+
+    word: Annotated[str, Field(max_length=100)]
 
 
 @tool(read_only=True)
@@ -126,7 +139,7 @@ async def sampled(ctx: Context) -> str:
     return "listed"
 
 
-TOOLS = (resolved, by_hand, directly, repeat, repeat_resolved, sampled)
+TOOLS = (resolved, by_hand, two_by_hand, directly, repeat, repeat_resolved, sampled)
 
 
 def build(settings: HardeningSettings) -> HardenedServer:
@@ -280,6 +293,19 @@ async def test_without_an_answer_it_is_asked_again(wire: Wire, name: str, answer
     assert RAN == []
 
 
+async def test_only_what_is_missing_is_asked_again(wire: Wire) -> None:
+    """Half of the answers do not run the tool; the other half is asked for, and then it has all of them."""
+    yes = {"action": "accept", "content": {"ok": True}}
+    first = (await ask(wire, "two_by_hand")).result
+    again = (await ask(wire, "two_by_hand", requestState=first["requestState"], inputResponses={"one": yes})).result
+    ran = list(RAN)
+    await ask(wire, "two_by_hand", requestState=again["requestState"], inputResponses={"two": yes})
+
+    assert list(again["inputRequests"]) == ["two"]
+    assert ran == []
+    assert RAN == ["shopping mine ['one', 'two']"]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -381,6 +407,17 @@ async def test_a_client_that_has_not_declared_it_is_not_asked(stateful: Live, na
 
     assert (result.meta or {})["hardening/error"]["kind"] == "cannot_ask"
     assert RAN == []
+
+
+async def test_such_a_client_is_sent_no_question(stateful: Live) -> None:
+    """The answer to its call is all that it gets: it might wait for ever with a question that it does not know."""
+    async with Wire(stateful.url, KEY) as wire:
+        opened = await wire.ask("legacy", *opening("legacy"))
+        session = {"mcp-session-id": opened.headers["mcp-session-id"]}
+        reply = await wire.call("legacy", "directly", {"name": "shopping"}, headers=session)
+
+    assert kind(reply) == "cannot_ask"
+    assert len(reply.messages) == 1
 
 
 async def test_asking_over_a_connection_that_has_no_way_back_is_typed(wire: Wire) -> None:
@@ -490,6 +527,7 @@ def test_replicas_that_ask_need_redis() -> None:
         "resolved",
         "by_hand",
         "repeat_resolved",
+        "two_by_hand",
     }
     assert "REDIS_URL" in str(refused.value)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .calls import lint, state
 from .calls.declaration import InvalidDeclarationError
+from .calls.extensions import contributions
 from .calls.tool import try_tools
 from .server import HardenedServer
 from .settings import HardeningSettings
@@ -14,6 +15,8 @@ from .settings import HardeningSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
+
+    from mcp.server.extension import Extension
 
 SettingsT = TypeVar("SettingsT", bound=HardeningSettings)
 
@@ -24,6 +27,7 @@ def harden(
     tools: Sequence[Callable[..., Any]],
     instructions: str | None = None,
     lifespan: Callable[[SettingsT], AbstractAsyncContextManager[Any]] | None = None,
+    extensions: Sequence[Extension] = (),
 ) -> HardenedServer:
     """Return a server with every protection on; name and version are those of the installed project.
 
@@ -33,13 +37,16 @@ def harden(
         instructions: What a model should know before it uses the tools; it is part of the contract.
         lifespan: Opens what calls share (`@asynccontextmanager`), before the port, and closes it after the last call;
             what it yields is `ctx.state`.
+        extensions: Of the SDK, e.g. `Apps`; what they contribute is declared, limited and logged as all else.
 
     Raises:
         InvalidDeclarationError: Tools cannot be served; each line of the message says what to change.
     """
     name = distribution()
     about = metadata.metadata(name)
-    by_name, found = try_tools(tools)
+    added, unprotected = contributions(extensions)
+    by_name, found = try_tools(tools, [binding for one in added for binding in one.tool_bindings])
+    found += unprotected
     declared = by_name.values()
     found += lint.problems(declared) + lint.asking_problems(declared, settings)
     if found := found + state.problems(declared, settings, lifespan):
@@ -52,6 +59,7 @@ def harden(
         description=about["Summary"],
         instructions=instructions,
         lifespan=lifespan,
+        extensions=added,
     )
 
 

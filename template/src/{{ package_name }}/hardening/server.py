@@ -36,12 +36,14 @@ from .services import Services
 from .telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
+    from mcp.server.context import HandlerResult
     from mcp.server.lowlevel.helper_types import ReadResourceContents
     from pydantic import AnyUrl
 
     from .calls.context import Context
+    from .calls.extensions import Contribution, Work
     from .calls.state import Lifespan
     from .calls.tool import Tool
     from .settings import HardeningSettings
@@ -60,6 +62,7 @@ class HardenedServer(MCPServer[None]):
         tools: Mapping[str, Tool],
         *,
         lifespan: Lifespan | None = None,
+        extensions: Sequence[Contribution] = (),
         **identity: Any,
     ) -> None:
         bus = open_bus(settings)
@@ -73,6 +76,7 @@ class HardenedServer(MCPServer[None]):
             request_state_security=request_state_security(settings),
             cache_hints=CACHE_HINTS,
             subscriptions=bus or False,
+            extensions=[one.guarded(self._extension_call) for one in extensions],
             middleware=[
                 protocol_middleware(self, settings.monitor_client_names, settings.max_response_bytes, self.list_cache),
                 self.list_cache,
@@ -98,6 +102,8 @@ class HardenedServer(MCPServer[None]):
                 raise InvalidDeclarationError(str(problem)) from None
         self.services = Services(settings, lifespan, self.metrics.acquired)
         self.database, self.background = self.services.database, self.services.background
+        for name in (name for one in extensions for name in one.method_names):
+            self.limits.declare(name)
 
     def add_tool(self, fn: Callable[..., Any], *_: Any, **__: Any) -> None:
         """Refuse a tool that the SDK would call outside the boundary."""
@@ -206,6 +212,22 @@ class HardenedServer(MCPServer[None]):
             return function
 
         return decorator
+
+    async def _extension_call(self, method: str, work: Work) -> HandlerResult:
+        """Call a method of an extension inside the boundary, at the rate of a tool; one log line says how it ended."""
+        exchange, started, outcome = current.get(), time.monotonic(), "cancelled"
+        try:
+            if not (rate := await self.limits.tool(exchange, method)).allowed:
+                raise protocol_error(tool_failure(rate), exchange, INTERNAL_ERROR)
+            result = await self._guarded(method, work())
+            outcome = "ok"
+        except MCPError:
+            outcome = "error"
+            raise
+        finally:
+            duration_ms = round((time.monotonic() - started) * 1000, 1)
+            log.info("extension call", rpc_method=method, duration_ms=duration_ms, outcome=outcome)
+        return result
 
     async def _guarded(self, name: str, work: Coroutine[Any, Any, Any]) -> Any:
         try:

@@ -29,6 +29,7 @@ def canonical(
     *,
     scopes: Mapping[str, Iterable[str]] | None = None,
     version: str = "",
+    ui: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Json:
     """Return the contract.
 
@@ -38,6 +39,7 @@ def canonical(
         resource_metadata: The document of RFC 9728, where the server has one.
         scopes: What each tool needs, as declared beside it.
         version: Version of the project.
+        ui: What each tool shows besides its result (MCP Apps), by its name.
 
     Raises:
         ValueError: A tool has no name, or two have the same.
@@ -51,6 +53,8 @@ def canonical(
         "declared": {name: {"scopes": sorted(needed)} for name, needed in (scopes or {}).items() if needed},
         "version": version,
     }
+    if ui:
+        document["ui"] = {name: dict(shown) for name, shown in ui.items()}
     if resource_metadata is not None:
         document["resource"] = dict(resource_metadata)
     return document

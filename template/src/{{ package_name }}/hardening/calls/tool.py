@@ -24,6 +24,7 @@ from .resolvers import Resolvers
 from .results import InvalidResultTypeError, ResultSchema
 
 if TYPE_CHECKING:
+    from mcp.server.extension import ToolBinding
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from mcp.types import CallToolResult
@@ -36,9 +37,10 @@ class KeptConnectionError(RuntimeError):
 class Tool:
     """A tool ready to be listed and called."""
 
-    def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, function: Callable[..., Awaitable[Any]], meta: Mapping[str, Any] | None = None) -> None:
         self.name: str = getattr(function, "__name__", "?")
         self.function = function
+        self.meta = dict(meta) if meta else None
         self.declaration = self._declared()
         try:
             hints = get_type_hints(function, include_extras=True)
@@ -110,6 +112,7 @@ class Tool:
             description=inspect.cleandoc(self.function.__doc__ or ""),
             input_schema=self.input_schema,
             output_schema=self.results.schema,
+            _meta=self.meta,
             annotations=ToolAnnotations(
                 read_only_hint=declared.read_only,
                 destructive_hint=declared.destructive,
@@ -131,13 +134,21 @@ def read_tools(functions: Iterable[Callable[..., Awaitable[Any]]]) -> dict[str, 
     return tools
 
 
-def try_tools(functions: Iterable[Callable[..., Awaitable[Any]]]) -> tuple[dict[str, Tool], list[str]]:
-    """Return the tools that can be read, by name, sorted, and one sentence for each of the others."""
+def try_tools(
+    functions: Iterable[Callable[..., Awaitable[Any]]], contributed: Iterable[ToolBinding] = ()
+) -> tuple[dict[str, Tool], list[str]]:
+    """Return the tools that can be read, by name, sorted, and one sentence for each of the others.
+
+    Args:
+        functions: The author's.
+        contributed: Those of extensions.
+    """
     tools: dict[str, Tool] = {}
     problems: list[str] = []
-    for function in functions:
+    declared = [(function, None) for function in functions]
+    for function, meta in (*declared, *((binding.fn, binding.meta) for binding in contributed)):
         try:
-            tool = Tool(function)
+            tool = Tool(function, meta)
         except InvalidDeclarationError as problem:
             problems.append(str(problem))
             continue

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -27,6 +28,9 @@ from .revision import FILE, WRITE, NoRevisionError, UnreadableError, from_file, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from mcp import Client
+    from mcp.types import Tool
 
     from ..server import HardenedServer
     from ..settings import HardeningSettings
@@ -60,6 +64,7 @@ async def published(server: HardenedServer) -> dict[str, Any]:
 
     async with Client(server) as client:
         listed = await client.list_tools()
+        ui = {tool.name: await _ui(client, tool) for tool in listed.tools if _ui_of(tool)}
         discovery = {
             "capabilities": _wire(client.server_capabilities),
             "instructions": client.instructions,
@@ -70,7 +75,23 @@ async def published(server: HardenedServer) -> dict[str, Any]:
         None,
         scopes={tool.name: tool.declaration.scopes for tool in server.declared.values()},
         version=server.version,
+        ui=ui,
     )
+
+
+async def _ui(client: Client, tool: Tool) -> Json:
+    """Return what a tool shows in a client's window: where it is, what it may do there, and a digest of its text."""
+    shown = _ui_of(tool)
+    (content,) = (await client.read_resource(str(shown["resourceUri"]))).contents
+    read = getattr(content, "text", None) or getattr(content, "blob", "")
+    listed = (await client.list_resources()).resources
+    metas: list[Json] = [one.meta or {} for one in listed if str(one.uri) == shown["resourceUri"]]
+    sha256 = hashlib.sha256(read.encode()).hexdigest()
+    return {**shown, "mimeType": content.mime_type, "sha256": sha256, **(metas[0].get("ui", {}) if metas else {})}
+
+
+def _ui_of(tool: Tool) -> Json:
+    return (tool.meta or {}).get("ui") or {}
 
 
 def _wire(model: Any) -> dict[str, Any]:

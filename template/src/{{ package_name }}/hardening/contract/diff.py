@@ -49,7 +49,8 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
                 found += _scopes(name, *(document.get("declared", {}).get(name, {}) for document in (old, new)))
             except BROKEN:
                 found.append(Change("breaking", name, "", "cannot be compared: not a valid definition"))
-    for part in sorted((old.keys() | new.keys()) - {"tools", "declared", "version"}):
+        found += _ui(name, *(document.get("ui", {}).get(name, {}) for document in (old, new)))
+    for part in sorted((old.keys() | new.keys()) - {"tools", "declared", "version", "ui"}):
         found += _server(part, old.get(part), new.get(part))
     return sorted(found, key=lambda change: KINDS.index(change.kind))
 
@@ -137,6 +138,14 @@ def _scopes(name: str, old: Json, new: Json) -> Iterator[Change]:
         yield Change("breaking", name, "scopes", f"needs {show(scope)}")
     for scope in sorted(before - after):
         yield Change("compatible", name, "scopes", f"no longer needs {show(scope)}")
+
+
+def _ui(name: str, old: Json, new: Json) -> Iterator[Change]:
+    """Compare what is shown beside a result: a client can do without, but somebody has to look at what changes."""
+    for field in sorted(old.keys() | new.keys()):
+        if not _equal(old.get(field), new.get(field)):
+            kind: Kind = "breaking" if field == "visibility" and old else "text"
+            yield Change(kind, name, f"ui.{field}", f"{show(old.get(field))} → {show(new.get(field))}")
 
 
 def _server(path: str, old: Any, new: Any) -> Iterator[Change]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
+from mcp_types.methods import SPEC_CLIENT_METHODS
 from pydantic_core import from_json
 
 from ..logs.redaction import collect
@@ -117,7 +118,7 @@ class MessageCheck:
         exchange.params = message.get("params") or {}
         if not _traceable(exchange.params.get("_meta")):
             return Response(400, "invalid_params", "Invalid request parameters", code=INVALID_PARAMS)
-        if method in CARRIES_DATA:
+        if method in CARRIES_DATA or method not in SPEC_CLIENT_METHODS:
             name = exchange.params.get("name")
             if method == TOOLS_CALL and isinstance(name, str):
                 exchange.tool_name = name

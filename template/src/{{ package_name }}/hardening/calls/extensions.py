@@ -1,0 +1,113 @@
+"""Extensions of the SDK behind the boundary: what they contribute is declared, limited and logged, or refused by name.
+
+Tools are declared with `@tool` beneath the extension's decorator and become tools like all others; resources are
+read, and methods called, inside the boundary. An interceptor would stand outside of it and is refused.
+Source: SEP-2133 (extensions), `mcp.server.extension`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mcp.server.extension import Extension
+
+from .declaration import Declaration, InvalidDeclarationError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    from mcp.server.context import HandlerResult, ServerRequestContext
+    from mcp.server.extension import MethodBinding, ResourceBinding, ToolBinding
+
+    Work = Callable[[], Coroutine[Any, Any, HandlerResult]]
+    Guard = Callable[[str, Work], Awaitable[HandlerResult]]
+
+
+class Contribution:
+    """What one extension adds.
+
+    Attributes:
+        identifier: Its name.
+        tool_bindings: Its tools; the server takes them as its own.
+        method_names: Names of the methods that it adds.
+
+    Raises:
+        InvalidDeclarationError: Something in it cannot be served; each line names one thing.
+    """
+
+    def __init__(self, extension: Extension) -> None:
+        self.identifier: str = getattr(extension, "identifier", type(extension).__name__)
+        try:
+            self.tool_bindings = extension.tools()
+            self._methods = extension.methods()
+            self._resources = extension.resources()
+            self._settings = extension.settings()
+        except (TypeError, ValueError) as problem:
+            raise InvalidDeclarationError(f"{self.identifier}: {problem}") from None
+        self.method_names = [binding.method for binding in self._methods]
+        problems = [sentence for binding in self.tool_bindings if (sentence := _problem(binding))]
+        if type(extension).intercept_tool_call is not Extension.intercept_tool_call:
+            problems.append("it intercepts calls of tools outside their deadlines and limits; do it in the tools")
+        if problems:
+            raise InvalidDeclarationError("\n".join(f"{self.identifier}: {sentence}" for sentence in problems))
+
+    def guarded(self, guard: Guard) -> Extension:
+        """Return it as the SDK is given it: without its tools, and with its methods called by `guard`."""
+        methods = [_guarded(binding, guard) for binding in self._methods]
+        return _Guarded(self.identifier, self._settings, self._resources, methods)
+
+
+class _Guarded(Extension):
+    def __init__(
+        self,
+        identifier: str,
+        settings: dict[str, Any],
+        resources: Sequence[ResourceBinding],
+        methods: Sequence[MethodBinding],
+    ) -> None:
+        self.identifier = identifier
+        self._settings, self._resources, self._methods = settings, resources, methods
+
+    def settings(self) -> dict[str, Any]:
+        return self._settings
+
+    def resources(self) -> Sequence[ResourceBinding]:
+        return self._resources
+
+    def methods(self) -> Sequence[MethodBinding]:
+        return self._methods
+
+
+def contributions(extensions: Sequence[Extension]) -> tuple[list[Contribution], list[str]]:
+    """Return what extensions add, and one sentence for each thing that cannot be served."""
+    found: list[Contribution] = []
+    problems: list[str] = []
+    for extension in extensions:
+        try:
+            one = Contribution(extension)
+        except InvalidDeclarationError as invalid:
+            problems += invalid.problems
+            continue
+        if one.identifier in {other.identifier for other in found}:
+            problems.append(f"{one.identifier}: there are two extensions of this name")
+        found.append(one)
+    return found, problems
+
+
+def _problem(binding: ToolBinding) -> str:
+    name = getattr(binding.fn, "__name__", "?")
+    if not isinstance(getattr(binding.fn, "__tool__", None), Declaration):
+        return f"{name}: declare it with @tool(read_only=…) beneath the extension's decorator"
+    given = sorted(key for key, value in binding.kwargs.items() if value is not None)
+    return f"{name}: say {', '.join(given)} in @tool(…) or the docstring, not in the extension" if given else ""
+
+
+def _guarded(binding: MethodBinding, guard: Guard) -> MethodBinding:
+    async def handler(ctx: ServerRequestContext[Any, Any], params: Any) -> HandlerResult:
+        async def work() -> HandlerResult:
+            return await binding.handler(ctx, params)
+
+        return await guard(binding.method, work)
+
+    return replace(binding, handler=handler)

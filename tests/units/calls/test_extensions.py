@@ -1,0 +1,196 @@
+"""Extensions of the SDK: what they contribute stands behind the same protections, or is refused by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pytest
+from captured import captured
+from live import ENVIRONMENT, KEY, PROBE_KEY, Live, settings_from
+from mcp.server.apps import Apps, ResourceCsp
+from mcp.server.extension import Extension, MethodBinding, ToolBinding
+from mcp.types import RequestParams
+from pydantic import Field
+from wire import ERAS, Era, Wire
+
+from hardening import Context, HardeningSettings, harden, tool
+from hardening.calls.declaration import InvalidDeclarationError
+from hardening.contract.command import published
+from hardening.contract.diff import diff
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from hardening.server import HardenedServer
+
+PAGE = "ui://clock/app.html"
+
+
+class Jobs(Extension):
+    """An extension with a method of its own."""
+
+    identifier = "com.example/jobs"
+
+    def settings(self) -> dict[str, Any]:
+        """Say how many."""
+        return {"most": 3}
+
+    def methods(self) -> list[MethodBinding]:
+        """Add one that fails when it is told to."""
+        return [MethodBinding("jobs/run", JobParams, run_job)]
+
+
+class JobParams(RequestParams):
+    """What the method takes."""
+
+    name: str
+
+
+async def run_job(_: Any, params: JobParams) -> dict[str, Any]:
+    """Run a job, or fail with its name."""
+    if params.name.startswith("crash"):
+        raise RuntimeError(f"secret detail about {params.name}")
+    return {"done": True}
+
+
+def apps(html: str = "<p>clock</p>", **more: Any) -> Apps:
+    """Return a tool with a page."""
+    extension = Apps()
+
+    @extension.tool(resource_uri=PAGE, **more)
+    @tool(read_only=True)
+    async def clock(zone: Annotated[str, Field(max_length=20)], ctx: Context) -> str:
+        """Say what time it is somewhere."""
+        return f"{ctx.principal.name} in {zone}"
+
+    extension.add_html_resource(PAGE, html, csp=ResourceCsp(connect_domains=["https://time.example.com"]))
+    return extension
+
+
+def build(settings: HardeningSettings, *extensions: Extension) -> HardenedServer:
+    """Return a server with extensions."""
+    return harden(settings, tools=(), extensions=extensions or (apps(), Jobs()))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Live]:
+    """Both extensions on a socket."""
+    with Live(settings_from({**ENVIRONMENT, "MCP_RATE_TOOL_PER_MINUTE": "5"}), build) as running:
+        yield running
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_contributed_tool_is_a_tool_like_all_others(wire: Wire, era: Era) -> None:
+    """It is listed with its page, its arguments are strict, and it knows its caller."""
+    (listed,) = (await wire.ask(era, "tools/list")).result["tools"]
+    good = await wire.call(era, "clock", {"zone": "UTC"})
+    bad = await wire.call(era, "clock", {"zone": "UTC", "more": 1})
+    page = await wire.ask(era, "resources/read", {"uri": PAGE})
+
+    assert listed["_meta"]["ui"]["resourceUri"] == PAGE
+    assert listed["inputSchema"]["additionalProperties"] is False
+    assert good.text == "alice in UTC"
+    assert bad.result["_meta"]["hardening/error"]["kind"] == "invalid_input"
+    assert page.result["contents"][0]["text"] == "<p>clock</p>"
+
+
+async def test_a_method_of_an_extension_is_called_inside_the_boundary(wire: Wire, tmp_path: Path) -> None:
+    """It works, a crash says nothing of itself, each call is a line without its parameters, and the rate holds."""
+    with captured(tmp_path / "log", level="debug") as log:
+        good = await wire.ask("modern", "jobs/run", {"name": "Wolpertinger"})
+        crash = await wire.ask("modern", "jobs/run", {"name": "crash Wolpertinger"})
+        others = [await wire.ask("modern", "jobs/run", {"name": "again"}) for _ in range(5)]
+        lines, text = log.lines(), log.text()
+    calls = [line for line in lines if line["msg"] == "extension call"]
+
+    assert good.result["done"] is True
+    assert crash.error["data"]["kind"] == "internal"
+    assert "secret detail" not in crash.body.decode() + text
+    assert "Wolpertinger" not in text
+    assert [(line["rpc_method"], line["outcome"]) for line in calls[:2]] == [("jobs/run", "ok"), ("jobs/run", "error")]
+    assert {reply.error["data"]["kind"] for reply in others if "error" in reply.message} == {"rate_limited"}
+
+
+async def test_the_probe_calls_no_method_of_an_extension(server: Live) -> None:
+    """Its key may look and nothing else."""
+    async with Wire(server.url, PROBE_KEY) as probe:
+        refused = await probe.ask("modern", "jobs/run", {"name": "x"})
+    async with Wire(server.url, KEY) as wire:
+        advertised = (await wire.ask("modern", "server/discover")).result["capabilities"]["extensions"]
+
+    assert refused.status == 403
+    assert advertised == {"io.modelcontextprotocol/ui": {}, "com.example/jobs": {"most": 3}}
+
+
+async def test_pages_are_in_the_contract_and_its_diff() -> None:
+    """A page that is new, changed or may do more is a change that somebody reads; one that the model loses breaks."""
+    settings = settings_from(ENVIRONMENT)
+    old = await published(build(settings, apps()))
+    text = await published(build(settings, apps("<p>other</p>")))
+    hidden = await published(build(settings, apps(visibility=["app"])))
+    seen = await published(build(settings, apps(visibility=["app", "model"])))
+
+    assert old["ui"]["clock"]["resourceUri"] == PAGE
+    assert old["ui"]["clock"]["csp"] == {"connectDomains": ["https://time.example.com"]}
+    assert [(change.kind, change.where) for change in diff(old, text)] == [("text", "clock ui.sha256")]
+    assert [(change.kind, change.where) for change in diff(seen, hidden)] == [("breaking", "clock ui.visibility")]
+    assert diff(old, old) == []
+
+
+class Intercepting(Extension):
+    """An extension that stands around every call."""
+
+    identifier = "com.example/around"
+
+    async def intercept_tool_call(self, params: Any, ctx: Any, call_next: Any) -> Any:
+        """Pass on."""
+        assert params is not None
+        return await call_next(ctx)
+
+
+class Undeclared(Extension):
+    """An extension whose tool says nothing of itself."""
+
+    identifier = "com.example/undeclared"
+
+    def tools(self) -> list[ToolBinding]:
+        """Add it."""
+
+        async def bare(text: str) -> str:
+            return text
+
+        return [ToolBinding(bare)]
+
+
+class Twice(Jobs):
+    """The same extension again."""
+
+
+def lost() -> Apps:
+    """Return a tool whose page is missing."""
+    extension = Apps()
+
+    @extension.tool(resource_uri=PAGE)
+    @tool(read_only=True)
+    async def clock() -> str:
+        """Say what time it is here."""
+        return "now"
+
+    return extension
+
+
+@pytest.mark.parametrize(
+    ("extensions", "cure"),
+    [
+        ((Intercepting(),), "com.example/around: it intercepts calls"),
+        ((Undeclared(),), "com.example/undeclared: bare: declare it with @tool"),
+        ((apps(description="Another text than the docstring."),), "clock: say description in @tool"),
+        ((Jobs(), Twice()), "com.example/jobs: there are two"),
+        ((lost(),), "io.modelcontextprotocol/ui: .*no such resource"),
+    ],
+)
+def test_what_cannot_be_protected_is_refused_by_name(extensions: tuple[Extension, ...], cure: str) -> None:
+    """An interceptor, an undeclared tool, words in two places, a name twice and a missing page are refused."""
+    with pytest.raises(InvalidDeclarationError, match=cure):
+        build(settings_from(ENVIRONMENT), *extensions)
