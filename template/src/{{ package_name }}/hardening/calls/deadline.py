@@ -76,10 +76,14 @@ class Deadlines:
             del self.running[deadline]
             await _end(task, patience)
         returned, error = task.result()
-        if isinstance(error, Exception):
-            raise error
-        if error is not None:
-            raise EscapedError from error
+        try:
+            if isinstance(error, Exception):
+                raise error
+            if error is not None:
+                raise EscapedError from error
+        finally:
+            # The exception knows this frame: without this the call's arguments would wait for the garbage collector.
+            del task, error
         # Without an error there is a result, which may be None.
         return returned  # type: ignore[return-value]
 

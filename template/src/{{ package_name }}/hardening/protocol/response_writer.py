@@ -78,6 +78,8 @@ class ResponseWriter:
             self._timer.cancel()
         if self._watching is not None:
             self._watching.cancel()
+        # The task that was cancelled knows this object: what knows each other waits for the garbage collector.
+        self._timer = self._watching = None
 
     def client_gone(self) -> bool:
         """Return whether the call was cancelled because its client has left, and for no other reason."""
