@@ -1,4 +1,4 @@
-"""Nothing of an answered call waits for the garbage collector: memory follows the calls that run, not those that ran."""
+"""Nothing of an answered call waits for the garbage collector: memory follows the calls that run."""
 
 from __future__ import annotations
 
