@@ -33,6 +33,7 @@ from .protocol.request_state import request_state_security
 from .protocol.subscription_bus import open_bus
 from .protocol.used_states import UsedStates
 from .services import Services
+from .telemetry.http_metrics import HttpMetrics
 from .telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class HardenedServer(MCPServer[None]):
                 self.limits.declare(name, rate_per_minute=said.rate_per_minute, cost=said.cost)
             except ValueError as problem:
                 raise InvalidDeclarationError(str(problem)) from None
-        self.services = Services(settings, lifespan, self.metrics.acquired)
+        self.services = Services(settings, lifespan, self.metrics.acquired, HttpMetrics(self.metrics.registry).answered)
         self.database, self.background = self.services.database, self.services.background
         for name in (name for one in extensions for name in one.method_names):
             self.limits.declare(name)

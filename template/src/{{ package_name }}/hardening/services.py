@@ -1,4 +1,4 @@
-"""What calls use of their server: database, state, background tasks, threads; opened in order, closed in reverse.
+"""What calls use of their server: database, state, HTTP, threads, background tasks; opened in order, closed in reverse.
 
 No call begins before all of it is open, and none of it is closed while a call or a task runs.
 """
@@ -19,9 +19,11 @@ from .exchange import Exchange, Principal
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    import httpx2
     from mcp.server.mcpserver import Context as SdkContext
 
     from .calls.state import Lifespan
+    from .outbound.client import Outbound
     from .settings import HardeningSettings
 
 IN_PROCESS = Principal("none", "in process")
@@ -34,16 +36,23 @@ class Services:
         settings: Those of the server.
         lifespan: Opens the author's state.
         on_acquired: Called with the seconds that a call has waited for its connection.
+        on_answer: Called with the host and the outcome of each HTTP request of a call.
     """
 
     def __init__(
-        self, settings: HardeningSettings, lifespan: Lifespan | None, on_acquired: Callable[[float], object]
+        self,
+        settings: HardeningSettings,
+        lifespan: Lifespan | None,
+        on_acquired: Callable[[float], object],
+        on_answer: Callable[[str, str], object],
     ) -> None:
         self.settings = settings
         self.database = pool_of(settings, on_acquired=on_acquired)
         self.state = State(lifespan, settings)
         self.background = Background(settings)
         self.threads = Threads(settings)
+        self._on_answer = on_answer
+        self._outbound: Outbound | None = None
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -58,6 +67,7 @@ class Services:
                 stack.push_async_callback(self.database.close)
                 await self.database.open()
             await stack.enter_async_context(self.state)
+            stack.push_async_callback(self._close_outbound)
             stack.callback(self.threads.close)
             stack.push_async_callback(self.background.close)
             yield
@@ -77,4 +87,17 @@ class Services:
             sdk=sdk,
             jobs=self.background,
             pool=self.threads,
+            client=self._client,
         )
+
+    def _client(self, call: Context[Any, Any]) -> httpx2.AsyncClient:
+        if self._outbound is None:
+            # Only now: servers whose tools make no requests start faster without it.
+            from .outbound.client import Outbound
+
+            self._outbound = Outbound(self.settings, self._on_answer)
+        return self._outbound.client(call)
+
+    async def _close_outbound(self) -> None:
+        if self._outbound is not None:
+            await self._outbound.aclose()

@@ -15,6 +15,7 @@ from ..settings import HardeningSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    import httpx2
     from mcp.server.mcpserver import Context as SdkContext
 
     from ..database.pool import Database, DatabaseConnection
@@ -55,6 +56,7 @@ class Context(Generic[SettingsT, StateT]):
         sdk: The SDK's own context, for elicitation and notifications.
         jobs: Where background tasks run; use `background()`.
         pool: Where threads run; use `thread()`.
+        client: Makes HTTP clients; use `http`.
         connected: Whether `connection(ctx)` is open, or being waited for.
         held: The connection that is open.
         over: Whether the call has ended; code that it has left behind gets nothing any more.
@@ -70,6 +72,7 @@ class Context(Generic[SettingsT, StateT]):
     sdk: SdkContext[Any, Any]
     jobs: Background | None = None
     pool: Threads | None = None
+    client: Callable[[Context[Any, Any]], httpx2.AsyncClient] | None = None
     connected: bool = field(default=False, init=False)
     held: DatabaseConnection | None = field(default=None, init=False)
     over: bool = field(default=False, init=False)
@@ -108,6 +111,15 @@ class Context(Generic[SettingsT, StateT]):
             Busy: No thread was free in time, or this caller uses its share.
         """
         return await self._usable(self.pool).run(self.principal.id, function, *args, **kwargs)
+
+    @property
+    def http(self) -> httpx2.AsyncClient:
+        """An HTTP client for this call: `await ctx.http.get(url)`; keep it for the call if it shall keep cookies.
+
+        It never reaches the inside (`MCP_HTTP_ALLOW` opens names and networks), never outlives the deadline,
+        and takes answers up to `MCP_HTTP_MAX_RESPONSE_BYTES`. What it raises is a failure that the caller is told.
+        """
+        return self._usable(self.client)(self.here())
 
     def _usable(self, part: Part | None) -> Part:
         if part is None or self.here().over:

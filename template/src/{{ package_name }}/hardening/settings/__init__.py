@@ -102,6 +102,10 @@ class HardeningSettings(BaseSettings):
     redis_url: RedisUrl | None = _platform("REDIS_URL", None, "Redis that replicas share limits and events through.")
     redis_timeout_seconds: float = _seconds(0.1, 0.01, 5, "Wait for Redis, then count locally and tighter.")
 
+    # What tools may reach.
+    http_allow: Names = Field(default=(), description="Names and networks on the inside that ctx.http may reach.")
+    http_max_response_bytes: int = _count(8_388_608, 1024, 268_435_456, "Largest answer that ctx.http takes.")
+
     # How often: requests and calls over a rate are refused.
     rate_address_per_minute: int = _count(1200, 1, 1_000_000, "Requests from one address.")
     rate_address_burst: int = _count(600, 1, 1_000_000, "Requests from one address at once.")

@@ -12,6 +12,7 @@ from ..auth.authorization import Scopes
 from ..auth.issuer_metadata import is_safe
 from ..auth.resource_metadata import resource_of
 from ..logs.fields import ALWAYS, RESERVED
+from .networks import parse_allowed
 
 if TYPE_CHECKING:
     from ..settings import HardeningSettings
@@ -61,7 +62,15 @@ def problems(settings: HardeningSettings) -> list[tuple[str, str]]:
     for name, kind in settings.log_fields.items():
         free = name.isidentifier() and name not in ALWAYS and name not in RESERVED
         need(free and kind in LOGGED, "log_fields", f"{name}: a name that is free, with int, float, str or bool")
-    return found + _auth_problems(settings)
+    return found + _auth_problems(settings) + _outbound_problems(settings)
+
+
+def _outbound_problems(settings: HardeningSettings) -> list[tuple[str, str]]:
+    try:
+        parse_allowed(settings.http_allow)
+    except ValueError as rule:
+        return [("http_allow", str(rule))]
+    return []
 
 
 def _auth_problems(settings: HardeningSettings) -> list[tuple[str, str]]:

@@ -1,0 +1,176 @@
+"""The HTTP client of a call (`ctx.http`): connections are shared by all calls, cookies and headers by none.
+
+No request outlives the deadline of its call, and no answer is larger than `MCP_HTTP_MAX_RESPONSE_BYTES`.
+GET and HEAD are tried once more when the connection fails, and nothing else is.
+Nothing of a request is logged; metrics name the host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httpcore2
+import httpx2
+
+from .. import errors
+from .addresses import GuardedBackend
+from .breaker import Breaker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from ..settings import HardeningSettings
+
+    OnAnswer = Callable[[str, str], object]
+
+CONNECT_SECONDS = 5.0
+MOST_CONNECTIONS = 100
+KEPT_CONNECTIONS = 20
+KEPT_SECONDS = 30.0
+PATIENCE_SECONDS = 1.0
+RETRIED = frozenset({"GET", "HEAD"})
+# The host has said itself that it cannot.
+UNWELL = frozenset({502, 503, 504})
+CONNECTION_FAILED = (httpx2.NetworkError, httpx2.RemoteProtocolError)
+TOO_LARGE = "The answer of the other system is too large. Ask for less."
+ENCODED = "The other system has sent a compressed answer that nobody asked for."
+
+# What the libraries write holds the whole URL, query included.
+for _name in ("httpx2", "httpcore2"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+class Call(Protocol):
+    """What a client needs to know of its call."""
+
+    def remaining_seconds(self) -> float:
+        """Return how long the call may still take."""
+        ...
+
+
+class Outbound(httpx2.AsyncHTTPTransport):
+    """The connections of one server.
+
+    Args:
+        settings: What may be reached, and how large an answer may be.
+        on_answer: Called with the host and the outcome: `ok`, `error` or `refused`.
+    """
+
+    def __init__(self, settings: HardeningSettings, on_answer: OnAnswer) -> None:
+        context = httpx2.create_ssl_context()
+        super().__init__(verify=context, trust_env=False)
+        # The library has no parameter for it. Without the attribute nothing is served, guarded or not.
+        if not isinstance(vars(self).get("_pool"), httpcore2.AsyncConnectionPool):
+            raise TypeError("httpx2: the pool of connections is not where it was")
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=context,
+            max_connections=MOST_CONNECTIONS,
+            max_keepalive_connections=KEPT_CONNECTIONS,
+            keepalive_expiry=KEPT_SECONDS,
+            network_backend=GuardedBackend(settings.http_allow),
+        )
+        self.breaker = Breaker()
+        self.max_bytes = settings.http_max_response_bytes
+        self.on_answer = on_answer
+
+    def client(self, call: Call) -> httpx2.AsyncClient:
+        """Return the client of one call."""
+        # Neither proxies nor credentials from the environment; a compressed answer has no known size.
+        return httpx2.AsyncClient(
+            transport=_CallTransport(self, call), trust_env=False, headers={"accept-encoding": "identity"}
+        )
+
+
+class _CallTransport(httpx2.AsyncBaseTransport):
+    """Hands the requests of one call to the shared connections."""
+
+    def __init__(self, outbound: Outbound, call: Call) -> None:
+        self._outbound = outbound
+        self._call = call
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send one request; the redirects of the client come here too.
+
+        Raises:
+            Timeout: The deadline of the call has passed.
+            UpstreamUnavailable: The host does not answer, or has failed lately.
+            InsideAddressError: The host is on the inside.
+        """
+        outbound, host = self._outbound, f"{request.url.host}:{request.url.port or request.url.scheme}"
+        outbound.breaker.check(host)
+        outcome, began = "error", time.monotonic()
+        try:
+            async with asyncio.timeout(self._call.remaining_seconds()):
+                response = await self._sent(request)
+            outcome = "error" if response.status_code in UNWELL else "ok"
+        except errors.PermissionDenied:
+            outcome = "refused"
+            raise
+        except TimeoutError:
+            # A call that had hardly any time left says nothing about the host.
+            if time.monotonic() - began >= PATIENCE_SECONDS:
+                outbound.breaker.failed(host)
+            raise errors.Timeout from None
+        except httpx2.TransportError:
+            outbound.breaker.failed(host)
+            raise
+        finally:
+            outbound.on_answer(request.url.host, outcome)
+        outbound.breaker.failed(host) if outcome == "error" else outbound.breaker.succeeded(host)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            await response.aclose()
+            raise errors.UpstreamUnavailable(ENCODED)
+        return httpx2.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=_Bounded(cast("httpx2.AsyncByteStream", response.stream), outbound.max_bytes, self._call),
+            extensions=response.extensions,
+        )
+
+    async def _sent(self, request: httpx2.Request) -> httpx2.Response:
+        seconds = self._call.remaining_seconds()
+        request.extensions["timeout"] = {
+            "connect": min(CONNECT_SECONDS, seconds),
+            **dict.fromkeys(("read", "write", "pool"), seconds),
+        }
+        try:
+            return await self._outbound.handle_async_request(request)
+        except CONNECTION_FAILED:
+            if request.method not in RETRIED or not isinstance(request.stream, httpx2.ByteStream):
+                raise
+            return await self._outbound.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Leave the connections open: other calls use them."""
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A body that ends in time, and is not larger than it may be."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, most: int, call: Call) -> None:
+        self._stream = stream
+        self._most = most
+        self._call = call
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        chunks = self._stream.__aiter__()
+        while True:
+            try:
+                async with asyncio.timeout(self._call.remaining_seconds()):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise errors.Timeout from None
+            size += len(chunk)
+            if size > self._most:
+                raise errors.TooLarge(TOO_LARGE)
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+        await self._stream.aclose()

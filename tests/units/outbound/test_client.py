@@ -1,0 +1,261 @@
+"""The HTTP client of a call: in time, bounded, retried only where that is safe, and silent about what it sends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pytest
+from captured import captured
+from in_process import call
+from live import ENVIRONMENT, KEY, Live, settings_from
+from pydantic import Field
+from wire import ERAS, Era, Wire
+
+from hardening import Context, harden, tool
+from hardening.errors import Timeout, TooLarge, UpstreamUnavailable
+from hardening.lifecycle.startup import opened
+from hardening.outbound.breaker import Breaker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import httpx2
+
+SECONDS = 20.0
+
+
+class Upstream:
+    """Another system on this machine, which answers by the path."""
+
+    def __init__(self) -> None:
+        self.heads: list[str] = []
+        self.url = ""
+        self.dropping = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request."""
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        except asyncio.IncompleteReadError:
+            writer.close()
+            return
+        self.heads.append(head)
+        path = head.split(" ")[1].partition("?")[0]
+        if self.dropping:
+            self.dropping -= 1
+        elif path == "/slow":
+            await asyncio.sleep(3600)
+        elif path == "/endless":
+            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
+            while not writer.is_closing():
+                writer.write(b"x" * 65536)
+                await writer.drain()
+        elif path == "/trickle":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+            while not writer.is_closing():
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        elif path == "/packed":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nzip")
+        elif path == "/cookie":
+            writer.write(b"HTTP/1.1 200 OK\r\nset-cookie: who=me\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+        else:
+            status = 503 if path == "/unwell" else 200
+            writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok".encode())
+        writer.close()
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """Another system."""
+    upstream = Upstream()
+    running: set[asyncio.Task[None]] = set()
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(handle(reader, writer))
+        running.add(task)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await upstream(reader, writer)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    upstream.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield upstream
+    server.close()
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+@tool(read_only=True, open_world=True, timeout_seconds=2)
+async def fetch(
+    url: Annotated[str, Field(max_length=300)],
+    ctx: Context,
+    method: Annotated[str, Field(max_length=10)] = "GET",
+) -> str:
+    """Fetch a page, and return what it says."""
+    answer = await ctx.http.request(method, url, content=b"a body" if method == "POST" else None)
+    return answer.raise_for_status().text
+
+
+def build(settings: Any) -> Any:
+    """Return a server with this tool."""
+    return harden(settings, tools=(fetch,))
+
+
+ALLOWED = ENVIRONMENT | {"MCP_HTTP_ALLOW": "127.0.0.0/8"}
+
+
+async def kind_of(server: Any, url: str, **arguments: Any) -> str:
+    """Return the kind of failure of a call, or ok."""
+    result = await call(server, "fetch", {"url": url, **arguments})
+    return result.meta["hardening/error"]["kind"] if result.is_error else "ok"
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_tool_fetches_on_the_wire(upstream: Upstream, era: Era) -> None:
+    """What is allowed is fetched, what is inside is a typed failure, in both eras; the metric names hosts only."""
+    with Live(settings_from(ALLOWED), build) as live:
+        async with Wire(live.url, KEY) as wire:
+            for url, expected in ((f"{upstream.url}/page?q=s3cret", None), ("http://10.0.0.1/", "permission_denied")):
+                reply = await wire.ask(era, "tools/call", {"name": "fetch", "arguments": {"url": url}})
+                assert (reply.result.get("_meta") or {}).get("hardening/error", {}).get("kind") == expected
+        metrics = live.do(live.app.metrics.render).decode()
+
+    assert 'mcp_http_requests_total{host="127.0.0.1",outcome="ok"} 1.0' in metrics
+    assert 'mcp_http_requests_total{host="other",outcome="refused"} 1.0' in metrics
+    assert "s3cret" not in metrics
+
+
+@pytest.mark.parametrize("path", ["/slow", "/trickle"])
+async def test_a_request_ends_with_its_call(upstream: Upstream, path: str) -> None:
+    """Neither a silent host nor one that sends a byte at a time holds a call beyond its 2 s."""
+    async with opened(server := build(settings_from(ALLOWED))):
+        started = time.monotonic()
+        assert await kind_of(server, upstream.url + path) == "timeout"
+        assert time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize("path", ["/slow", "/trickle"])
+async def test_a_request_of_a_task_ends_with_the_deadline_too(upstream: Upstream, path: str) -> None:
+    """Also a task that nobody cancels ends its request in time."""
+
+    class Call:
+        until = time.monotonic() + 0.5
+
+        def remaining_seconds(self) -> float:
+            return max(0.0, self.until - time.monotonic())
+
+    from hardening.outbound.client import Outbound
+
+    outbound = Outbound(settings_from(ALLOWED), lambda *_: None)
+    async with asyncio.timeout(SECONDS):
+        with pytest.raises(Timeout):
+            await outbound.client(Call()).get(upstream.url + path)
+    await outbound.aclose()
+
+
+async def test_an_answer_is_bounded(upstream: Upstream) -> None:
+    """8 MiB at most, and nothing compressed, whose size nobody knows."""
+    async with opened(server := build(settings_from(ALLOWED | {"MCP_HTTP_MAX_RESPONSE_BYTES": "100000"}))):
+        assert await kind_of(server, upstream.url + "/endless") == TooLarge.kind
+        assert await kind_of(server, upstream.url + "/packed") == UpstreamUnavailable.kind
+    assert "accept-encoding: identity" in upstream.heads[0].lower()
+
+
+@pytest.mark.parametrize(("method", "times"), [("GET", 2), ("HEAD", 2), ("POST", 1), ("DELETE", 1), ("PUT", 1)])
+async def test_only_get_and_head_are_tried_again(upstream: Upstream, method: str, times: int) -> None:
+    """Once more after a connection that failed; what may have had an effect is sent once."""
+    async with opened(server := build(settings_from(ALLOWED))):
+        upstream.dropping = 10
+        assert await kind_of(server, upstream.url, method=method) == "upstream_unavailable"
+        assert len(upstream.heads) == times
+        upstream.dropping = 1
+        assert (await kind_of(server, upstream.url, method=method) == "ok") == (times == 2)
+
+
+async def test_a_host_that_fails_is_left_alone(upstream: Upstream) -> None:
+    """After five failures in a row calls fail at once, and the caller is told when to try again."""
+    async with opened(server := build(settings_from(ALLOWED))):
+        kinds = [await kind_of(server, upstream.url + "/unwell") for _ in range(7)]
+        assert set(kinds) == {"upstream_unavailable"}
+        assert len(upstream.heads) == 5
+        result = await call(server, "fetch", {"url": upstream.url})
+        assert 25 < result.meta["hardening/error"]["retryAfterSeconds"] <= 30
+        assert await kind_of(server, upstream.url.replace("127.0.0.1", "127.0.0.2") + "/x") != "ok"
+
+
+def test_one_request_tries_whether_the_host_is_back() -> None:
+    """After 30 s one request goes through, further ones when it has succeeded."""
+    now = [0.0]
+    breaker = Breaker(lambda: now[0])
+    for _ in range(5):
+        breaker.check("a")
+        breaker.failed("a")
+    with pytest.raises(UpstreamUnavailable):
+        breaker.check("a")
+    breaker.check("b")
+    now[0] = 30.0
+    breaker.check("a")
+    with pytest.raises(UpstreamUnavailable):
+        breaker.check("a")
+    breaker.succeeded("a")
+    breaker.check("a")
+
+
+def test_the_table_of_hosts_is_bounded() -> None:
+    """Names without end take no memory without end: the last 1000 are remembered."""
+    breaker = Breaker()
+    for number in range(3000):
+        breaker.failed(str(number))
+
+    assert len(breaker._circuits) == 1000  # noqa: SLF001 - its size is the promise
+
+
+async def test_callers_share_no_cookies(upstream: Upstream) -> None:
+    """A cookie that one call is given is sent by no other."""
+    async with opened(server := build(settings_from(ALLOWED))):
+        for _ in range(2):
+            await kind_of(server, upstream.url + "/cookie")
+
+    assert not any("cookie: who" in head.lower() for head in upstream.heads)
+
+
+async def test_nothing_of_a_request_is_logged(upstream: Upstream, tmp_path: Path) -> None:
+    """Neither query nor body nor header, at any level."""
+    with captured(tmp_path / "log", level="debug") as log:
+        async with opened(server := build(settings_from(ALLOWED))):
+            await kind_of(server, f"{upstream.url}/page?token=s3cret-of-a-query")
+            await kind_of(server, f"{upstream.url}/unwell?token=s3cret-of-a-query", method="POST")
+        text = log.text()
+
+    assert "tool call" in text
+    for part in ("s3cret", "/page", "127.0.0.1", "a body"):
+        assert part not in text
+
+
+async def test_connections_end_with_the_server(upstream: Upstream) -> None:
+    """A client that somebody has kept reaches nothing when the server is closed."""
+    kept: list[httpx2.AsyncClient] = []
+
+    @tool(read_only=True)
+    async def keep(ctx: Context) -> str:
+        """Keep the client for later."""
+        kept.append(ctx.http)
+        return "kept"
+
+    async with opened(server := harden(settings_from(ALLOWED), tools=(keep,))):
+        await call(server, "keep", {})
+        assert (await kept[0].get(upstream.url)).status_code == 200
+        outbound = server.services._outbound  # noqa: SLF001 - nobody else has a reason to ask
+        assert outbound is not None
+    assert outbound._pool.connections == []  # noqa: SLF001 - what is open is the promise
