@@ -52,6 +52,7 @@ OURS = [
     "/deploy/postgres/**",
     "/deploy/prometheus/**",
     "/deploy/systemd/**",
+    "/docs/elsewhere.md",
     "/docs/operations.md",
     "/pyrightconfig.json",
     "/pytest.ini",
