@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gate 1: the server as it is started in production, asked by the probe as clients of both eras would.
-# Needs DATABASE_URL where the project has a database; call it by `make protocol`.
+# Call it by `make protocol`, which starts a database where the project needs one and DATABASE_URL is not set.
 set -euo pipefail
 
 package=$(basename "$(dirname src/*/hardening)")

@@ -197,3 +197,11 @@ def test_a_version_is_one_without_a_registry_entry(template: Template, tmp_path:
     other = run("bash", "scripts/version.sh", "0.1.1", cwd=project, check=False)
 
     assert other.returncode == 1
+
+
+@pytest.mark.slow
+def test_gate_1_brings_its_own_database(template: Template) -> None:
+    """Who has no PostgreSQL and has set nothing runs the gate all the same."""
+    said = run("make", "protocol", cwd=template.prepared(DEFAULT)).stdout
+
+    assert "Gate 1, protocol: both eras answer, a wrong key is refused, SIGTERM drains." in said

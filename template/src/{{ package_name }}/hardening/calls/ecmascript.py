@@ -13,9 +13,15 @@ QUANTIFIER = re.compile(r"(?:[*+?]|\{(\d+)(?:(,)(\d*))?\})\??")
 GROUP_NAME = re.compile(r"<([A-Za-z_$][A-Za-z0-9_$]*)>")
 # One character by its number: \x41, \u0041, \u{41}, \cA.
 NUMBERED = re.compile(r"x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|u\{0*(?:10|[0-9A-Fa-f])?[0-9A-Fa-f]{1,4}\}|c[A-Za-z]")
-CATEGORIES = "L Lu Ll Lt LC Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So Z Zs Zl Zp C Cc Cf Co Cs Cn"
-BINARY = "Any ASCII ASCII_Hex_Digit Alphabetic Emoji Hex_Digit Lowercase Uppercase White_Space Math ID_Start ID_Continue"
-LONG = "Letter Uppercase_Letter Lowercase_Letter Mark Number Decimal_Number Punctuation Symbol Separator Space_Separator"
+CATEGORIES = (
+    "L Lu Ll Lt LC Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So Z Zs Zl Zp C Cc Cf Co Cs Cn"
+)
+BINARY = (
+    "Any ASCII ASCII_Hex_Digit Alphabetic Emoji Hex_Digit Lowercase Uppercase White_Space Math ID_Start ID_Continue"
+)
+LONG = (
+    "Letter Uppercase_Letter Lowercase_Letter Mark Number Decimal_Number Punctuation Symbol Separator Space_Separator"
+)
 PROPERTY = re.compile(
     rf"\{{(?:(?:General_Category|gc)=)?(?:{'|'.join((CATEGORIES + ' ' + LONG).split())})\}}"
     rf"|\{{(?:{'|'.join(BINARY.split())})\}}|\{{(?:Script|sc|Script_Extensions|scx)=[A-Z][A-Za-z_]+\}}"
