@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from support.harness import Template
 
 NO_DATABASE = {"database": "none"}
-GUARD = "async def __call__(self, exchange: Exchange) -> Answer | None:"
+GUARD = "async def __call__(self, exchange: Exchange) -> Response | None:"
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
+import structlog
 from captured import captured
 from live import ENVIRONMENT, KEY, PROBE_KEY, Live, settings_from
 from mcp.server.apps import Apps, ResourceCsp
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from hardening.server import HardenedServer
 
+log = structlog.get_logger()
 PAGE = "ui://clock/app.html"
 
 
@@ -49,6 +51,7 @@ class JobParams(RequestParams):
 
 async def run_job(_: Any, params: JobParams) -> dict[str, Any]:
     """Run a job, or fail with its name."""
+    log.info("job", kind=params.name)
     if params.name.startswith("crash"):
         raise RuntimeError(f"secret detail about {params.name}")
     return {"done": True}

@@ -18,8 +18,9 @@ from live import ENVIRONMENT, KEY, OTHER_KEY, Live, settings_from
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.mcpserver import Context as SdkContext
-from mcp.server.mcpserver import Elicit, Resolve
+from mcp.server.mcpserver import Elicit, ListRoots, Resolve, Sample
 from mcp.types import (
+    CreateMessageResult,
     ElicitRequest,
     ElicitRequestFormParams,
     ElicitResult,
@@ -27,8 +28,11 @@ from mcp.types import (
     InputRequiredResult,
     ListRootsRequest,
     ListRootsResult,
+    Root,
+    SamplingMessage,
+    TextContent,
 )
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FileUrl
 from wire import ERAS, SECONDS, Era, Reply, Wire, opening
 
 from hardening import Context, HardeningSettings, harden, tool
@@ -139,7 +143,26 @@ async def sampled(ctx: Context) -> str:
     return "listed"
 
 
-TOOLS = (resolved, by_hand, two_by_hand, directly, repeat, repeat_resolved, sampled)
+async def model() -> Sample:
+    """Ask the client's model."""
+    return Sample([SamplingMessage(role="user", content=TextContent(type="text", text="2 + 2?"))], max_tokens=10)
+
+
+async def folders() -> ListRoots:
+    """Ask for the client's folders."""
+    return ListRoots()
+
+
+@tool(read_only=True)
+async def gathered(
+    sum_: Annotated[CreateMessageResult, Resolve(model)], roots: Annotated[ListRootsResult, Resolve(folders)]
+) -> str:
+    """Say what the client's model and the client itself said."""
+    assert isinstance(sum_.content, TextContent)
+    return f"{sum_.content.text} {[str(root.uri) for root in roots.roots]}"
+
+
+TOOLS = (gathered, resolved, by_hand, two_by_hand, directly, repeat, repeat_resolved, sampled)
 
 
 def build(settings: HardeningSettings) -> HardenedServer:
@@ -257,6 +280,24 @@ async def test_the_person_is_asked_in_both_eras(stateful: Live, mode: str, name:
 
     assert not result.is_error, result.content
     assert RAN == ["shopping False"]
+
+
+@pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
+async def test_the_model_and_the_client_are_asked_too(stateful: Live, mode: str) -> None:
+    """`Sample` and `ListRoots` of a resolver are answered in both eras, both in one call."""
+
+    async def sample(*_: Any) -> CreateMessageResult:
+        return CreateMessageResult(role="assistant", model="m", content=TextContent(type="text", text="4"))
+
+    async def roots(*_: Any) -> ListRootsResult:
+        return ListRootsResult(roots=[Root(uri=FileUrl("file:///notes"))])
+
+    async with httpx2.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=SECONDS) as http:
+        transport = streamable_http_client(f"{stateful.url}/mcp", http_client=http)
+        async with Client(transport, mode=mode, sampling_callback=sample, list_roots_callback=roots) as client:
+            result = await client.call_tool("gathered", {})
+
+    assert result.structured_content == {"result": "4 ['file:///notes']"}
 
 
 @pytest.mark.parametrize("action", ["decline", "cancel"])
@@ -528,6 +569,7 @@ def test_replicas_that_ask_need_redis() -> None:
         "by_hand",
         "repeat_resolved",
         "two_by_hand",
+        "gathered",
     }
     assert "REDIS_URL" in str(refused.value)
 

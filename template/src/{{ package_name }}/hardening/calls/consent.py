@@ -65,7 +65,7 @@ class Consent:
                 if sdk.input_responses is None and _can_ask(question, sdk):
                     return InputRequiredResult(input_requests={KEY: question})
                 self._decide((sdk.input_responses or {}).get(KEY))
-                result = await call(self._questions.with_answers(sdk, None, {}))
+                result = await call(self._questions.with_answers(sdk, None, {}) if sdk.input_responses else sdk)
             if isinstance(result, InputRequiredResult):
                 # The tool asks something of its own: what was agreed stays agreed.
                 return result.model_copy(update={"request_state": AGREED + json.dumps(result.request_state)})
