@@ -53,6 +53,7 @@ OURS = [
     "/deploy/prometheus/**",
     "/deploy/systemd/**",
     "/docs/elsewhere.md",
+    "/docs/first-deployment.md",
     "/docs/operations.md",
     "/pyrightconfig.json",
     "/pytest.ini",

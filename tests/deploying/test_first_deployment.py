@@ -1,0 +1,95 @@
+"""The commands of the first day can be typed as they stand, as far as that shows without an account."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from support.harness import tool
+from support.programs import find, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLATFORMS = ["Compose, on one machine", "Kubernetes", "Fly.io", "Railway"]
+# What the person who types has from the blocks before, or from the platform.
+GIVEN = "NAMESPACE=weather ADMIN_URL=postgresql://admin@db/mcp; export NAMESPACE ADMIN_URL\n"
+
+
+@pytest.fixture(scope="module")
+def page(project: Path) -> str:
+    """The text."""
+    return (project / "docs/first-deployment.md").read_text("utf-8")
+
+
+def blocks(text: str) -> list[str]:
+    """Return the commands."""
+    return re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+
+
+def section(page: str, name: str) -> str:
+    """Return the text below a heading."""
+    found = re.search(rf"\n## {re.escape(name)}\n(.*?)(?=\n## |\Z)", page, re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+def test_commands_are_sound(page: str, tmp_path: Path) -> None:
+    """All blocks in their order pass the linter of shell scripts."""
+    script = tmp_path / "first-day.sh"
+    script.write_text("#!/usr/bin/env bash\n" + GIVEN + "\n".join(blocks(page)), "utf-8")
+
+    done = run(tool("shellcheck"), script)
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_each_platform_ends_with_the_probe(page: str, platform: str) -> None:
+    """The last command of each looks from outside, with the monitor's key."""
+    last = blocks(section(page, platform))[-1].strip().splitlines()[-1]
+
+    assert re.fullmatch(r"MCP_PROBE_KEY=\S+(?: .*\))? make probe URL=https://\S+/mcp", last), last
+
+
+def test_every_file_and_target_exists(page: str, project: Path) -> None:
+    """Scripts, manifests, links and targets of make are those of the project."""
+    text = "\n".join(blocks(page))
+    named = set(re.findall(r"(?:scripts|deploy|schema)/[\w./-]+", text + page)) | {"fly.toml", "railway.json"}
+    makefile = (project / "Makefile").read_text("utf-8")
+    targets = {name for line in re.findall(r"\bmake ((?:[a-z]+ ?)+)", text) for name in line.split()}
+
+    assert {name for name in named if not (project / name.rstrip(".")).exists()} == set()
+    assert targets - set(re.findall(r"^(\w+):", makefile, re.MULTILINE)) == set()
+    for link in re.findall(r"\]\(([\w.-]+\.md)", page):
+        assert (project / "docs" / link).exists()
+
+
+def test_the_file_of_secrets_is_what_the_server_takes(page: str, project: Path, tmp_path: Path) -> None:
+    """The block that makes secrets makes them, and `kubectl` makes the Secret of them that the pods name."""
+    (made,) = [block for block in blocks(page) if "> .env.production" in block]
+    done = run("bash", "-euc", made, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / ".env.production").read_text("utf-8")
+
+    assert re.fullmatch(
+        r"MCP_API_KEYS=first:[0-9a-f]{64}\nMCP_PROBE_KEY=[0-9a-f]{64}\nMCP_REQUEST_STATE_KEYS=[0-9a-f]{64}\n", written
+    )
+    assert (tmp_path / ".env.production").stat().st_mode & 0o777 == 0o600
+    assert ".env.*" in (project / ".gitignore").read_text("utf-8").splitlines()
+    (command,) = [line for line in "".join(blocks(page)).splitlines() if "create secret generic" in line]
+    kubectl, dry = find("kubectl"), " --dry-run=client --output yaml --kubeconfig /dev/null"
+    done = run("bash", "-euc", command.replace("kubectl", kubectl, 1) + dry, cwd=tmp_path, env={"NAMESPACE": "weather"})
+    assert done.returncode == 0, done.stderr
+    secret = yaml.safe_load(done.stdout)
+    assert secret["metadata"]["name"] == "mcp-server-secrets"
+    assert set(secret["data"]) == {"MCP_API_KEYS", "MCP_PROBE_KEY", "MCP_REQUEST_STATE_KEYS"}
+
+
+def test_a_sentence_is_a_line(page: str) -> None:
+    """One sentence on each line, so that a change shows what changed."""
+    prose = re.sub(r"```.*?```|^\|.*$", "", page, flags=re.DOTALL | re.MULTILINE)
+
+    assert [line for line in prose.splitlines() if re.search(r"[.!?] [A-Z]", line)] == []
