@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 import alias
 from mcp import MCPError
-from mcp.server.mcpserver import Context as SdkContext  # noqa: TC002 - the SDK reads it from the prompt
+from mcp.server.mcpserver import Context as SdkContext
 from mcp.types import (
     MISSING_REQUIRED_CLIENT_CAPABILITY,
     AudioContent,

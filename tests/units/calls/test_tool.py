@@ -9,6 +9,7 @@ import sample
 from mcp.server.mcpserver import Context as SdkContext
 
 from hardening import Context, HardeningSettings, tool
+from hardening.calls.function import AuthorFunction, request
 from hardening.calls.tool import InvalidDeclarationError, KeptConnectionError, Tool, read_tools
 from hardening.exchange import Principal
 
@@ -136,3 +137,26 @@ def test_every_function_that_cannot_be_served_is_named_at_once() -> None:
         "unknown_type: import Decimal outside TYPE_CHECKING",
         "drop: there are two tools of this name",
     ]
+
+
+async def test_a_prompt_that_returns_with_a_connection_has_failed() -> None:
+    """As a tool: what it wrote is rolled back, and whoever asked is not told that it worked."""
+
+    class Pool:
+        def __init__(self) -> None:
+            self.cut_connections: list[Any] = []
+
+        def cut(self, connection: Any) -> None:
+            self.cut_connections.append(connection)
+
+    pool = Pool()
+    kept = context(database=pool)
+    kept.held = "connection"  # type: ignore[assignment]
+
+    async def sum_up(ctx: Context) -> str:
+        return ctx.principal.name
+
+    request.set(SdkContext[Any, Any]())
+    with pytest.raises(KeptConnectionError):
+        await AuthorFunction("prompt sum_up", sum_up, lambda _: kept)()
+    assert pool.cut_connections == ["connection"]

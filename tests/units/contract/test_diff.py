@@ -347,3 +347,60 @@ def test_nothing_to_report_is_said() -> None:
     """An empty report says that it is empty."""
     assert as_text([]) == "no changes\n"
     assert as_markdown([]) == "### Changes of the contract\n\nNone.\n"
+
+
+PROMPT: Json = {
+    "description": "Sum up.",
+    "arguments": [{"name": "words", "required": True}, {"name": "tone", "required": False}],
+}
+OFFERED: Json = {
+    **CONTRACT,
+    "prompts": {"sum_up": PROMPT},
+    "resources": {"notes://all": {"name": "all", "mimeType": "text/plain"}},
+    "resourceTemplates": {"notes://{id}": {"name": "one", "mimeType": "text/plain"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        (("prompts", "sum_up"), None, "breaking    server prompts.sum_up: gone"),
+        (("prompts", "other"), {"arguments": []}, "compatible  server prompts.other: new"),
+        (("prompts", "sum_up", "description"), "Ignore it.", "text        server prompts.sum_up.description: "),
+        (
+            ("prompts", "sum_up", "arguments"),
+            [*PROMPT["arguments"], {"name": "count", "required": True}],
+            "breaking    server prompts.sum_up.count: required",
+        ),
+        (
+            ("prompts", "sum_up", "arguments"),
+            [*PROMPT["arguments"], {"name": "count"}],
+            "compatible  server prompts.sum_up.count: optional",
+        ),
+        (("prompts", "sum_up", "arguments"), PROMPT["arguments"][:1], "breaking    server prompts.sum_up.tone: gone"),
+        (("resources", "notes://all"), None, "breaking    server resources.notes://all: gone"),
+        (("resources", "notes://b"), {"name": "b"}, "compatible  server resources.notes://b: new"),
+        (("resources", "notes://all", "mimeType"), "text/html", "breaking    server resources.notes://all.mimeType: "),
+        (("resourceTemplates", "notes://{id}", "description"), "One.", "text        server resourceTemplates.notes://"),
+        (("prompts",), ["no mapping"], "breaking    server prompts: cannot be compared"),
+    ],
+    ids=str,
+)
+def test_prompts_and_resources_are_compared(path: tuple[str, ...], value: object, line: str) -> None:
+    """One may be added; what goes, or asks for more, breaks those who use it; texts are told apart."""
+    contract = copy.deepcopy(OFFERED)
+    place: Any = contract
+    for step in path[:-1]:
+        place = place[step]
+    if value is None:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+
+    (told,) = as_text(diff(OFFERED, contract)).splitlines()
+    assert told.startswith(line)
+
+
+def test_a_contract_from_before_they_were_in_it_is_compatible() -> None:
+    """A project that has prompts and resources sees them come in, and nothing break."""
+    assert {change.kind for change in diff(CONTRACT, OFFERED)} <= {"compatible", "text"}

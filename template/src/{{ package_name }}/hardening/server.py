@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from mcp import MCPError
 from mcp.server.mcpserver import Context as SdkContext
-from mcp.server.mcpserver import MCPServer
-from mcp.server.mcpserver.exceptions import ResourceNotFoundError
-from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult
+from mcp.types import INVALID_PARAMS, CallToolResult, InputRequiredResult
 from mcp.types import Tool as WireTool
 
 from . import errors
@@ -22,11 +20,12 @@ from .calls.canonical import schema_sha256
 from .calls.consent import Consent
 from .calls.deadline import Deadlines
 from .calls.declaration import InvalidDeclarationError
-from .calls.failures import failure_or_crash, protocol_error, result_of
+from .calls.failures import failure_or_crash, result_of
 from .calls.questions import Questions
 from .exchange import Exchange, current
 from .limits.rate_limits import RateLimits, tool_failure
 from .logs.call_log import log_call
+from .primitives import GuardedPrimitives
 from .protocol.list_cache import ListCache
 from .protocol.middleware import CACHE_HINTS, error_boundary, protocol_middleware
 from .protocol.request_state import request_state_security
@@ -37,11 +36,9 @@ from .telemetry.http_metrics import HttpMetrics
 from .telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mcp.server.context import HandlerResult
-    from mcp.server.lowlevel.helper_types import ReadResourceContents
-    from pydantic import AnyUrl
 
     from .calls.context import Context
     from .calls.extensions import Contribution, Work
@@ -51,10 +48,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-Completer = TypeVar("Completer", bound="Callable[..., Coroutine[Any, Any, Any]]")
 
-
-class HardenedServer(MCPServer[None]):
+class HardenedServer(GuardedPrimitives):
     """The SDK's server with a boundary around what the author wrote."""
 
     def __init__(
@@ -101,10 +96,16 @@ class HardenedServer(MCPServer[None]):
                 self.limits.declare(name, rate_per_minute=said.rate_per_minute, cost=said.cost)
             except ValueError as problem:
                 raise InvalidDeclarationError(str(problem)) from None
+        self.declare_primitives()
         self.services = Services(settings, lifespan, self.metrics.acquired, HttpMetrics(self.metrics.registry).answered)
         self.database, self.background = self.services.database, self.services.background
         for name in (name for one in extensions for name in one.method_names):
             self.limits.declare(name)
+
+    def words(self) -> set[str]:
+        """Return the names that the server makes known; log lines may have them."""
+        words = {word for tool in self.declared.values() for word in tool.words()}
+        return words | self.prompt_names
 
     def add_tool(self, fn: Callable[..., Any], *_: Any, **__: Any) -> None:
         """Refuse a tool that the SDK would call outside the boundary."""
@@ -170,57 +171,13 @@ class HardenedServer(MCPServer[None]):
             for one in contexts:
                 one.end()
 
-    async def get_prompt(
-        self, name: str, arguments: dict[str, Any] | None = None, context: SdkContext[None, Any] | None = None
-    ) -> GetPromptResult | InputRequiredResult:
-        """Render a prompt inside the boundary.
-
-        Raises:
-            MCPError: -32602 for an unknown prompt or a missing argument, -32603 for a crash.
-        """
-        prompt = next((prompt for prompt in await self.list_prompts() if prompt.name == name), None)
-        if prompt is None:
-            raise MCPError(INVALID_PARAMS, "Unknown prompt")
-        given = arguments or {}
-        if any(argument.required and argument.name not in given for argument in prompt.arguments or ()):
-            raise MCPError(INVALID_PARAMS, "A required argument of the prompt is missing")
-        render = super().get_prompt
-        asking = self.questions.run(context or SdkContext(mcp_server=self), lambda sdk: render(name, arguments, sdk))
-        return await self._guarded("prompt", asking)
-
-    async def read_resource(
-        self, uri: AnyUrl | str, context: SdkContext[None, Any] | None = None
-    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
-        """Read a resource inside the boundary.
-
-        Raises:
-            MCPError: -32602 for an unknown resource (SEP-2164), -32603 for a crash.
-        """
-        read = super().read_resource
-        asking = self.questions.run(context or SdkContext(mcp_server=self), lambda sdk: read(uri, sdk))
-        return await self._guarded("resource", asking)
-
-    # As in the SDK, but that the decorator's parameter has no name.
-    def completion(self) -> Callable[[Completer], Completer]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Register what completes arguments; it runs inside the boundary too."""
-        register: Callable[[Any], Any] = super().completion()
-
-        def decorator(function: Completer) -> Completer:
-            async def guarded(*arguments: Any) -> Any:
-                return await self._guarded("completion", function(*arguments))
-
-            register(guarded)
-            return function
-
-        return decorator
-
     async def _extension_call(self, method: str, work: Work) -> HandlerResult:
         """Call a method of an extension inside the boundary, at the rate of a tool; one log line says how it ended."""
         exchange, started, outcome = current.get(), time.monotonic(), "cancelled"
         try:
             if not (rate := await self.limits.tool(exchange, method)).allowed:
                 raise protocol_error(tool_failure(rate), exchange, INTERNAL_ERROR)
-            result = await self._guarded(method, work())
+            result = await self.bounded(method, work())
             outcome = "ok"
         except MCPError:
             outcome = "error"
@@ -229,15 +186,3 @@ class HardenedServer(MCPServer[None]):
             duration_ms = round((time.monotonic() - started) * 1000, 1)
             log.info("extension call", rpc_method=method, duration_ms=duration_ms, outcome=outcome)
         return result
-
-    async def _guarded(self, name: str, work: Coroutine[Any, Any, Any]) -> Any:
-        try:
-            return await self.deadlines.run(name, self.hardening_settings.tool_timeout_seconds, work)
-        except MCPError:
-            raise
-        except ResourceNotFoundError:
-            raise MCPError(INVALID_PARAMS, "Resource not found") from None
-        except Exception as error:  # noqa: BLE001 - the boundary is for all of them
-            failure = failure_or_crash(error, wrapped=True)
-            code = INVALID_PARAMS if isinstance(failure, errors.NotFound) else INTERNAL_ERROR
-            raise protocol_error(failure, current.get(), code) from None

@@ -9,8 +9,16 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from mcp.types import CreateMessageRequest, CreateMessageResult, CreateMessageResultWithTools
-from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, ListRootsRequest, ListRootsResult
+from mcp.types import (
+    CreateMessageRequest,
+    CreateMessageResult,
+    CreateMessageResultWithTools,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    ListRootsRequest,
+    ListRootsResult,
+)
 from pydantic_core import from_json, to_json
 
 from .. import errors

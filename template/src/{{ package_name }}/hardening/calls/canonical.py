@@ -22,7 +22,7 @@ TOOL_FIELDS = ("name", "title", "description", "inputSchema", "outputSchema", "a
 DISCOVERY_FIELDS = ("capabilities", "instructions")
 
 
-def canonical(
+def canonical(  # noqa: PLR0913 - one for each part of the contract
     tools: Sequence[Mapping[str, Any]],
     discovery: Mapping[str, Any],
     resource_metadata: Mapping[str, Any] | None,
@@ -30,6 +30,7 @@ def canonical(
     scopes: Mapping[str, Iterable[str]] | None = None,
     version: str = "",
     ui: Mapping[str, Mapping[str, Any]] | None = None,
+    offered: Mapping[str, Json] | None = None,
 ) -> Json:
     """Return the contract.
 
@@ -40,6 +41,7 @@ def canonical(
         scopes: What each tool needs, as declared beside it.
         version: Version of the project.
         ui: What each tool shows besides its result (MCP Apps), by its name.
+        offered: Prompts, resources and templates, where the server has any.
 
     Raises:
         ValueError: A tool has no name, or two have the same.
@@ -55,6 +57,7 @@ def canonical(
     }
     if ui:
         document["ui"] = {name: dict(shown) for name, shown in ui.items()}
+    document |= {part: dict(listed) for part, listed in (offered or {}).items() if listed}
     if resource_metadata is not None:
         document["resource"] = dict(resource_metadata)
     return document

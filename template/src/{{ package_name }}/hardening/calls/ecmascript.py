@@ -88,7 +88,7 @@ class _Reader:
             self.at = start
             self._stop()
 
-    def _term(self) -> bool:
+    def _term(self) -> bool:  # noqa: C901 - one branch for each production
         """Read one term; return whether it can be repeated."""
         if self._next("^", "$", "\\b", "\\B"):
             return False
@@ -140,7 +140,7 @@ class _Reader:
                     self._stop()
 
     def _member(self) -> str | None:
-        """Read one member of a class; return its character, or None for a class of its own such as `\\d`."""
+        """Read one member of a class; return its character, or None for a class of its own, as of digits."""
         if self.at >= len(self.text):
             self._stop()
         if self.text[self.at] != "\\":
@@ -148,7 +148,7 @@ class _Reader:
             return self.text[self.at - 1]
         return self._escape(in_class=True)
 
-    def _escape(self, *, in_class: bool) -> str | None:
+    def _escape(self, *, in_class: bool) -> str | None:  # noqa: PLR0911 - one for each production
         start = self.at
         self.at += 1
         one = self.text[self.at : self.at + 1]

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 from mcp.server.elicitation import render_elicitation_schema
 from mcp.server.mcpserver import Elicit, ListRoots, Sample
 from mcp.server.mcpserver.exceptions import InvalidSignature
+from mcp.server.mcpserver.resolve import Resolve as Marker
 from mcp.server.mcpserver.resolve import (
     build_resolver_plans,
     find_resolved_parameters,
     resolve_arguments,
     returns_input_required,
 )
-from mcp.server.mcpserver.resolve import Resolve as Marker
 
 from .context import Context
 from .declaration import InvalidDeclarationError

@@ -24,9 +24,9 @@ from .resolvers import Resolvers
 from .results import InvalidResultTypeError, ResultSchema
 
 if TYPE_CHECKING:
-    from mcp.server.extension import ToolBinding
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from mcp.server.extension import ToolBinding
     from mcp.types import CallToolResult
 
 

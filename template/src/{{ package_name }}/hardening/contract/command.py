@@ -23,6 +23,7 @@ from ..calls.declaration import InvalidDeclarationError
 from ..logs import setup as logs
 from ..settings.environment import refuse
 from .diff import diff, version_ok
+from .offered import PARTS, offered
 from .report import Change, as_markdown, as_text
 from .revision import FILE, WRITE, NoRevisionError, UnreadableError, from_file, from_revision
 
@@ -65,6 +66,10 @@ async def published(server: HardenedServer) -> dict[str, Any]:
     async with Client(server) as client:
         listed = await client.list_tools()
         ui = {tool.name: await _ui(client, tool) for tool in listed.tools if _ui_of(tool)}
+        known = client.server_capabilities
+        prompts = (await client.list_prompts()).prompts if known.prompts else []
+        resources = (await client.list_resources()).resources if known.resources else []
+        templates = (await client.list_resource_templates()).resource_templates if known.resources else []
         discovery = {
             "capabilities": _wire(client.server_capabilities),
             "instructions": client.instructions,
@@ -76,6 +81,10 @@ async def published(server: HardenedServer) -> dict[str, Any]:
         scopes={tool.name: tool.declaration.scopes for tool in server.declared.values()},
         version=server.version,
         ui=ui,
+        offered={
+            part: offered(part, map(_wire, found))
+            for part, found in zip(PARTS, (prompts, resources, templates), strict=True)
+        },
     )
 
 

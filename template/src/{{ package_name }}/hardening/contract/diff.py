@@ -12,6 +12,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+from .offered import PARTS, offered_changes
 from .report import KINDS, Change, Kind, compare, show
 from .subset import Difference, differences, texts
 
@@ -50,7 +51,12 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
             except BROKEN:
                 found.append(Change("breaking", name, "", "cannot be compared: not a valid definition"))
         found += _ui(name, *(document.get("ui", {}).get(name, {}) for document in (old, new)))
-    for part in sorted((old.keys() | new.keys()) - {"tools", "declared", "version", "ui"}):
+    for part in PARTS:
+        try:
+            found += offered_changes(part, old.get(part, {}), new.get(part, {}))
+        except BROKEN:
+            found.append(Change("breaking", "", part, "cannot be compared: not a valid definition"))
+    for part in sorted((old.keys() | new.keys()) - {"tools", "declared", "version", "ui", *PARTS}):
         found += _server(part, old.get(part), new.get(part))
     return sorted(found, key=lambda change: KINDS.index(change.kind))
 

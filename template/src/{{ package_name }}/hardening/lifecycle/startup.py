@@ -49,7 +49,7 @@ def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedS
     except InvalidDeclarationError as invalid:
         refuse("tools", invalid.problems)
     output = logs.configure(level=settings.log_level, fmt=settings.log_format)
-    output.allow_words(word for tool in server.declared.values() for word in tool.words())
+    output.allow_words(server.words())
     output.declare(settings.log_fields, secrets_of(settings))
     listener = bind(settings)
     release_in_children(listener)

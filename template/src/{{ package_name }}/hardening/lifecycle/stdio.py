@@ -69,7 +69,7 @@ def serve_stdio(
     except InvalidDeclarationError as invalid:
         refuse("tools", invalid.problems)
     output = logs.configure(level=settings.log_level, fmt=settings.log_format)
-    output.allow_words(word for tool in server.declared.values() for word in tool.words())
+    output.allow_words(server.words())
     taken = StdioCapture(output)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:

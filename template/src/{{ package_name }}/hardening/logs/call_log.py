@@ -40,3 +40,21 @@ def log_call(tool: str, outcome: str, seconds: float, exchange: Exchange | None,
     if metrics is not None:
         asked = exchange is not None and exchange.meta.get("progressToken") is not None
         metrics.observe_call(tool, ended, code, seconds, sent, progress_requested=asked)
+
+
+def log_other(kind: str, name: str, outcome: str, seconds: float) -> None:
+    """Write the line of a prompt, a resource or a completion.
+
+    Args:
+        kind: Which of them.
+        name: Name of a declared prompt; an address is its caller's, and is not written.
+        outcome: As for a tool.
+        seconds: How long it took.
+    """
+    log.info(
+        "prompt call" if kind == "prompt" else "resource read" if kind == "resource" else "completion call",
+        prompt_name=name or None,
+        duration_ms=round(seconds * 1000, 1),
+        outcome=outcome if outcome in {OK, CANCELLED} else "error",
+        error_code=None if outcome == OK else outcome,
+    )

@@ -21,7 +21,7 @@ TEXTS: tuple[type, ...] = (list, tuple)
 SETTINGS: tuple[type, ...] = (dict,)
 
 # Fields that only this package may write: one is a mapping, the other names what was called.
-RESERVED = frozenset({"settings", "tool_name"})
+RESERVED = frozenset({"settings", "tool_name", "prompt_name"})
 
 # What `record` writes by itself, and why.
 ALWAYS: dict[str, str] = {
@@ -45,6 +45,7 @@ ALWAYS: dict[str, str] = {
 FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     # One call.
     "tool_name": (TEXT, "which tool; only names that this server declares"),
+    "prompt_name": (TEXT, "which prompt; only names that this server declares"),
     "duration_ms": (NUMBER, "how long it took, in milliseconds"),
     "outcome": (TEXT, "ok, error or cancelled"),
     "error_type": (TEXT, "name of an exception's class"),

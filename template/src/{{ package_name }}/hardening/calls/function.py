@@ -1,0 +1,143 @@
+"""One function behind a prompt, a resource or completion: given its context, its arguments read, its connection ended.
+
+Arguments come as text, from a person's form or an address: they are read as the SDK reads them, and a failure
+names the rule (-32602), never the value.
+Source: 2026-07-28 and 2025-11-25, Prompts and Resources.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NotRequired, get_args, get_type_hints
+
+import anyio.to_thread
+from mcp import MCPError
+from mcp.server.mcpserver import Context as SdkContext
+from mcp.types import INVALID_PARAMS
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import SchemaError
+from typing_extensions import TypedDict
+
+from .declaration import InvalidDeclarationError
+from .failures import invalid_arguments
+from .tool import KeptConnectionError, context_parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .context import Context
+
+# The SDK's context of what runs; set where the protocol enters, because the SDK hands it to some functions only.
+request: ContextVar[SdkContext[Any, Any]] = ContextVar("request")
+
+CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class AuthorFunction:
+    """A function of the author's, with `Context` of this package, or the SDK's, as a parameter of any name.
+
+    Args:
+        owner: What the function makes, by name; stands in every sentence about it.
+        function: The function; one that is no coroutine runs in a thread.
+        context: Makes the context of a call.
+        positional: Parameters that are given as they come, unread.
+
+    Raises:
+        InvalidDeclarationError: It cannot be called.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        function: Callable[..., Any],
+        context: Callable[[SdkContext[Any, Any]], Context[Any, Any]],
+        *,
+        positional: int = 0,
+    ) -> None:
+        self.owner = owner
+        self.function = function
+        self._context = context
+        try:
+            self.hints = get_type_hints(function, include_extras=True)
+        except NameError as missing:
+            raise InvalidDeclarationError(f"{owner}: import {missing.name} outside TYPE_CHECKING") from None
+        parameters = dict(inspect.signature(function).parameters)
+        sdk = [name for name in parameters if _is_sdk_context(self.hints.get(name))]
+        self._sdk_name = sdk[0] if sdk else None
+        ours = {name: one for name, one in parameters.items() if name not in sdk}
+        self._context_name, _ = context_parameter(owner, ours, self.hints)
+        given = {name: one for name, one in ours.items() if name != self._context_name}
+        self.parameters = dict(list(given.items())[positional:])
+        self.required = [name for name, one in self.parameters.items() if one.default is inspect.Parameter.empty]
+        for name, one in self.parameters.items():
+            if one.kind not in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}:
+                raise InvalidDeclarationError(f"{owner}: {name} must be a parameter that can be given by name")
+        self._adapter = self._read_types()
+
+    def _read_types(self) -> TypeAdapter[dict[str, Any]]:
+        fields = {
+            name: self.hints.get(name, str) if name in self.required else NotRequired[self.hints.get(name, str)]
+            for name in self.parameters
+        }
+        model: Any = TypedDict("Arguments", fields)  # type: ignore[misc] - the fields are known at start only
+        model.__pydantic_config__ = CLOSED
+        try:
+            return TypeAdapter(model)
+        except (PydanticUserError, SchemaError, TypeError) as unknown:
+            reason = str(unknown).partition("\n")[0]
+            raise InvalidDeclarationError(f"{self.owner}: an argument cannot be read: {reason}") from None
+
+    def read(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments as the function takes them.
+
+        Raises:
+            MCPError: -32602 that names the argument and the rule.
+        """
+        try:
+            return self._adapter.validate_python(
+                {name: self._from_text(name, text) for name, text in arguments.items()}
+            )
+        except ValidationError as invalid:
+            raise MCPError(INVALID_PARAMS, invalid_arguments(invalid, self.parameters.keys()).advice) from None
+
+    def _from_text(self, name: str, value: Any) -> Any:
+        """Read JSON in the text of an argument that is no text, e.g. a list; as the SDK does for tools."""
+        if not isinstance(value, str) or self.hints.get(name, str) is str:
+            return value
+        try:
+            read = json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+        return value if isinstance(read, str | int | float) else read
+
+    async def __call__(self, *given: Any, **arguments: Any) -> Any:
+        """Call it.
+
+        Raises:
+            KeptConnectionError: It returned before it gave its connection back.
+        """
+        sdk = request.get()
+        if self._sdk_name is not None:
+            arguments[self._sdk_name] = sdk
+        context = self._context(sdk) if self._context_name is not None else None
+        if self._context_name is not None:
+            arguments[self._context_name] = context
+        try:
+            if inspect.iscoroutinefunction(self.function):
+                returned = await self.function(*given, **arguments)
+            else:
+                returned = await anyio.to_thread.run_sync(functools.partial(self.function, *given, **arguments))
+        except BaseException:
+            if context is not None:
+                context.end()
+            raise
+        if context is not None and not context.end():
+            raise KeptConnectionError(self.owner)
+        return returned
+
+
+def _is_sdk_context(hint: Any) -> bool:
+    return any(inspect.isclass(one) and issubclass(one, SdkContext) for one in (hint, *get_args(hint)))

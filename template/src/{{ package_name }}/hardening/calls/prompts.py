@@ -1,0 +1,77 @@
+"""Prompts: declared with the SDK's decorator, checked like tools, rendered inside the boundary (-32602 for arguments).
+
+An argument is text on the wire; what it has to be is the type of the parameter.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from mcp.server.mcpserver.prompts import Prompt
+from mcp.server.mcpserver.prompts.base import PromptArgument
+from pydantic.fields import FieldInfo
+
+from .declaration import InvalidDeclarationError
+from .function import AuthorFunction
+from .lint import text_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcp.types import Icon
+    from pydantic import BaseModel
+
+
+def read_prompt(  # noqa: PLR0913 - those of the SDK's decorator
+    function: Callable[..., Any],
+    context: Callable[..., Any],
+    *,
+    name: str | None,
+    title: str | None,
+    description: str | None,
+    icons: list[Icon] | None,
+) -> Prompt:
+    """Return the prompt that the SDK lists and renders.
+
+    Raises:
+        InvalidDeclarationError: It cannot be served; every reason is named.
+    """
+    known = name or getattr(function, "__name__", "?")
+    author = AuthorFunction(f"prompt {known}", function, context)
+    arguments = [
+        PromptArgument(name=one, description=_described(author.hints.get(one)), required=one in author.required)
+        for one in author.parameters
+    ]
+    about = description or inspect.cleandoc(function.__doc__ or "")
+
+    async def render(**given: Any) -> Any:
+        return await author(**author.read(given))
+
+    prompt = Prompt(name=known, title=title, description=about, arguments=arguments, icons=icons, fn=render)
+    refuse_texts(f"prompt {known}", prompt)
+    return prompt
+
+
+def refuse_texts(owner: str, declared: BaseModel) -> None:
+    """Refuse texts that steer a model past its user, or that a person does not see.
+
+    Raises:
+        InvalidDeclarationError: There are such texts; each is named.
+    """
+    shown = declared.model_dump(mode="json", exclude_none=True, include={"name", "title", "description", "arguments"})
+    found: list[str] = []
+    for field, value in shown.items():
+        if isinstance(value, str):
+            found += text_problems(field, value)
+        else:
+            for argument in value:
+                place = f"argument {argument['name']}"
+                found += text_problems(place, f"{argument['name']} {argument.get('description', '')}")
+    if found:
+        raise InvalidDeclarationError("\n".join(f"{owner}: {problem}" for problem in dict.fromkeys(found)))
+
+
+def _described(hint: Any) -> str | None:
+    described = [one.description for one in getattr(hint, "__metadata__", ()) if isinstance(one, FieldInfo)]
+    return next((one for one in described if one), None)

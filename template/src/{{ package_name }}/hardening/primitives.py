@@ -1,0 +1,231 @@
+"""Prompts, resources and completion of the SDK's server: declared with its decorators, run inside the boundary.
+
+What cannot be served is refused at its declaration (exit 78); rates, deadlines, failures and log lines are as for tools.
+Sources: 2026-07-28 and 2025-11-25, Prompts, Resources and Completion; -32602 for what the caller can correct.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from mcp import MCPError
+from mcp.server.mcpserver import Context as SdkContext
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, GetPromptResult, InputRequiredResult
+
+from . import errors
+from .calls.declaration import InvalidDeclarationError
+from .calls.failures import failure_or_crash, protocol_error
+from .calls.function import AuthorFunction, request
+from .calls.lint import text_problems
+from .calls.prompts import read_prompt
+from .calls.resources import read_resource_function
+from .exchange import current
+from .limits.rate_limits import RateLimits, tool_failure
+from .logs.call_log import log_other
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from mcp.server.lowlevel.helper_types import ReadResourceContents
+    from mcp.types import Icon
+    from pydantic import AnyUrl
+
+    from .calls.context import Context
+    from .calls.deadline import Deadlines
+    from .calls.questions import Questions
+    from .services import Services
+    from .settings import HardeningSettings
+
+Declared = TypeVar("Declared", bound="Callable[..., Any]")
+Completer = TypeVar("Completer", bound="Callable[..., Coroutine[Any, Any, Any]]")
+
+
+class GuardedPrimitives(MCPServer[None]):
+    """The SDK's server with a boundary around everything of the author's that is no tool."""
+
+    hardening_settings: HardeningSettings
+    limits: RateLimits
+    deadlines: Deadlines
+    questions: Questions
+    services: Services
+
+    def declare_primitives(self) -> None:
+        """Give resources and completion their rates; each prompt gets one of its own."""
+        self.prompt_names: set[str] = set()
+        self._addresses: set[str] = set()
+        for kind in ("resource", "completion"):
+            self.limits.declare(kind)
+
+    # As in the SDK, but that what cannot be served is refused, and that the function runs inside the boundary.
+    def prompt(
+        self,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        icons: list[Icon] | None = None,
+    ) -> Callable[[Declared], Declared]:
+        """Register a prompt.
+
+        Raises:
+            InvalidDeclarationError: It cannot be served.
+        """
+        if callable(name):
+            raise InvalidDeclarationError(f"prompt {getattr(name, '__name__', '?')}: write @server.prompt()")
+
+        def decorator(function: Declared) -> Declared:
+            read = read_prompt(function, self._context, name=name, title=title, description=description, icons=icons)
+            if read.name in self.prompt_names:
+                raise InvalidDeclarationError(f"prompt {read.name}: there are two prompts of this name")
+            self.prompt_names.add(read.name)
+            self.limits.declare(f"prompt {read.name}")
+            self.add_prompt(read)
+            return function
+
+        return decorator
+
+    def resource(self, uri: str, **declared: Any) -> Callable[[Declared], Declared]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Register a resource, or a template of resources where the address has parameters; arguments as in the SDK.
+
+        Raises:
+            InvalidDeclarationError: It cannot be served.
+        """
+        owner = f"resource {uri}"
+        if callable(uri):
+            raise InvalidDeclarationError(f"resource {getattr(uri, '__name__', '?')}: write @server.resource(address)")
+
+        def decorator(function: Declared) -> Declared:
+            read = read_resource_function(owner, function, self._context)
+            about = declared.get("description") or read.__doc__ or ""
+            texts = {"address": uri, "title": declared.get("title") or "", "description": about}
+            found = [f"{owner}: {one}" for field, text in texts.items() for one in text_problems(field, text)]
+            if found:
+                raise InvalidDeclarationError("\n".join(found))
+            if uri in self._addresses:
+                raise InvalidDeclarationError(f"{owner}: there are two resources of this address")
+            try:
+                super(GuardedPrimitives, self).resource(uri, **declared)(read)
+            except ValueError as problem:
+                reason = str(problem).partition("\n")[0]
+                raise InvalidDeclarationError(f"{owner}: {reason}") from None
+            self._addresses.add(uri)
+            return function
+
+        return decorator
+
+    def custom_route(self, path: str, *_: Any, **__: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Refuse a route: it would stand outside of every guard.
+
+        Raises:
+            InvalidDeclarationError: Always.
+        """
+        cure = "serve it from another process, behind the same proxy; this one answers the protocol alone"
+        raise InvalidDeclarationError(f"custom_route {path}: {cure}")
+
+    def _context(self, sdk: SdkContext[Any, Any]) -> Context[Any, Any]:
+        seconds = self.hardening_settings.tool_timeout_seconds
+        return self.services.context(seconds, sdk, current.get(), read_only=False)
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: SdkContext[None, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """Render a prompt inside the boundary.
+
+        Raises:
+            MCPError: -32602 for an unknown prompt or a bad argument, -32603 for a crash.
+        """
+        prompt = next((prompt for prompt in await self.list_prompts() if prompt.name == name), None)
+        if prompt is None:
+            raise MCPError(INVALID_PARAMS, "Unknown prompt")
+        given = arguments or {}
+        missing = [one.name for one in prompt.arguments or () if one.required and one.name not in given]
+        if missing:
+            raise MCPError(
+                INVALID_PARAMS, f"Invalid arguments. {', '.join(missing)}: missing. Correct them and ask again."
+            )
+        render = super().get_prompt
+
+        async def work(sdk: SdkContext[None, Any]) -> Any:
+            request.set(sdk)
+            return await render(name, arguments, sdk)
+
+        asking = self.questions.run(context or SdkContext(mcp_server=self), work)
+        return await self._guarded("prompt", asking, name)
+
+    async def read_resource(
+        self, uri: AnyUrl | str, context: SdkContext[None, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        """Read a resource inside the boundary.
+
+        Raises:
+            MCPError: -32602 for an unknown resource (SEP-2164), -32603 for a crash.
+        """
+        read = super().read_resource
+
+        async def work(sdk: SdkContext[None, Any]) -> Any:
+            request.set(sdk)
+            return await read(uri, sdk)
+
+        asking = self.questions.run(context or SdkContext(mcp_server=self), work)
+        return await self._guarded("resource", asking)
+
+    # As in the SDK, but that the decorator's parameter has no name.
+    def completion(self) -> Callable[[Completer], Completer]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Register what completes arguments; it runs inside the boundary too."""
+        register: Callable[[Any], Any] = super().completion()
+
+        def decorator(function: Completer) -> Completer:
+            author = AuthorFunction("completion", function, self._context, positional=3)
+
+            async def guarded(*arguments: Any) -> Any:
+                request.set(SdkContext(mcp_server=self))
+                return await self._guarded("completion", author(*arguments))
+
+            register(guarded)
+            return function
+
+        return decorator
+
+    async def _guarded(self, kind: str, work: Coroutine[Any, Any, Any], name: str = "") -> Any:
+        """Run the function behind a prompt, a resource or a completion: rate, deadline, one log line."""
+        exchange, started, outcome = current.get(), time.monotonic(), "cancelled"
+        try:
+            if not (rate := await self.limits.tool(exchange, f"{kind} {name}".strip())).allowed:
+                work.close()
+                raise protocol_error(tool_failure(rate), exchange, INTERNAL_ERROR)
+            result = await self.bounded(kind, work)
+            outcome = "ok"
+        except MCPError as error:
+            outcome = _kind(error)
+            raise
+        finally:
+            log_other(kind, name, outcome, time.monotonic() - started)
+        return result
+
+    async def bounded(self, name: str, work: Coroutine[Any, Any, Any]) -> Any:
+        """Return what `work` returns, before the deadline.
+
+        Raises:
+            MCPError: Whatever it raised, as far as a caller may know it.
+        """
+        try:
+            return await self.deadlines.run(name, self.hardening_settings.tool_timeout_seconds, work)
+        except MCPError:
+            raise
+        except ResourceNotFoundError:
+            raise MCPError(INVALID_PARAMS, "Resource not found") from None
+        except Exception as error:  # noqa: BLE001 - the boundary is for all of them
+            failure = failure_or_crash(error, wrapped=True)
+            code = INVALID_PARAMS if isinstance(failure, errors.NotFound) else INTERNAL_ERROR
+            raise protocol_error(failure, current.get(), code) from None
+
+
+def _kind(error: MCPError) -> str:
+    """Return the kind of failure for a log line; an author's own error of the protocol has none."""
+    data = error.error.data
+    told = str(cast("dict[str, Any]", data).get("kind", "")) if isinstance(data, dict) else ""
+    if told in errors.KINDS:
+        return told
+    return errors.InvalidInput.kind if error.error.code == INVALID_PARAMS else "protocol_error"
