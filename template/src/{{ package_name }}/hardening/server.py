@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from mcp import MCPError
 from mcp.server.mcpserver import Context as SdkContext
-from mcp.types import INVALID_PARAMS, CallToolResult, InputRequiredResult
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, InputRequiredResult
 from mcp.types import Tool as WireTool
 
 from . import errors
@@ -20,7 +20,7 @@ from .calls.canonical import schema_sha256
 from .calls.consent import Consent
 from .calls.deadline import Deadlines
 from .calls.declaration import InvalidDeclarationError
-from .calls.failures import failure_or_crash, result_of
+from .calls.failures import failure_or_crash, protocol_error, result_of
 from .calls.questions import Questions
 from .exchange import Exchange, current
 from .limits.rate_limits import RateLimits, tool_failure

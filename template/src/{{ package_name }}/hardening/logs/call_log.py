@@ -51,10 +51,11 @@ def log_other(kind: str, name: str, outcome: str, seconds: float) -> None:
         outcome: As for a tool.
         seconds: How long it took.
     """
-    log.info(
-        "prompt call" if kind == "prompt" else "resource read" if kind == "resource" else "completion call",
-        prompt_name=name or None,
-        duration_ms=round(seconds * 1000, 1),
-        outcome=outcome if outcome in {OK, CANCELLED} else "error",
-        error_code=None if outcome == OK else outcome,
-    )
+    ended = outcome if outcome in {OK, CANCELLED} else "error"
+    code, took = None if outcome == OK else outcome, round(seconds * 1000, 1)
+    if kind == "prompt":
+        log.info("prompt call", prompt_name=name, duration_ms=took, outcome=ended, error_code=code)
+    elif kind == "resource":
+        log.info("resource read", duration_ms=took, outcome=ended, error_code=code)
+    else:
+        log.info("completion call", duration_ms=took, outcome=ended, error_code=code)
