@@ -1,7 +1,8 @@
-"""The picture in the README is drawn from the real thing, and says what the probe says."""
+"""The pictures in the README are drawn from the real thing: what the probe says, and what the dashboard shows."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from support.harness import ROOT, run
+from support.programs import find
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,3 +53,34 @@ def test_the_script_draws_it(tmp_path: Path) -> None:
     run(sys.executable, "docs/picture.py", tmp_path / "probe.svg", cwd=ROOT)
 
     check(text(tmp_path / "probe.svg"))
+
+
+DASHBOARD = "docs/dashboard.svg"
+
+
+def panels() -> list[str]:
+    """Return the titles of the panels that are shipped."""
+    shipped = json.loads((ROOT / "template/deploy/grafana/mcp-server.json").read_text("utf-8"))["panels"]
+    return [panel["title"] for panel in shipped if panel["type"] != "row"]
+
+
+def test_the_picture_of_the_dashboard_has_each_panel() -> None:
+    """Run `python docs/dashboard.py` when this fails."""
+    shown = text(ROOT / DASHBOARD).splitlines()
+
+    assert f"]({DASHBOARD})" in (ROOT / "README.md").read_text("utf-8")
+    assert [title for title in panels() if title not in shown] == []
+
+
+@pytest.mark.slow
+def test_the_script_draws_the_dashboard(tmp_path: Path) -> None:
+    """A project is served, called, probed and scraped, its database goes and comes: each panel is drawn from that."""
+    find("prometheus")
+
+    run(sys.executable, "docs/dashboard.py", tmp_path / "dashboard.svg", cwd=ROOT)
+
+    drawn = ET.fromstring((tmp_path / "dashboard.svg").read_text("utf-8"))  # noqa: S314 - drawn above
+    shown = text(tmp_path / "dashboard.svg").splitlines()
+    assert [title for title in panels() if title not in shown] == []
+    # A server without tokens and without TLS has nothing that ends; all others have a line at least.
+    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}polyline"))) >= len(panels()) - 1
