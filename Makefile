@@ -10,10 +10,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test check proving soak bench constraints
+.PHONY: help adopt demo test check proving soak bench constraints
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+adopt: .venv/demo ## say what a project that exists needs: make adopt PROJECT=/path/to/it; WRITE=1 brings the files
+	@.venv/bin/python scripts/adopt.py "$(PROJECT)" $(if $(WRITE),--write) $(OPTIONS)
 
 demo: .venv/demo ## render a server, run it, talk to it; ONCE=1 ends after the report
 	@ONCE=$(ONCE) .venv/bin/python scripts/demo.py

@@ -1,0 +1,309 @@
+"""Says all that has to change in a project of MCP tools before it can be served: `python scripts/adopt.py PROJECT`.
+
+File by file: what is new, what stays yours, what the template has under the same name.
+Rule by rule: what each tool, the metadata and old code need.
+It reads only; with `--write` it also brings the files, on a clean git tree; what has one of their names stays beside
+it as `NAME.before`.
+It runs no code of the project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import copier
+import pathspec
+import yaml
+
+ROOT = Path(__file__).parents[1]
+LINE = "# Your own dependencies go below this line."
+DEV_LINE = "# Your own development tools go below this line."
+# Of yours by name, and useless to the template as they are: it needs what stands in them.
+REPLACED_ANYWAY = ("server.py", "settings.py", "tools/__init__.py", "__main__.py")
+# Packages whose place the template's server takes.
+SERVERS = {"mcp", "fastmcp"}
+ADVICE = {
+    "Makefile": "move your targets into local.mk, which the template's Makefile reads",
+    "Dockerfile": "the template's image runs as a number and has no package manager",
+    "compose.yaml": "move your services into compose.override.yaml",
+    ".gitignore": "add your lines to .git/info/exclude, or at the end of the new file",
+    "ruff.toml": 'put your rules into .ruff.toml, with extend = "ruff.toml"',
+    "pytest.ini": "your fixtures go into tests/tools/conftest.py",
+    "tests/conftest.py": "your fixtures go into tests/tools/conftest.py",
+    ".github/workflows/ci.yml": "give what you still need a workflow with another name",
+}
+
+
+@dataclass
+class Plan:
+    """What would happen to each file, and what a person has to do."""
+
+    package: str
+    new: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    todo: list[str] = field(default_factory=list)
+
+
+def git(project: Path, *arguments: str) -> str:
+    """Run git in the project; a folder that is no repository ends this with git's own words."""
+    done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False)  # noqa: S603, S607
+    if done.returncode:
+        sys.exit(f"git cannot read {project}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def answers(project: Path, given: list[str]) -> dict[str, Any]:
+    """Return the answers that the project's metadata gives, and those of the command line."""
+    file = project / "pyproject.toml"
+    metadata = tomllib.loads(file.read_text("utf-8")).get("project", {}) if file.exists() else {}
+    name = str(metadata.get("name") or project.resolve().name)
+    found: dict[str, Any] = {"project_name": name.replace("-", " ").replace("_", " ").title()}
+    if metadata.get("name"):
+        found["package_name"] = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    if text := metadata.get("description"):
+        found["description"] = text
+    uses = "\n".join(path.read_text("utf-8", "replace") for path in sources(project))
+    found["database"] = "postgres" if re.search(r"\b(asyncpg|psycopg2?|databases)\b", uses) else "none"
+    targets = {
+        "kubernetes": "deploy/kubernetes",
+        "fly": "fly.toml",
+        "railway": "railway.json",
+        "compose": "compose.yaml",
+    }
+    found["deploy_targets"] = [target for target, path in targets.items() if (project / path).exists()]
+    for pair in given:
+        key, _, value = pair.partition("=")
+        found[key] = yaml.safe_load(value)
+    return found
+
+
+def sources(project: Path) -> list[Path]:
+    """Return the project's own Python files, without its tests."""
+    names = git(project, "ls-files", "-z", "--", "*.py").split("\0")
+    return [project / name for name in names if name and not re.match(r"(tests?/|.*/tests?/|test_)", name)]
+
+
+def plan(project: Path, render: Path) -> Plan:
+    """Compare a fresh render with the project."""
+    (hardening,) = render.glob("src/*/hardening")
+    found = Plan(hardening.parent.name)
+    config = yaml.safe_load((ROOT / "copier.yml").read_text("utf-8"))
+    yours = pathspec.PathSpec.from_lines("gitignore", config["_skip_if_exists"])
+    for path in sorted(render.rglob("*")):
+        name = path.relative_to(render).as_posix()
+        if path.is_dir() or name == "pyproject.toml":
+            continue
+        needed = any(name == f"src/{found.package}/{one}" for one in REPLACED_ANYWAY)
+        if not (project / name).exists():
+            found.new.append(name)
+        elif yours.match_file(name) and not needed:
+            found.kept.append(name)
+        elif (project / name).read_bytes() != path.read_bytes():
+            found.replaced.append(name)
+    found.todo += [
+        f"{name}: the template has a file of this name, yours would be {name}.before"
+        + (f"; {ADVICE[name]}" if name in ADVICE else "")
+        for name in found.replaced
+    ]
+    found.todo += metadata_rules(project)
+    for path in sources(project):
+        found.todo += tool_rules(path, path.relative_to(project).as_posix(), found.package)
+    return found
+
+
+def metadata_rules(project: Path) -> list[str]:
+    """Return what of `pyproject.toml` needs a person."""
+    file = project / "pyproject.toml"
+    if not file.exists():
+        return ["pyproject.toml: there is none; name your dependencies below its line (uv add)"]
+    document = tomllib.loads(file.read_text("utf-8"))
+    tables = sorted(document.get("tool", {}))
+    found = [
+        f"pyproject.toml: [tool.{name}] is read from {where}"
+        for name, where in (
+            ("ruff", "ruff.toml; put your rules into .ruff.toml"),
+            ("pytest", "pytest.ini"),
+            ("pyright", "pyrightconfig.json"),
+        )
+        if name in tables
+    ]
+    if "scripts" in document.get("project", {}):
+        found.append(
+            "pyproject.toml: the command of the server is the template's (serve, dev, probe, schema, settings)"
+        )
+    backend = document.get("build-system", {}).get("build-backend")
+    if backend and backend != "uv_build":
+        found.append(f"pyproject.toml: the build backend becomes uv_build, in place of {backend}")
+    return found
+
+
+def tool_rules(path: Path, name: str, package: str) -> list[str]:
+    """Return what each tool, prompt and resource of a file needs, and each place where old code meets a rule."""
+    try:
+        tree = ast.parse(path.read_text("utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as problem:
+        return [f"{name}: cannot be read as Python ({problem})"]
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            kinds = {_attribute(decorator) for decorator in node.decorator_list}
+            if "tool" in kinds:
+                found += [f"{name}:{node.lineno} {node.name}: {rule}" for rule in _rules(node, package)]
+            found += [
+                f"{name}:{node.lineno} {node.name}: add this {kind} in src/{package}/server.py, to what build returns"
+                for kind in ("prompt", "resource")
+                if kind in kinds
+            ]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            found.append(f"{name}:{node.lineno} print: use log of the hardening; what is printed is counted, not shown")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"mcp.run", "server.run", "app.run"}:
+            found.append(f"{name}:{node.lineno} {ast.unparse(node.func)}: goes; the command of the server is serve")
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}:
+            found.append(
+                f"{name}:{node.lineno} os.{node.attr}: becomes a field of Settings, in src/{package}/settings.py"
+            )
+    return found
+
+
+def _attribute(node: ast.expr) -> str:
+    node = node.func if isinstance(node, ast.Call) else node
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _rules(node: ast.FunctionDef | ast.AsyncFunctionDef, package: str) -> list[str]:
+    found = [f"move it into src/{package}/tools/{node.name}.py, under @tool(read_only=…), and name it in TOOLS"]
+    if isinstance(node, ast.FunctionDef):
+        found.append("make it async; what blocks goes through await ctx.thread(function, …)")
+    if not ast.get_docstring(node):
+        found.append("write a docstring: it is what the model reads")
+    for argument in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]:
+        if argument.arg == "self":
+            continue
+        shown = ast.unparse(argument.annotation) if argument.annotation else ""
+        if not shown:
+            found.append(f"give the argument {argument.arg} a type")
+        elif "Context" in shown:
+            found.append(f"the argument {argument.arg} is of the type Context[Settings] of .hardening")
+        elif re.search(r"\b(str|list|dict|set)\b", shown) and "max_length" not in shown:
+            found.append(f"bound the argument {argument.arg}: Annotated[{shown}, Field(max_length=…, description=…)]")
+    if node.args.vararg or node.args.kwarg:
+        found.append("name each argument; * and ** have no schema")
+    shown = ast.unparse(node.returns) if node.returns else ""
+    if not shown or re.fullmatch(r"(dict|list|Any|object)(\[.*\])?|None", shown):
+        found.append("let it return a model of pydantic, so that clients know the fields")
+    return found
+
+
+def write(project: Path, render: Path, found: Plan) -> None:
+    """Bring the files; what has the name of one of them stays beside it."""
+    if git(project, "status", "--porcelain", "."):
+        sys.exit("Commit everything first: then git shows what this changes, and takes it back")
+    for name in found.replaced:
+        (project / name).rename(project / f"{name}.before")
+    for name in [*found.new, *found.replaced]:
+        to = project / name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes((render / name).read_bytes())
+    old = project / "pyproject.toml"
+    text = old.read_text("utf-8") if old.exists() else ""
+    merged = merge_metadata(text, (render / "pyproject.toml").read_text("utf-8"))
+    if text:
+        old.rename(project / "pyproject.toml.before")
+    old.write_text(merged, "utf-8")
+
+
+def merge_metadata(theirs: str, ours: str) -> str:
+    """Return the template's `pyproject.toml` with the version, the dependencies and the tools' tables of another one."""
+    document = tomllib.loads(theirs)
+    project = document.get("project", {})
+    known = set(re.findall(r'^    "([A-Za-z0-9._-]+)', ours, re.MULTILINE)) | SERVERS
+    known = {_normal(name) for name in known}
+
+    def own(entries: list[Any]) -> str:
+        wanted = [
+            entry
+            for entry in entries
+            if isinstance(entry, str) and _normal(re.split(r"[\[<>=!~; @]", entry)[0]) not in known
+        ]
+        return "".join(f"    {_quoted(entry)},\n" for entry in wanted)
+
+    text = ours.replace(f"    {LINE}\n", f"    {LINE}\n{own(project.get('dependencies', []))}")
+    development = [
+        *document.get("dependency-groups", {}).get("dev", []),
+        *project.get("optional-dependencies", {}).get("dev", []),
+    ]
+    text = text.replace(f"    {DEV_LINE}\n", f"    {DEV_LINE}\n{own(development)}")
+    if version := project.get("version"):
+        text = text.replace('version = "0.1.0"', f'version = "{version}"', 1)
+    tables = re.findall(
+        r"^\[+tool\.(?!ruff|pytest|pyright|hatch|setuptools|poetry|uv\b)[^\n]*\n(?:(?!\[)[^\n]*\n?)*",
+        theirs,
+        re.MULTILINE,
+    )
+    return text + "".join(f"\n{table.rstrip()}\n" for table in tables)
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', "'") + '"'
+
+
+def shown(found: Plan, *, written: bool) -> str:
+    """Return the plan as a person reads it."""
+    lines = [f"The package is src/{found.package}.", ""]
+    kinds = (
+        ("Files that come", found.new),
+        ("Yours, and kept", found.kept),
+        ("Yours, kept as NAME.before", found.replaced),
+    )
+    for title, names in kinds:
+        lines += [f"{title}: {len(names)}", *(f"  {name}" for name in names if title != kinds[0][0]), ""]
+    folders = sorted({name.split("/")[0] + ("/" if "/" in name else "") for name in found.new})
+    lines += [f"What comes is in: {', '.join(folders)}", "", f"For you to do: {len(found.todo)}"]
+    lines += [f"  {number}. {what}" for number, what in enumerate(found.todo, 1)]
+    lines += [
+        "",
+        "Then: make setup settings schema check test"
+        if written
+        else "Nothing was changed. To bring the files: --write",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Read the command line, and say or do it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("project", type=Path, help="the folder of the project, in a git repository")
+    parser.add_argument("--write", action="store_true", help="bring the files, too")
+    parser.add_argument("--data", action="append", default=[], metavar="QUESTION=ANSWER", help="an answer for Copier")
+    parser.add_argument("--template", default=str(ROOT), help="where updates will come from (default: this clone)")
+    chosen = parser.parse_args()
+    project = chosen.project.resolve()
+    git(project, "rev-parse", "--is-inside-work-tree")
+    with tempfile.TemporaryDirectory() as folder:
+        render = Path(folder) / "render"
+        try:
+            copier.run_copy(chosen.template, render, data=answers(project, chosen.data), defaults=True, quiet=True)
+        except ValueError as problem:
+            sys.exit(f"{problem}\nGive another answer: --data package_name=…")
+        found = plan(project, render)
+        if chosen.write:
+            write(project, render, found)
+        sys.stdout.write(shown(found, written=chosen.write))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""A project that exists becomes a served one by docs/adopting.md, from start to end, with what it has of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from support.author import commit
+from support.dev_server import KEY, PROBE_KEY, free_port
+from support.harness import ROOT, git, run
+from support.installed import pretend
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.harness import Template
+
+pytestmark = pytest.mark.slow
+
+METADATA = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "city-weather"
+version = "1.4.2"
+description = "Weather of cities."
+requires-python = ">=3.11"
+dependencies = ["{library}", "PyYAML>=6,<7"]
+
+[project.scripts]
+city-weather = "city_weather.server:main"
+
+[dependency-groups]
+dev = ["pytest>=8", "rich>=13"]
+
+[tool.ruff]
+line-length = 79
+
+[tool.coverage.run]
+branch = true
+"""
+TOOLS = '''
+
+@mcp.tool{call}
+def forecast(city: str, days: int = 3) -> dict:
+    """Say what the weather of a city will be."""
+    print("asked")
+    return {{"city": city, "text": f"rain for {{days}} days", "by": os.environ["PROVIDER"]}}
+
+
+@mcp.tool{call}
+async def cities(prefix):
+    return ["Rome"]
+
+
+@mcp.tool{call}
+async def now(city: Annotated[str, Field(max_length=40)]) -> str:
+    """Say what the weather of a city is now."""
+    return "rain"
+
+
+def main():
+    mcp.run()
+'''
+IMPORTS = "import os\nfrom typing import Annotated\n\nfrom pydantic import Field\n"
+SERVERS = {
+    "FastMCP": (
+        "fastmcp>=4",
+        f"{IMPORTS}from fastmcp import FastMCP\n\nmcp = FastMCP('weather')\n" + TOOLS.format(call=""),
+    ),
+    "the SDK": (
+        "mcp>=2",
+        f"{IMPORTS}from mcp.server.mcpserver import MCPServer\n\nmcp = MCPServer('weather')\n"
+        + TOOLS.format(call="()"),
+    ),
+}
+OWN = {
+    "Makefile": "deploy:\n\techo deploy\n",
+    "Dockerfile": "FROM python:3.13\nCOPY . .\n",
+    ".github/workflows/ci.yml": "name: mine\non: [push]\njobs: {}\n",
+    ".github/workflows/nightly.yml": "name: nightly\non: [push]\njobs: {}\n",
+    "tests/test_old.py": "def test_adds():\n    assert 1 + 1 == 2\n",
+    "README.md": "# City weather\n",
+    "src/city_weather/__init__.py": "",
+    "src/city_weather/units.py": '"""Units."""\n\n\ndef celsius(v: float) -> str:\n    """Say."""\n    return f"{v}"\n',
+}
+# What the person writes, following the list.
+MOVED = {
+    "src/city_weather/tools/__init__.py": (
+        '"""The tools."""\n\nfrom .cities import cities\nfrom .forecast import forecast\nfrom .now import now\n\n'
+        "TOOLS = (cities, forecast, now)\n"
+    ),
+    "src/city_weather/settings.py": (
+        '"""Settings."""\n\nfrom __future__ import annotations\n\nfrom pydantic import Field\n\n'
+        "from .hardening import HardeningSettings\n\n\nclass Settings(HardeningSettings):\n"
+        '    """Everything that can be set."""\n\n'
+        '    provider: str = Field(default="met", description="Who says what the weather is.")\n'
+    ),
+}
+HEAD = (
+    '"""A tool."""\n\nfrom typing import Annotated\n\n'
+    "from pydantic import BaseModel, Field\n\nfrom ..hardening import tool\n"
+)
+CITY = 'Annotated[str, Field(max_length=40, description="The name of a city.")]'
+for name in ("cities", "forecast", "now"):
+    MOVED[f"src/city_weather/tools/{name}.py"] = (
+        f'{HEAD}\n\nclass Told(BaseModel):\n    """What is told."""\n\n    text: str\n\n\n@tool(read_only=True)\n'
+        f'async def {name}(city: {CITY}) -> Told:\n    """Tell something about the weather of a city."""\n'
+        '    return Told(text=f"rain in {city}")\n'
+    )
+
+
+@pytest.fixture(params=SERVERS)
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A project with three tools, and its own metadata, Makefile, Dockerfile, tests and CI."""
+    library, server = SERVERS[request.param]
+    project = tmp_path / "city-weather"
+    files = {**OWN, "pyproject.toml": METADATA.format(library=library), "src/city_weather/server.py": server}
+    for name, text in files.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text, "utf-8")
+    git("init", "--quiet", cwd=project)
+    commit(project, "As it was")
+    return project
+
+
+def adopt(project: Path, template: Template, *options: str) -> str:
+    """Run the command of the page, with the working tree as the template."""
+    script = ROOT / "scripts/adopt.py"
+    return run(sys.executable, script, project, "--template", template.repository, *options, cwd=ROOT).stdout
+
+
+def test_everything_is_said_at_once_and_nothing_changed(old: Path, template: Template) -> None:
+    """File by file and rule by rule, with the line of each; the project stays as it is."""
+    said = adopt(old, template)
+
+    for words in (
+        "The package is src/city_weather.",
+        "Makefile: the template has a file of this name, yours would be Makefile.before; move your targets into",
+        "Dockerfile: the template has a file of this name",
+        ".github/workflows/ci.yml: the template has a file of this name",
+        "src/city_weather/server.py: the template has a file of this name",
+        "the build backend becomes uv_build, in place of hatchling.build",
+        "pyproject.toml: [tool.ruff] is read from ruff.toml",
+        "forecast: make it async",
+        "forecast: bound the argument city",
+        "forecast: let it return a model",
+        "cities: write a docstring",
+        "cities: give the argument prefix a type",
+        "print: use log of the hardening",
+        "os.environ: becomes a field of Settings",
+        "mcp.run: goes; the command of the server is serve",
+    ):
+        assert words in said, said
+    assert "now: bound" not in said
+    assert "now: make it async" not in said
+    kept = said.partition("Yours, and kept")[2].partition("Yours, kept as")[0]
+    assert "README.md" in kept
+    assert "Nothing was changed" in said
+    assert git("status", "--porcelain", cwd=old) == ""
+
+
+def test_a_person_gets_to_a_served_project(old: Path, template: Template, tmp_path: Path) -> None:
+    """The files come, what was there stays, the tools are moved by the list, tests pass, both eras are served."""
+    adopt(old, template, "--write")
+
+    for name in (".github/workflows/nightly.yml", "tests/test_old.py", "README.md", "src/city_weather/units.py"):
+        assert (old / name).read_text("utf-8") == OWN[name]
+    for name in ("Makefile", "Dockerfile", ".github/workflows/ci.yml"):
+        assert (old / f"{name}.before").read_text("utf-8") == OWN[name]
+    metadata = (old / "pyproject.toml").read_text("utf-8")
+    assert 'version = "1.4.2"' in metadata
+    assert "[tool.coverage.run]\nbranch = true\n" in metadata
+    assert re.search(r'go below this line\.\n    "PyYAML>=6,<7",\n\]', metadata)
+    assert re.search(r'tools go below this line\.\n    "rich>=13",\n\]', metadata)
+    assert "fastmcp" not in metadata
+    assert yaml.safe_load((old / ".copier-answers.yml").read_text("utf-8"))["package_name"] == "city_weather"
+    assert git("status", "--porcelain", cwd=old)
+
+    (old / "src/city_weather/tools/countdown.py").unlink()
+    (old / "tests/tools/test_countdown.py").unlink()
+    for name, text in MOVED.items():
+        (old / name).write_text(text, "utf-8")
+    environment = pretend(old, tmp_path / "scratch")
+    run("make", "RUN=", "settings", "schema", cwd=old, env=environment)
+    tests = ("tests/test_old.py", "tests/hardening/project/test_project.py", "tests/hardening/project/test_answers.py")
+    run(sys.executable, "-m", "pytest", "-q", *tests, cwd=old, env=environment)
+    port = str(free_port())
+    environment |= {"MCP_AUTH": "api_key", "MCP_API_KEYS": f"test:{KEY}", "MCP_PROBE_KEY": PROBE_KEY, "PORT": port}
+    command = (sys.executable, "-m", "city_weather")
+    with subprocess.Popen([*command, "serve"], cwd=old, env={**os.environ, **environment}) as server:
+        try:
+            url = f"http://127.0.0.1:{port}/mcp"
+            run(*command, "probe", url, "--wait", "60", "--schema", "schema/tools.json", cwd=old, env=environment)
+        finally:
+            server.terminate()
+            server.wait(60)
+    commit(old, "Adopt the template")
+
+
+def test_what_is_not_committed_is_not_touched(old: Path, template: Template) -> None:
+    """Files come only where git can take them back."""
+    (old / "half.md").write_text("half\n", "utf-8")
+
+    refused = run(
+        sys.executable,
+        ROOT / "scripts/adopt.py",
+        old,
+        "--write",
+        "--template",
+        template.repository,
+        cwd=ROOT,
+        check=False,
+    )
+    shutil.rmtree(old / ".git")
+    blind = run(
+        sys.executable, ROOT / "scripts/adopt.py", old, "--template", template.repository, cwd=ROOT, check=False
+    )
+
+    assert "Commit everything first" in refused.stdout
+    assert not (old / "ruff.toml").exists()
+    assert blind.returncode != 0
+    assert "git cannot read" in blind.stdout
