@@ -223,7 +223,7 @@ def write(project: Path, render: Path, found: Plan) -> None:
 
 
 def merge_metadata(theirs: str, ours: str) -> str:
-    """Return the template's `pyproject.toml` with the version, the dependencies and the tools' tables of another one."""
+    """Return the template's `pyproject.toml` with version, dependencies and other tools' tables of another one."""
     document = tomllib.loads(theirs)
     project = document.get("project", {})
     known = set(re.findall(r'^    "([A-Za-z0-9._-]+)', ours, re.MULTILINE)) | SERVERS
