@@ -19,6 +19,7 @@ from wire import ERAS, SECONDS, Era, Reply, Wire
 from hardening import Context, HardeningSettings, harden, tool
 from hardening.calls.declaration import InvalidDeclarationError
 from hardening.calls.lint import undecided
+from hardening.contract.command import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -256,3 +257,16 @@ def test_replicas_need_redis_for_it() -> None:
 
     with pytest.raises(InvalidDeclarationError, match="wipe: set REDIS_URL"):
         build(settings)
+
+
+def test_make_check_names_the_undecided_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`schema check` says it and still passes: nothing that was served is refused."""
+    monkeypatch.chdir(tmp_path)
+    codes = [main([action], HardeningSettings, build) for action in ("write", "check")]
+
+    assert codes == [0, 0]
+    assert capsys.readouterr().out.splitlines() == [
+        "Decide whether the person is asked first, @tool(destructive=True, confirm=…): silent"
+    ]

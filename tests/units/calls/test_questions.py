@@ -620,3 +620,19 @@ def test_questions_that_cannot_be_asked_are_refused(function: Any, cure: str) ->
         harden(settings_from(ENVIRONMENT), tools=(tool(read_only=True)(function),))
 
     assert str(refused.value).startswith(f"{function.__name__}: ")
+
+
+async def takes_context(ctx: Context) -> Elicit[Sure]:
+    """Ask, with the context under a name that the tool uses for an argument."""
+    return Elicit(ctx.request_id, Sure)
+
+
+async def clashing(ctx: Name, answer: Annotated[Sure, Resolve(takes_context)]) -> str:
+    """Have an argument of a name that its resolver gives to the context."""
+    return f"{ctx}{answer}"
+
+
+def test_an_argument_cannot_take_the_place_of_a_context() -> None:
+    """A resolver is never given an argument of the caller in place of its context."""
+    with pytest.raises(InvalidDeclarationError, match="clashing: rename ctx"):
+        harden(settings_from(ENVIRONMENT), tools=(tool(read_only=True)(clashing),))

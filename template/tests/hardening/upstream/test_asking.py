@@ -17,7 +17,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.mcpserver import Elicit, Resolve
 from mcp.types import ElicitResult
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from wire import ERAS, META, SECONDS, Era, Wire, opening
 
 from hardening import Context, harden, tool
@@ -35,6 +35,8 @@ SUPPORT = Path(alias.__file__).parent
 
 class Sure(BaseModel):
     """What a person is asked."""
+
+    model_config = ConfigDict(extra="forbid")
 
     ok: bool
 

@@ -76,15 +76,12 @@ def answerable(request: object, capabilities: ClientCapabilities | None) -> bool
         return capabilities.sampling is not None and (not tools or capabilities.sampling.tools is not None)
     if isinstance(request, ListRootsRequest):
         return capabilities.roots is not None
-    if not isinstance(request, ElicitRequest):
-        return True
     asking = capabilities.elicitation
-    if asking is None:
-        return False
-    if isinstance(request.params, ElicitRequestFormParams):
-        # Without a mode, as clients wrote it before there were modes, it means forms.
-        return asking.form is not None or asking.url is None
-    return asking.url is not None
+    if not isinstance(request, ElicitRequest) or asking is None:
+        return not isinstance(request, ElicitRequest)
+    # Without a mode, as clients wrote it before there were modes, it means forms.
+    forms = asking.form is not None or asking.url is None
+    return forms if isinstance(request.params, ElicitRequestFormParams) else asking.url is not None
 
 
 def needed(request: object) -> dict[str, Any]:

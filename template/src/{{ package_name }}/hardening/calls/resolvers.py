@@ -43,11 +43,11 @@ class Resolvers:
             asking = [marker.fn for marker, _ in self._resolved.values()]
             self._contexts = frozenset(name for one in _all(asking) for name in _contexts_of(one))
             given = set(arguments) - self._resolved.keys()
-            if taken := self._contexts & given:
-                raise InvalidSignature(f"rename the argument {min(taken)!r}: a resolver calls its Context so")
             self._plans = build_resolver_plans(self._resolved, given | self._contexts)
         except InvalidSignature as problem:
             raise InvalidDeclarationError(f"{tool}: {problem}") from None
+        if taken := self._contexts & given:
+            raise InvalidDeclarationError(f"{tool}: rename {min(taken)}: a resolver calls its Context so")
         self.names = frozenset(self._resolved)
         if self.names and returns_input_required(function):
             raise InvalidDeclarationError(f"{tool}: ask by Resolve(…) or by returning InputRequiredResult, not by both")
