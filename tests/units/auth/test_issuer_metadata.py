@@ -39,6 +39,10 @@ del RSA_JWK["key_ops"]
         ("https:///keys", ISSUER, False),
         ("https://[broken", ISSUER, False),
         ("", ISSUER, False),
+        ("https://user:password@login.example.com/keys", ISSUER, False),
+        ("https://user@login.example.com", "https://user@login.example.com", False),
+        ("https://login.example.com?key=1", "https://login.example.com?key=1", False),
+        ("https://login.example.com/keys?p=policy", ISSUER, True),
     ],
 )
 def test_keys_come_over_tls_or_from_this_machine(url: str, issuer: str, safe: bool) -> None:  # noqa: FBT001

@@ -51,3 +51,19 @@ def test_shows_where_each_value_comes_from(monkeypatch: pytest.MonkeyPatch, caps
     assert "MCP_PORT=8123  # PORT" in printed
     assert "MCP_TOOL_TIMEOUT_SECONDS=30  # default" in printed
     assert KEY not in printed
+
+
+def test_a_url_is_shown_without_its_secrets() -> None:
+    """Neither user nor password nor query of an address is printed, at the start or by `settings`."""
+    environment = {
+        "MCP_JWT_JWKS_URL": "https://login.example.com/keys?key=hidden-in-query#hidden-in-fragment",
+        "MCP_JWT_ISSUER": "https://hidden-user:hidden@login.example.com/tenant",
+        "MCP_ALLOWED_ORIGINS": "https://hidden@a.example.com,https://b.example.com",
+    }
+    fields = {name.lower().removeprefix("mcp_"): value for name, value in environment.items()}
+    shown = effective(HardeningSettings(**fields))
+
+    assert "hidden" not in str(shown)
+    assert shown["MCP_JWT_JWKS_URL"] == "https://login.example.com/keys?********"
+    assert shown["MCP_JWT_ISSUER"] == "https://login.example.com/tenant"
+    assert shown["MCP_ALLOWED_ORIGINS"] == "https://a.example.com,https://b.example.com"

@@ -61,11 +61,16 @@ def is_loopback(url: str) -> bool:
 
 
 def is_safe(url: str, issuer: str) -> bool:
-    """Return whether keys may be read from a URL: TLS, or both issuer and URL on this machine."""
+    """Return whether keys may be read from a URL: TLS, or both issuer and URL on this machine, and no credential in it.
+
+    An issuer has no query (RFC 8414, section 2); the address of its keys may have one.
+    """
     try:
         parts = urlsplit(url)
         local = is_loopback(url) and is_loopback(issuer)
     except ValueError:
+        return False
+    if "@" in parts.netloc or (url == issuer and (parts.query or parts.fragment)):
         return False
     return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and local))
 

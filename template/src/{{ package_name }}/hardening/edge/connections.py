@@ -31,24 +31,23 @@ PHRASES[431] = b"Request Header Fields Too Large"
 
 
 def bounded(
-    settings: HardeningSettings, on_refused: Callable[[str, Response], None], max_connections: int | None = None
+    settings: HardeningSettings, on_refused: Callable[[str, Response], None], max_connections: int
 ) -> type[BoundedConnection]:
     """Return the kind of connection that these settings ask for.
 
     Args:
         settings: Times and numbers.
         on_refused: Told of each refusal: request id and answer.
-        max_connections: What the file descriptors of this process allow, where that is less than the setting.
+        max_connections: The setting, or fewer where the file descriptors of this process allow fewer.
     """
     # What uvicorn says of a client that sends no HTTP is said by `on_refused`.
     logging.getLogger("uvicorn.error").addFilter(RATE_LIMITED)
-    most = settings.max_connections if max_connections is None else max_connections
     # Behind a proxy every client has the proxy's address.
-    per_address = most if settings.trusted_proxy_hops else settings.max_connections_per_address
+    per_address = max_connections if settings.trusted_proxy_hops else settings.max_connections_per_address
 
     class Connection(BoundedConnection):
         seconds = settings.body_timeout_seconds
-        table = ConnectionTable(most, per_address)
+        table = ConnectionTable(max_connections, per_address)
         _on_refused = staticmethod(on_refused)
 
     return Connection

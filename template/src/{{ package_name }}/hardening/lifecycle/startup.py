@@ -24,6 +24,7 @@ from ..logs.stdio import StdioCapture
 from ..settings.environment import AWAY, BAD_CONFIGURATION, refuse, settings_or_exit
 from ..settings.reference import effective, secrets_of
 from ..telemetry import otlp
+from .descriptors import most_connections
 from .shutdown import CLOSING_SECONDS, DrainingServer
 from .signals import Signals, reaper, release_in_children
 
@@ -127,7 +128,7 @@ class Running:
         self.loop = asyncio.get_running_loop()
         config = uvicorn.Config(
             self.app,
-            http=bounded(settings, self.app.pipeline.access_log.connection),
+            http=bounded(settings, self.app.pipeline.access_log.connection, most_connections(settings)),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -17,7 +17,7 @@ from .networks import parse_allowed
 if TYPE_CHECKING:
     from ..settings import HardeningSettings
 
-HTTPS = "must be an https URL, e.g. https://login.example.com; http is for this machine only"
+HTTPS = "must be an https URL without a user or password, e.g. https://login.example.com; http is for this machine only"
 PUBLIC = "must be scheme and host, e.g. https://mcp.example.com"
 SCOPES = "a scope has no spaces, quotes or backslashes, e.g. notes:read"
 IMPLIED = "write scope=scope, e.g. notes:admin=notes:read,notes:admin=notes:write"

@@ -76,7 +76,16 @@ def _shown(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:g}"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return _without_secrets(text) if "://" in text else text
+
+
+def _without_secrets(url: str) -> str:
+    """Return a URL without user, password, query and fragment, where credentials stand."""
+    scheme, _, rest = url.partition("://")
+    place, mark, _ = rest.partition("?")
+    authority, slash, path = place.partition("#")[0].partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}{'?' + MASK if mark else ''}"
 
 
 def _bounds(info: FieldInfo) -> str:
