@@ -56,13 +56,10 @@ class Body:
 
 def _replay(body: bytes, receive: Receive) -> Receive:
     """Give the body once more, then whatever the connection says."""
-    given = False
+    left: list[bytes] = [body]
 
     async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        # Given away, and not kept for as long as the answer takes.
+        return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
 
     return replay

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from contextvars import Context
 from typing import TYPE_CHECKING, ClassVar
 
 from ..logs.throttle import RATE_LIMITED
@@ -124,6 +125,10 @@ class BoundedConnection(LimitedParser):
 
     def on_response_complete(self) -> None:
         """Closing waits for the client to take everything, and the rest of a body to come; not for ever."""
+        # A timer keeps the context that it is made in, and that one keeps the request.
+        Context().run(self._response_complete)
+
+    def _response_complete(self) -> None:
         # Only authentication puts a user there.
         self._known = self._known or (self._answering is not None and "user" in self._answering.scope)
         super().on_response_complete()

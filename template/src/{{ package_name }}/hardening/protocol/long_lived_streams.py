@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mcp.types import SubscriptionsListenResult
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from ..exchange import Exchange
+
 
 class LongLivedStreams:
     """Passes calls on as they are, and ends GET streams when told to."""
@@ -94,6 +96,7 @@ class Listening:
         """Serve one stream."""
         exchange = current.get()
         seconds = exchange.principal.remaining_seconds() if exchange and exchange.principal else None
+        _forget_message(exchange, params)
         handler = ListenHandler(self._bus, max_subscriptions=1)
         self._open.add(handler)
         timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, handler.close)
@@ -108,3 +111,13 @@ class Listening:
         """End every stream."""
         for handler in tuple(self._open):
             handler.close()
+
+
+def _forget_message(exchange: Exchange | None, params: SubscriptionsListenRequestParams) -> None:
+    """Keep what is subscribed to, and nothing else of the message, for as long as the stream is open."""
+    if params.model_extra:
+        params.model_extra.clear()
+    if exchange is not None:
+        exchange.body = None
+        # In place: the SDK's frames hold it too.
+        exchange.params.clear()

@@ -1,0 +1,146 @@
+"""What the page for operators says a connection, a call, a stream and a session cost is what they cost, within 20 %."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from live import KEY, Process
+from wire import SECONDS, Wire, opening, request
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+PAGE = Path(__file__).parents[2] / "template/docs/operations.md"
+ROW = re.compile(r"^\| ([^|]+?) \| [^|]+ \| [^|]+ \| (\d+) \|$", re.MULTILINE)
+NO_RATES = dict.fromkeys(
+    (
+        "MCP_RATE_PRINCIPAL_BURST",
+        "MCP_RATE_ADDRESS_BURST",
+        "MCP_RATE_TOOL_PER_MINUTE",
+        "MCP_RATE_INITIALIZE_PER_MINUTE",
+    ),
+    "100000",
+) | dict.fromkeys(
+    ("MCP_MAX_CONNECTIONS_PER_ADDRESS", "MCP_MAX_IN_FLIGHT", "MCP_MAX_IN_FLIGHT_PER_PRINCIPAL", "MCP_MAX_STREAMS"),
+    "4000",
+)
+MOST = {
+    **NO_RATES,
+    "MCP_RATE_PRINCIPAL_PER_MINUTE": "100000",
+    "MCP_RATE_ADDRESS_PER_MINUTE": "100000",
+    "MCP_MAX_STREAMS_PER_PRINCIPAL": "4000",
+    "MCP_MAX_SESSIONS_PER_PRINCIPAL": "1000",
+    "MCP_LEGACY": "stateful",
+    "MCP_BODY_TIMEOUT_SECONDS": "120",
+}
+FIELDS = "".join(f"f{number}: {'v' * 600}\r\n" for number in range(95))
+
+
+class Load:
+    """Connections to one server, all open until the end."""
+
+    def __init__(self, server: Process) -> None:
+        self.server = server
+        self.host = server.url.removeprefix("http://")
+        self.open: list[asyncio.StreamWriter] = []
+
+    async def raw(self, sent: bytes, *, answered: bool = False) -> None:
+        """Send something on a connection of its own."""
+        reader, writer = await asyncio.open_connection(*self.host.split(":"))
+        self.open.append(writer)
+        writer.write(sent)
+        await writer.drain()
+        if answered:
+            assert b" 200 " in await asyncio.wait_for(reader.readline(), SECONDS)
+
+    async def post(self, method: str, params: dict[str, Any], *, answered: bool = False) -> None:
+        """Send a request of a caller."""
+        headers, body = request("modern", method, params, key=KEY, rpc_id=len(self.open))
+        lines = {"host": self.host, "content-length": str(len(body)), **headers}
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        await self.raw(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body, answered=answered)
+
+    def kib(self) -> int:
+        """Return the resident memory of the server."""
+        status = Path(f"/proc/{self.server.child.pid}/status").read_text("utf-8")
+        return int(status.partition("VmRSS:")[2].split()[0])
+
+
+async def idle(load: Load) -> None:
+    """A connection that waits after a large request of nobody known."""
+    await load.raw(f"GET /livez HTTP/1.1\r\nhost: {load.host}\r\n{FIELDS}\r\n".encode(), answered=True)
+
+
+async def unfinished(load: Load) -> None:
+    """A head that has almost come to its bound, and does not end."""
+    await load.raw(f"GET /livez HTTP/1.1\r\nhost: {load.host}\r\n{FIELDS}".encode())
+
+
+async def small_call(load: Load) -> None:
+    """A call that runs."""
+    await load.post("tools/call", {"name": "wait", "arguments": {"seconds": 60}})
+
+
+async def large_call(load: Load) -> None:
+    """A call whose message is as long, and holds as many values, as it may."""
+    filler = [f"{number:x<98}" for number in range(9900)]
+    await load.post("tools/call", {"name": "wait", "arguments": {"seconds": 60}, "_meta": {"filler": filler}})
+
+
+async def stream(load: Load) -> None:
+    """A stream whose message was as long as it may be."""
+    params = {"notifications": {"toolsListChanged": True}, "filler": "a" * 60_000}
+    await load.post("subscriptions/listen", params, answered=True)
+
+
+async def session(load: Load) -> None:
+    """A session in which something was called."""
+    async with Wire(load.server.url, KEY) as wire:
+        reply = await wire.ask("legacy", *opening("legacy"))
+        await wire.call("legacy", "echo", {"text": "a"}, headers={"mcp-session-id": reply.headers["mcp-session-id"]})
+
+
+COSTS: dict[str, tuple[Callable[[Load], Awaitable[None]], int]] = {
+    "connection, idle": (idle, 600),
+    "connection of a stranger, at worst": (unfinished, 300),
+    "call in flight, small": (small_call, 150),
+    "call in flight, at worst": (large_call, 40),
+    "stream": (stream, 150),
+    "session": (session, 150),
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+async def test_a_cost_is_what_the_page_says(name: str) -> None:
+    """Resident memory for each of many, after a few that warm up, is within 20 % of the row."""
+    stated = {row.partition(" (")[0]: int(kib) for row, kib in ROW.findall(PAGE.read_text("utf-8"))}
+    one, count = COSTS[name]
+    with Process(**MOST) as server:
+        load = Load(server)
+        for _ in range(20):
+            await one(load)
+        await asyncio.sleep(1)
+        before = load.kib()
+        for _ in range(count):
+            await one(load)
+        await asyncio.sleep(1)
+        each = (load.kib() - before) / count
+        with contextlib.suppress(OSError):
+            for writer in load.open:
+                writer.transport.abort()
+
+    assert 0.8 * stated[name] <= each <= 1.2 * stated[name], f"{name}: {each:.1f} KiB"
+
+
+async def test_the_server_itself_costs_what_the_page_says() -> None:
+    """After its start, before anybody came."""
+    stated = {row: int(kib) for row, kib in ROW.findall(PAGE.read_text("utf-8"))}
+    with Process() as server:
+        kib = Load(server).kib()
+
+    assert 0.8 * stated["the server itself"] <= kib <= 1.2 * stated["the server itself"], kib
