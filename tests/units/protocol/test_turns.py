@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
+import time
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from captured import exchange
+import pytest
+from captured import captured, exchange
+from live import KEY, OTHER_KEY, live
+from wire import ERAS, Era, Wire, request
 
 from hardening.exchange import Principal
+from hardening.lifecycle.startup import tidy
 from hardening.protocol.turns import Turns
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def large(caller: str) -> Any:
@@ -60,3 +70,59 @@ async def test_a_message_whose_caller_has_left_stops_nobody() -> None:
     await asyncio.wait_for(asyncio.gather(*waiting[1:]), 5)
 
     assert waiting[0].cancelled()
+
+
+NESTED = "[" + ",".join(["[" * 50 + "]" * 50] * 190) + "]"
+WIDE = "{" + ",".join(f'"k{number}":{number}' for number in range(9900)) + "}"
+TEXTS = "[" + ",".join(f'"{number:x<90}"' for number in range(9900)) + "]"
+CALLERS = 30
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("value", [NESTED, WIDE, TEXTS], ids=["nested", "wide", "texts"])
+@pytest.mark.parametrize("place", ["an argument", "an unknown argument", "_meta"])
+async def test_no_message_holds_the_event_loop(era: Era, value: str, place: str, tmp_path: Path) -> None:
+    """30 of the dearest messages that are let through, of two callers at once: never 50 ms of work without a turn.
+
+    Counted in processor time of the server's thread, so that a busy machine decides nothing.
+    """
+    arguments = {"an argument": '{"text": VALUE}', "an unknown argument": '{"text": "a", "more": VALUE}'}
+    given = arguments.get(place, '{"text": "a"}').replace("VALUE", value)
+    worst = SimpleNamespace(seconds=0.0, last=0.0, on=True)
+    with live() as server, captured(tmp_path / "log"):
+        async with Wire(server.url, KEY) as alice, Wire(server.url, OTHER_KEY) as bob:
+
+            def message(wire: Wire) -> tuple[dict[str, str], bytes]:
+                headers, body = request(era, "tools/call", {"name": "echo", "arguments": {}}, key=wire.key)
+                body = body.replace(b'"arguments": {}', f'"arguments": {given}'.encode(), 1)
+                if place == "_meta":
+                    parsed = json.loads(body)
+                    parsed["params"]["_meta"] = {**parsed["params"].get("_meta", {}), "x": json.loads(value)}
+                    body = json.dumps(parsed).encode()
+                return headers, body
+
+            def tick() -> None:
+                now = time.thread_time()
+                worst.seconds, worst.last = max(worst.seconds, now - worst.last), now
+                if worst.on:
+                    asyncio.get_running_loop().call_soon(tick)
+
+            def start() -> None:
+                tidy()
+                worst.last = time.thread_time()
+                tick()
+
+            warm = await alice.send(message(alice)[1], message(alice)[0])
+            messages = [(wire, *message(wire)) for wire in (alice, bob) for _ in range(CALLERS // 2)]
+            thresholds = gc.get_threshold()
+            server.do(start)
+            try:
+                replies = await asyncio.gather(*(wire.send(body, headers) for wire, headers, body in messages))
+            finally:
+                worst.on = False
+                gc.set_threshold(*thresholds)
+                gc.unfreeze()
+
+    assert warm.status == 200
+    assert {reply.status for reply in replies} == {200}
+    assert worst.seconds < 0.05
