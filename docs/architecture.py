@@ -15,7 +15,7 @@ TEMPLATE = Path(__file__).parent.parent
 HARDENING = TEMPLATE / "template/src/{{ package_name }}/hardening"
 PICTURE = TEMPLATE / "docs/architecture.svg"
 
-ROOMS = ("lifecycle", "edge", "auth", "limits", "telemetry", "protocol", "calls", "database")
+ROOMS = ("lifecycle", "edge", "auth", "limits", "telemetry", "protocol", "calls", "database", "outbound")
 # What is no guard of the stack: before it, and behind it.
 BEFORE = [
     ("lifecycle", "listener", "Takes the port after settings and tools were checked, and opens it last."),
@@ -25,12 +25,13 @@ BEHIND = [
     ("protocol", "protocol", "One JSON-RPC message of either era; an answer in JSON, or a stream."),
     ("calls", "call", "Strict arguments, a deadline, a typed failure."),
     ("database", "connection", "One connection and one transaction for one call, given back in any case."),
+    ("outbound", "ctx.http", "Requests to other systems: never to the inside, never past the deadline of the call."),
 ]
 
-LANE, ROW, TOP, LEFT, RADIUS = 84, 30, 64, 16, 7
+LANE, ROW, TOP, LEFT, RADIUS = 80, 30, 64, 16, 7
 TEXT = LEFT + LANE * len(ROOMS) + 8
 WIDTH = TEXT + 660
-COLORS = ("#57606a", "#0969da", "#8250df", "#bc4c00", "#57606a", "#1a7f37", "#9a6700", "#cf222e")
+COLORS = ("#57606a", "#0969da", "#8250df", "#bc4c00", "#57606a", "#1a7f37", "#9a6700", "#cf222e", "#0550ae")
 
 
 def guards() -> list[tuple[str, str, str]]:
