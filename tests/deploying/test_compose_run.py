@@ -126,8 +126,10 @@ def stack(built: Engine, locked: Path, tmp_path: Path) -> Iterator[Stack]:
     """The running services, with Caddy's own command, which its image would bring."""
     root = shutil.copytree(locked, tmp_path / f"p{free_port()}")
     # The author's override file: what our stand-in for Caddy's image lacks is its command.
+    # A service with a limit of its own gets none of the engine's, and may not raise that of processes here.
     (root / "compose.override.yaml").write_text(
-        "services:\n  caddy:\n    command: [caddy, run, --config, /etc/caddy/Caddyfile, --adapter, caddyfile]\n",
+        "services:\n  caddy:\n    command: [caddy, run, --config, /etc/caddy/Caddyfile, --adapter, caddyfile]\n"
+        "    ulimits: {nproc: 4096}\n",
         "ascii",
     )
     stack = Stack(built, root)

@@ -56,6 +56,8 @@ class Engine:
     def __enter__(self) -> Self:
         # What the engine calls to make a network.
         find("iptables")
+        # Process 1 of a service that says `init`.
+        find("catatonit")
         # Only the base image of the tests knows of this machine's certificates.
         environment = (f"SSL_CERT_FILE={CERTIFICATES}", "PATH=/usr/local/bin:/usr/bin:/bin")
         self.image(PYTHON_IMAGE, fill, environment=environment)

