@@ -6,10 +6,8 @@ import asyncio
 import gc
 import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -18,7 +16,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from cryptography import x509
@@ -28,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from live import KEY, PROBE_KEY, SECONDS, Process, free_port
 from queries import Seen, client, direct, eventually, in_process, serving, settings_for, whole
+from support.pgbouncer import PGBOUNCER, pgbouncer
 from wire import ERAS, Era, Reply, Wire, opening
 
 from hardening.calls.failures import ERROR_META_KEY
@@ -339,46 +337,6 @@ async def test_a_closed_pool_says_so(url: str) -> None:
     assert not await database.ping()
     await database.give_back(kept)
     await database.close()
-
-
-@contextmanager
-def pgbouncer(url: str, more: str = "") -> Generator[str]:
-    """Run PgBouncer in transaction mode, two server connections and no prepared statements, before the database."""
-    parts = urlsplit(url)
-    host = parse_qs(parts.query).get("host", [parts.hostname])[0]
-    port = free_port()
-    version = subprocess.run([PGBOUNCER, "--version"], check=True, capture_output=True, text=True).stdout.split()[1]
-    # Newer ones can keep prepared statements; managed ones often do not.
-    prepared = "max_prepared_statements = 0\n" if int(version.split(".")[1]) >= 21 else ""
-    with TemporaryDirectory(prefix="pgbouncer-") as folder:
-        Path(folder).chmod(0o755)
-        settings = Path(folder, "pgbouncer.ini")
-        settings.write_text(
-            f"[databases]\npostgres = host={host} port={parts.port or 5432} user=postgres\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-            f"auth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n{prepared}{more}",
-            encoding="utf-8",
-        )
-        # It refuses to run as root, as PostgreSQL does; the owner of the socket may use it.
-        user = Path(host or "/").stat().st_uid if os.geteuid() == 0 else None
-        with subprocess.Popen(
-            [PGBOUNCER, str(settings)], user=user, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-        ) as child:
-            assert child.stderr is not None
-            said: list[str] = []
-            for line in child.stderr:
-                said.append(line)
-                if "process up" in line:
-                    break
-            assert child.poll() is None, said
-            try:
-                yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
-            finally:
-                child.terminate()
-                child.communicate(timeout=SECONDS)
-
-
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or ""
 
 
 @pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed")

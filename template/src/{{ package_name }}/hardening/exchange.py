@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -43,6 +43,8 @@ class Principal:
         client_id: OAuth client (JWT only).
         scopes: Scopes of the token (JWT only; a key is not limited by scopes).
         expires_at: End of the credential in Unix seconds (JWT only).
+        tenant: Whom the caller belongs to (`MCP_TENANT_CLAIM`, `MCP_API_KEY_TENANTS`); empty when that is not set.
+        claims: Claims of the token that `MCP_JWT_CLAIMS` names.
     """
 
     kind: Literal["api_key", "jwt", "probe", "none"]
@@ -51,6 +53,8 @@ class Principal:
     client_id: str = ""
     scopes: frozenset[str] = frozenset()
     expires_at: float | None = None
+    tenant: str = ""
+    claims: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False, repr=False)
 
     @property
     def id(self) -> str:

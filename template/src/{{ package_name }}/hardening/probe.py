@@ -327,6 +327,7 @@ class Conversation:
         self._sessions: list[str] = []
         self._discovery: Json = {}
         self._tools: list[Json] = []
+        self._restricted = False
 
     async def run(self) -> Era:
         """Take the steps up to the first that ends the conversation."""
@@ -471,6 +472,7 @@ class Conversation:
         for _ in range(MAX_PAGES):
             result = await self._result("tools/list", {} if cursor is None else {"cursor": cursor})
             self._tools = tool_list([*self._tools, *tool_list(result.get("tools"))])
+            self._restricted = mapping(result.get("_meta") or {}, "_meta").get("hardening/restricted") is True
             if self._modern and not {"ttlMs", "cacheScope"} <= result.keys():
                 self._notices = ["ttlMs or cacheScope is missing, and some clients insist"]
             if (cursor := result.get("nextCursor")) is None:
@@ -482,13 +484,17 @@ class Conversation:
         self.era.tools, self.era.tools_sha256 = len(self._tools), digest(self._tools)
         if drift := self._drift():
             raise Problem(Verdict.DRIFTED, drift)
-        return f"{self.era.tools} {'tool' if self.era.tools == 1 else 'tools'}, sha256 {self.era.tools_sha256[:12]}"
+        restricted = " (restricted)" if self._restricted else ""
+        return f"{self.era.tools} {'tool' if self.era.tools == 1 else 'tools'}{restricted}, sha256 {self.era.tools_sha256[:12]}"
 
     def _drift(self) -> str:
         snapshot = self._target.snapshot
         if snapshot is None:
             return ""
-        drift = [differences(snapshot["tools"], self._tools)]
+        listed = {tool["name"] for tool in self._tools}
+        # What the operator has switched off is no drift; what is served must be as published.
+        published = [tool for tool in snapshot["tools"] if not self._restricted or tool["name"] in listed]
+        drift = [differences(published, self._tools)]
         # A legacy server words its capabilities differently; the snapshot holds the modern ones.
         if self._modern and "discovery" in snapshot:
             expected = mapping(snapshot["discovery"], "discovery")

@@ -22,6 +22,7 @@ from .calls.deadline import Deadlines
 from .calls.declaration import InvalidDeclarationError
 from .calls.failures import failure_or_crash, protocol_error, result_of
 from .calls.questions import Questions
+from .calls.switches import switched_on
 from .exchange import Exchange, current
 from .limits.rate_limits import RateLimits, tool_failure
 from .logs.call_log import log_call
@@ -84,7 +85,8 @@ class HardenedServer(GuardedPrimitives):
         # The SDK has a `settings` of its own.
         self.hardening_settings = settings
         self.bus = bus
-        self.declared = dict(tools)
+        self.declared = switched_on(tools, settings)
+        self.list_cache.restricted = len(self.declared) < len(tools)
         self.tool_list = [tool.wire() for tool in self.declared.values()]
         self.schema_sha256 = schema_sha256(self.tool_list)
         self.deadlines = Deadlines()

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode
+from dataclasses import replace
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from ..exchange import Principal
@@ -56,18 +58,31 @@ class TokenVerifier:
         audience: What `aud` must be or contain, to the letter.
         client_ids: The only clients whose tokens are accepted; a token of theirs may have no `aud`.
             Empty: any client, and `aud` is required.
+        readable: Claims that tools may read.
+        tenant_claim: The claim that names the tenant; a token without it is refused.
 
     Raises:
         ValueError: There is no audience and no client, so a token for any other server would be accepted.
     """
 
-    def __init__(self, keys: Keys, *, issuer: str, audience: str, client_ids: Collection[str] = ()) -> None:
+    def __init__(  # noqa: PLR0913 - each is one rule for tokens
+        self,
+        keys: Keys,
+        *,
+        issuer: str,
+        audience: str,
+        client_ids: Collection[str] = (),
+        readable: Collection[str] = (),
+        tenant_claim: str = "",
+    ) -> None:
         if not issuer or not (audience or client_ids):
             raise ValueError("set MCP_JWT_ISSUER, and MCP_JWT_AUDIENCE, MCP_PUBLIC_URL or MCP_JWT_CLIENT_IDS")
         self.keys = keys
         self._issuer = issuer
         self._audience = audience
         self._client_ids = frozenset(client_ids)
+        self._readable = tuple(readable)
+        self._tenant_claim = tenant_claim
 
     async def verify(self, token: str) -> Principal:
         """Return who the token speaks for.
@@ -92,7 +107,7 @@ class TokenVerifier:
         keys = await self.keys.find(kid, algorithm)
         for key in keys:
             try:
-                return _principal(self._claims(token, key, kind))
+                return self._believed(self._claims(token, key, kind))
             except InvalidTokenError as error:
                 refused = error
                 if error.reason != "InvalidSignatureError":
@@ -102,8 +117,17 @@ class TokenVerifier:
         # Without an id nobody can tell an unknown key from a forged signature; see above for what may ask.
         self._claims(token, None, kind)
         for key in await self.keys.find(kid, algorithm, but=keys):
-            return _principal(self._claims(token, key, kind))
+            return self._believed(self._claims(token, key, kind))
         raise refused
+
+    def _believed(self, claims: dict[str, Any]) -> Principal:
+        readable = {name: claims[name] for name in self._readable if name in claims}
+        tenant = claims.get(self._tenant_claim) if self._tenant_claim else ""
+        # Nobody's rows are not everybody's: who has no tenant does not get in.
+        good = isinstance(tenant, str) and len(tenant) <= LONGEST_NAME and tenant.isprintable()
+        if not good or (self._tenant_claim and not tenant):
+            raise InvalidTokenError("no_tenant")
+        return replace(_principal(claims), tenant=tenant, claims=MappingProxyType(readable))
 
     def _claims(self, token: str, key: jwt.PyJWK | None, kind: str) -> dict[str, Any]:
         """Return the claims when they are good, and with a key the signature too."""

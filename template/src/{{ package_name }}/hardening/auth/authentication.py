@@ -66,8 +66,16 @@ class Authentication:
         if "jwt" in modes:
             keys = Keys(issuer, settings.jwt_jwks_url)
             audience = settings.jwt_audience or resource_of(settings.public_url)
-            self._verifier = TokenVerifier(keys, issuer=issuer, audience=audience, client_ids=settings.jwt_client_ids)
+            self._verifier = TokenVerifier(
+                keys,
+                issuer=issuer,
+                audience=audience,
+                client_ids=settings.jwt_client_ids,
+                readable=settings.jwt_claims,
+                tenant_claim=settings.tenant_claim,
+            )
         self._max_token_bytes = settings.max_token_bytes
+        self._tenants = dict(pair.split("=", 1) for pair in settings.api_key_tenants)
         self._resource = resource
         self._on_failure = on_failure
         self._on_doubt = on_doubt
@@ -106,7 +114,9 @@ class Authentication:
     async def _identify(self, token: str | None) -> Principal | None:
         key = match(self._keys, token) if token else None
         if key is not None:
-            return Principal("probe" if key is self._probe_key else "api_key", key.name)
+            if key is self._probe_key:
+                return Principal("probe", key.name)
+            return Principal("api_key", key.name, tenant=self._tenants.get(key.name, ""))
         if self._anonymous:
             return Principal("none", "anonymous")
         if token is None:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 # What the library says on a connection that is gone.
 BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+# What row-level security compares with: current_setting('mcp.tenant').
+SESSION = (
+    "SELECT set_config('statement_timeout', $1, true), set_config('mcp.principal', $2, true),"
+    " set_config('mcp.tenant', $3, true)"
+)
 UNCERTAIN = "The database went away while the change was saved. Check whether it was, then call again."
 
 
@@ -37,6 +42,7 @@ class NestedConnectionError(RuntimeError):
 async def connection(ctx: Context[Any]) -> AsyncGenerator[DatabaseConnection]:
     """Take a connection for the rest of this block: one transaction, committed at its end.
 
+    In it `current_setting('mcp.principal')` and `current_setting('mcp.tenant')` say who is calling.
     The transaction is read-only for a tool declared `read_only`, its statements end with the call's deadline,
     and an exception rolls it back.
 
@@ -75,7 +81,7 @@ async def _transaction(ctx: Context[Any], taken: DatabaseConnection) -> AsyncGen
         # Zero would mean no end at all.
         milliseconds = max(1, int(ctx.remaining_seconds() * 1000))
         # For this transaction only, so that it holds behind PgBouncer too.
-        await taken.execute(f"SET LOCAL statement_timeout = {milliseconds}")
+        await taken.fetchrow(SESSION, str(milliseconds), ctx.principal.id, ctx.principal.tenant)
         yield
     except BaseException as error:
         # Asked first, because undoing may cut it. On a connection that is there, it is used in a wrong way.

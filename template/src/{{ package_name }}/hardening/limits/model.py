@@ -62,6 +62,7 @@ MESSAGES = {
     "initialize": "Too many new connections from this address.",
     "discover": "Too many server/discover requests from this address.",
     "principal": "Too many requests of this caller.",
+    "tenant": "Too many requests of this tenant.",
     "probe": "Too many requests of the probe.",
 }
 

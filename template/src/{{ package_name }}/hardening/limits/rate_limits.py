@@ -57,6 +57,8 @@ class RateLimits:
         self._initialize = limit("initialize", settings.rate_initialize_per_minute, anonymous=True)
         self._discover = limit("discover", settings.rate_discover_per_minute, anonymous=True)
         self._principal = limit("principal", settings.rate_principal_per_minute, settings.rate_principal_burst)
+        tenant = settings.rate_tenant_per_minute
+        self._tenant = None if tenant is None else limit("tenant", tenant)
         self._probe = limit("probe", settings.rate_probe_per_minute)
         self._budget = Limit(BUDGET, settings.budget_units, settings.budget_window_seconds)
         self._tool_rate = settings.rate_tool_per_minute
@@ -168,7 +170,11 @@ class RateLimits:
         claims = (Claim(self._address, exchange.address),)
         if method == INITIALIZE:
             claims = (*claims, Claim(self._initialize, exchange.address))
-        return claims if principal is None else (*claims, Claim(self._principal, principal.id))
+        if principal is None:
+            return claims
+        if self._tenant is not None and principal.tenant:
+            claims = (*claims, Claim(self._tenant, principal.tenant))
+        return (*claims, Claim(self._principal, principal.id))
 
     def _tool_claims(self, exchange: Exchange, name: str) -> tuple[Claim, ...]:
         if name not in self._tools or exchange.principal is None:

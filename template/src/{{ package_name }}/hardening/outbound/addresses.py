@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import httpcore2
 
@@ -67,7 +67,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, allowed: Iterable[str]) -> None:
         self._names, self._networks = parse_allowed(allowed)
-        self._inner: httpcore2.AsyncNetworkBackend = httpcore2.AnyIOBackend()
+        self._inner = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
 
     async def connect_tcp(
         self,

@@ -17,17 +17,24 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
     from mcp.types import Tool
 
+# Tells the probe that the operator has switched tools off, so that their absence is no drift.
+RESTRICTED = "hardening/restricted"
+
 
 class ListCache:
     """Keeps the answers to `tools/list`, by protocol version: few, since the SDK serves few.
 
     Stands innermost in the SDK's chain, so that whatever looks at requests and answers sees them all.
+
+    Attributes:
+        restricted: Whether the operator has switched tools off; the answers say so in `_meta`.
     """
 
     def __init__(self, server: MCPServer[Any]) -> None:
         self._server = server
         self._tools: list[Tool] = []
         self._answers: dict[str, tuple[dict[str, Any], bytes]] = {}
+        self.restricted = False
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """Response as before, after the same check of the parameters; other methods pass.
@@ -45,6 +52,8 @@ class ListCache:
             validate_client_request(TOOLS_LIST, version, ctx.params)
             return dict(self._answers[version][0])
         result = await call_next(ctx)
+        if isinstance(result, dict) and self.restricted:
+            result["_meta"] = {**(result.get("_meta") or {}), RESTRICTED: True}
         if isinstance(result, dict) and tools is self._tools:
             self._answers[version] = (dict(result), to_json(result))
         return result

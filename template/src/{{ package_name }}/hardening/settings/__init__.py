@@ -79,6 +79,9 @@ class HardeningSettings(BaseSettings):
     )
     jwt_jwks_url: str = Field(default="", description="Where the issuer's keys are; default: found by discovery.")
     max_token_bytes: int = _count(8192, 1024, 49_152, "Longest token; raise it for tokens that list many groups.")
+    jwt_claims: Names = Field(default=(), description="Claims of a token that tools may read, e.g. email.")
+    tenant_claim: str = Field(default="", description="Claim that names the tenant; a token without it is refused.")
+    api_key_tenants: Names = Field(default=(), description="Tenants of API keys, e.g. alice=acme,bob=acme.")
     required_scopes: Names = Field(default=(), description="Scopes that every token needs.")
     implied_scopes: Names = Field(default=(), description="What a scope stands for, e.g. notes:admin=notes:read.")
 
@@ -102,7 +105,10 @@ class HardeningSettings(BaseSettings):
     redis_url: RedisUrl | None = _platform("REDIS_URL", None, "Redis that replicas share limits and events through.")
     redis_timeout_seconds: float = _seconds(0.1, 0.01, 5, "Wait for Redis, then count locally and tighter.")
 
-    # What tools may reach.
+    # What runs, and what it may reach.
+    tools_allow: Names = Field(default=(), description="The only tools that are served; default: all.")
+    tools_deny: Names = Field(default=(), description="Tools that are not served.")
+    read_only: bool = Field(default=False, description="Serve only tools that change nothing.")
     http_allow: Names = Field(default=(), description="Names and networks on the inside that ctx.http may reach.")
     http_max_response_bytes: int = _count(8_388_608, 1024, 268_435_456, "Largest answer that ctx.http takes.")
 
@@ -114,6 +120,12 @@ class HardeningSettings(BaseSettings):
     rate_discover_per_minute: int = _count(240, 1, 1_000_000, "server/discover from one address; a bucket of its own.")
     rate_principal_per_minute: int = _count(1200, 1, 1_000_000, "Requests of one caller.")
     rate_principal_burst: int = _count(600, 1, 1_000_000, "Requests of one caller at once.")
+    rate_tenant_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Requests of one tenant, however many callers it has; default: no limit.",
+    )
     rate_tool_per_minute: int = _count(120, 1, 1_000_000, "Calls of one tool by one caller, unless the tool says.")
     rate_probe_per_minute: int = _count(120, 1, 1_000_000, "Requests of the probe; others never use them up.")
     rate_max_keys: int = _count(65_536, 1024, 10_000_000, "Buckets kept in memory; bounds what a flood can use.")

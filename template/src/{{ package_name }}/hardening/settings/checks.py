@@ -62,7 +62,19 @@ def problems(settings: HardeningSettings) -> list[tuple[str, str]]:
     for name, kind in settings.log_fields.items():
         free = name.isidentifier() and name not in ALWAYS and name not in RESERVED
         need(free and kind in LOGGED, "log_fields", f"{name}: a name that is free, with int, float, str or bool")
-    return found + _auth_problems(settings) + _outbound_problems(settings)
+    return found + _auth_problems(settings) + _outbound_problems(settings) + _tenant_problems(settings)
+
+
+def _tenant_problems(settings: HardeningSettings) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    names = {key.name for key in settings.keys}
+    for pair in settings.api_key_tenants:
+        name, _, tenant = pair.partition("=")
+        if name not in names or not tenant:
+            found.append(("api_key_tenants", "write name=tenant with names of MCP_API_KEYS, e.g. alice=acme,bob=acme"))
+    if settings.rate_tenant_per_minute is not None and not (settings.tenant_claim or settings.api_key_tenants):
+        found.append(("rate_tenant_per_minute", "needs MCP_TENANT_CLAIM or MCP_API_KEY_TENANTS to tell tenants"))
+    return found
 
 
 def _outbound_problems(settings: HardeningSettings) -> list[tuple[str, str]]:
