@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 ORDER = (
     *("errors", "exchange", "response", "routes"),
     *("logs", "auth", "settings", "telemetry", "limits", "edge", "calls", "database", "outbound", "protocol"),
-    *("services", "primitives", "server", "stack", "app", "harden", "lifecycle", "contract", "dev", "probe", "__init__"),
+    *("services", "primitives", "server", "stack", "app", "harden", "lifecycle"),
+    *("contract", "dev", "probe", "__init__"),
 )
 OFF_THE_SERVING_PATH = ("contract", "dev", "probe")
 MODULES = sorted(alias.HARDENING.rglob("*.py"))
