@@ -112,7 +112,7 @@ PROMISES = {
     ],
     "what does not serve is rolled back": [
         '.github/workflows/deploy-fly.yml: flyctl deploy --image "$BEFORE"',
-        ".github/workflows/deploy-kubernetes.yml: kubectl * rollout undo "deployment/${KUBE_PREFIX}mcp-server" *",
+        '.github/workflows/deploy-kubernetes.yml: kubectl * rollout undo "deployment/${KUBE_PREFIX}mcp-server" *',
         ".github/workflows/deploy-railway.yml: *deploymentRollback*",
     ],
     "every gate stops a change": [f".github/workflows/ci.yml: jobs.*.steps.-.run: make {gate}" for gate in GATES],
