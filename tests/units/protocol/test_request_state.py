@@ -129,6 +129,26 @@ async def test_any_replica_with_the_key_can_go_on(on: Any, first: Live, second: 
         assert done.result["structuredContent"] == {"result": "yes"}
 
 
+ROLLOUTS = [OLD, f"{OLD},{NEW}", f"{NEW},{OLD}", NEW]
+
+
+@pytest.mark.parametrize("step", range(3), ids=["the new key opens", "the new key seals", "the old key goes"])
+async def test_a_key_is_rotated_without_a_lost_conversation(on: Any, step: int) -> None:
+    """While one of two replicas has a rollout and the other has not, each goes on with what the other has begun.
+
+    At the last one nothing is open that the old key has sealed: ten minutes have passed.
+    """
+    with replica(ROLLOUTS[step]) as before, replica(ROLLOUTS[step + 1]) as after:
+        for here, there in ((before, after), (after, before)):
+            done = await on(there, **answer(await on(here)))
+            assert done.result["structuredContent"] == {"result": "yes"}
+
+
+async def test_a_new_key_that_seals_at_once_loses_conversations(on: Any, first: Live, third: Live) -> None:
+    """Why it takes three rollouts: a replica that does not know the new key yet refuses what it has sealed."""
+    assert refused(await on(first, **answer(await on(third))))
+
+
 async def test_without_the_key_nobody_can(on: Any, first: Live, third: Live, stranger: Live) -> None:
     """A process with another key, or with the key of its own life, refuses the state."""
     asked = await on(first)

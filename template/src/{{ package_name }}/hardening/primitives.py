@@ -1,6 +1,6 @@
 """Prompts, resources and completion of the SDK's server: declared with its decorators, run inside the boundary.
 
-What cannot be served is refused at its declaration (exit 78); rates, deadlines, failures and log lines are as for tools.
+What cannot be served is refused at its declaration (exit 78); rates, deadlines, failures and lines are as for tools.
 Sources: 2026-07-28 and 2025-11-25, Prompts, Resources and Completion; -32602 for what the caller can correct.
 """
 
