@@ -7,6 +7,7 @@ import html
 import json
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, quote_plus
 
@@ -157,6 +158,22 @@ def test_what_cannot_be_examined_is_not_written(monkeypatch: pytest.MonkeyPatch)
 def test_comparing_is_bounded(text: str) -> None:
     """No value, however it is made, takes long to compare."""
     leaks(text, {f"string {number}" for number in range(100)})
+
+
+@pytest.mark.parametrize(("count", "length"), [(4000, 250), (9000, 100), (1, 1_000_000), (4096, 8)])
+@pytest.mark.parametrize(
+    "name",
+    ["\\x25&#37;\\u0025\\x26%26amp;4142434425JTQxJTQyJTQzJTQ0JTI1%25%25", "a1" * 32, "%2541%2542" * 6],
+    ids=["every encoding", "hexadecimal", "percent"],
+)
+def test_a_line_is_compared_with_a_large_call_in_bounded_time(name: str, count: int, length: int) -> None:
+    """A client's name that is chosen against the comparison takes less than 20 ms of processor time, or is withheld."""
+    strings = {f"{number:0>6}".ljust(length, "x") for number in range(count)}
+    leaks(name, {"warm up"})
+    began = time.thread_time()
+    leaks(name, strings)
+
+    assert time.thread_time() - began < 0.02
 
 
 def test_a_thread_that_gathers_does_not_disturb_one_that_writes() -> None:

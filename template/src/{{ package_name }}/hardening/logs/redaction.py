@@ -36,6 +36,9 @@ STRIDE = 4
 # Encodings on top of each other, and forms of one value, before it is withheld unread.
 LAYERS = 3
 MOST_READINGS = 48
+# Runs of a value × characters of a call, before it is withheld uncompared; a string costs as much as so many of them.
+MOST_COMPARED = 8_388_608
+EACH_STRING = 64
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8})|([0-7]{1,3})|(.))", re.DOTALL)
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "0": "\0"}
@@ -96,6 +99,8 @@ def leaks(text: str, sensitive: Iterable[str]) -> bool:
     if forms is None:
         return True
     said, runs = forms
+    if len(runs) * sum(len(string) + EACH_STRING for string in strings) > MOST_COMPARED:
+        return True
     for string in strings:
         if len(string) < SHORTEST:
             continue
