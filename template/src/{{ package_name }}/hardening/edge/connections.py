@@ -12,6 +12,7 @@ import secrets
 from contextvars import Context
 from typing import TYPE_CHECKING, ClassVar
 
+from ..logs.access_log import AccessLog
 from ..logs.throttle import RATE_LIMITED
 from ..response import Response
 from .client_ip import fold
@@ -20,8 +21,6 @@ from .parser_limits import CLOSE, LimitedParser
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
-
     from ..settings import HardeningSettings
 
 # A client that takes less of a waiting answer in each interval is as good as gone.
@@ -32,16 +31,16 @@ PHRASES[431] = b"Request Header Fields Too Large"
 
 
 def bounded(
-    settings: HardeningSettings, on_refused: Callable[[str, Response], None], max_connections: int
+    settings: HardeningSettings, access_log: AccessLog, max_connections: int
 ) -> type[BoundedConnection]:
     """Return the kind of connection that these settings ask for.
 
     Args:
         settings: Times and numbers.
-        on_refused: Told of each refusal: request id and answer.
+        access_log: What writes and counts a line for a refusal.
         max_connections: The setting, or fewer where the file descriptors of this process allow fewer.
     """
-    # What uvicorn says of a client that sends no HTTP is said by `on_refused`.
+    # What uvicorn says of a client that sends no HTTP is said by the access log.
     logging.getLogger("uvicorn.error").addFilter(RATE_LIMITED)
     # Behind a proxy every client has the proxy's address.
     per_address = max_connections if settings.trusted_proxy_hops else settings.max_connections_per_address
@@ -49,13 +48,9 @@ def bounded(
     class Connection(BoundedConnection):
         seconds = settings.body_timeout_seconds
         table = ConnectionTable(max_connections, per_address)
-        _on_refused = staticmethod(on_refused)
+        _refusals = access_log
 
     return Connection
-
-
-def _ignore(_: str, __: Response) -> None:
-    """Tell nobody."""
 
 
 class BoundedConnection(LimitedParser):
@@ -67,7 +62,7 @@ class BoundedConnection(LimitedParser):
 
     seconds: ClassVar[float] = 10.0
     table: ClassVar[ConnectionTable] = ConnectionTable(4096, 4096)
-    _on_refused: ClassVar[Callable[[str, Response], None]] = staticmethod(_ignore)
+    _refusals: ClassVar[AccessLog] = AccessLog()
 
     _receiving: asyncio.TimerHandle | None = None
     _sending: asyncio.TimerHandle | None = None
@@ -79,7 +74,7 @@ class BoundedConnection(LimitedParser):
         # Sockets of the file system have no address, and everybody who can open one is on this machine.
         refusal = self.table.admit(self, fold(self.client[0]) if self.client else "")
         if refusal is not None:
-            self._on_refused(secrets.token_hex(8), refusal)
+            self._refusals.connection(secrets.token_hex(8), refusal)
             transport.abort()
             return
         self._wait_for_client()
@@ -162,8 +157,8 @@ class BoundedConnection(LimitedParser):
         # Not into an answer that is under way, nor after the one that has refused this body.
         if not (over and self._in_body):
             request_id = secrets.token_hex(8)
-            self._on_refused(request_id, refusal)
-            if over or (cycle is self.cycle and not cycle.response_started):
+            self._refusals.connection(request_id, refusal)
+            if cycle is None or over or (cycle is self.cycle and not cycle.response_started):
                 self.transport.write(_written(refusal, request_id))
         if cycle is not None and not over:
             cycle.disconnected = True

@@ -143,9 +143,8 @@ class LimitedParser(HttpToolsProtocol):
         """Read no more; what came before is answered first, unless its own body is what is wrong."""
         self.refusal = refusal
         self._head_bytes = 0
-        whole = self.cycle is None or not self.cycle.more_body
         waiting = self._answering is not None and not self._answering.response_complete
-        if not (waiting and whole and refusal is not HEAD_TOO_BIG):
+        if not (waiting and not self.cycle.more_body and refusal is not HEAD_TOO_BIG):
             self._refuse(refusal)
 
     def _refuse(self, refusal: Response) -> None:

@@ -128,7 +128,7 @@ class Running:
         self.loop = asyncio.get_running_loop()
         config = uvicorn.Config(
             self.app,
-            http=bounded(settings, self.app.pipeline.access_log.connection, most_connections(settings)),
+            http=bounded(settings, self.app.pipeline.access_log, most_connections(settings)),
             ws="none",
             lifespan="off",
             log_config=None,
