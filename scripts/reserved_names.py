@@ -36,7 +36,7 @@ COMMAND = re.compile(
 )
 KEYWORDS = {"case", "do", "done", "elif", "else", "esac", "fi", "for", "if", "in", "then", "while"}
 # Words of texts that stand where a command could.
-NO_COMMANDS = {"brings", "it", "number", "patience", "sbom.cdx.json", "workflows"}
+NO_COMMANDS = {"brings", "it", "number", "patience", "prepare", "sbom.cdx.json", "secret", "workflows"}
 MODULES = """
 import importlib.metadata, json, pathlib, sys
 bins = [path.name for path in pathlib.Path(sys.executable).parent.iterdir() if not path.suffix]
@@ -103,7 +103,7 @@ def of_commands(project: Path) -> set[str]:
     text = re.sub(
         r"(^|\s)#.*$|'[^'\n]*'|\"[^\"$`]*\"|\"(?:[^\"`$]|\$(?!\())*\"", r"\1", "\n".join(texts), flags=re.MULTILINE
     )
-    functions = set(re.findall(r"^([a-z_]+)\(\) \{", text, re.MULTILINE))
+    functions = set(re.findall(r"^\s*([a-z_]+)\(\)", text, re.MULTILINE))
     found = set(COMMAND.findall(text)) - functions - KEYWORDS
     for path in project.glob("tests/**/*.py"):
         found |= set(re.findall(r"\bwhich\(\"([\w.-]+)\"\)", path.read_text("utf-8")))
