@@ -58,7 +58,7 @@ class Principal:
 
     @property
     def id(self) -> str:
-        """Stable identity: limits are counted by it, sessions and request state bound to it; no two callers share one."""
+        """Stable identity: limits are counted by it, sessions and request state bound to it; it is unique."""
         if self.kind == "jwt":
             return " ".join(("jwt", *map(_without_blanks, (self.issuer, self.name, self.client_id))))
         return f"{self.kind} {self.name}"

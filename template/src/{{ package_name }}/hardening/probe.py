@@ -484,8 +484,9 @@ class Conversation:
         self.era.tools, self.era.tools_sha256 = len(self._tools), digest(self._tools)
         if drift := self._drift():
             raise Problem(Verdict.DRIFTED, drift)
+        number = f"{self.era.tools} {'tool' if self.era.tools == 1 else 'tools'}"
         restricted = " (restricted)" if self._restricted else ""
-        return f"{self.era.tools} {'tool' if self.era.tools == 1 else 'tools'}{restricted}, sha256 {self.era.tools_sha256[:12]}"
+        return f"{number}{restricted}, sha256 {self.era.tools_sha256[:12]}"
 
     def _drift(self) -> str:
         snapshot = self._target.snapshot

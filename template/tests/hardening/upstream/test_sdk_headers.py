@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from live import KEY, live
@@ -11,15 +11,12 @@ from wire import ERAS, Era, Wire, opening, request
 
 from hardening.edge.header_fields import PROTOCOL, SINGLE
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 # Lists; their lines are joined before anybody reads them.
 LISTS = {"accept", "accept-encoding", "connection"}
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+def read(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The names of the headers that anybody asks a request of Starlette's for."""
     names: set[str] = set()
 
@@ -34,7 +31,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
 
     for method in ("__getitem__", "__contains__", "getlist"):
         monkeypatch.setattr(Headers, method, noting(method))
-    yield names
+    return names
 
 
 @pytest.mark.parametrize("mode", ["stateless", "stateful"])

@@ -98,6 +98,10 @@ class Authentication:
             return Response(503, "auth_unavailable", message, retry_after=error.retry_after)
         if principal is None:
             return self._resource.unauthenticated(exchange, presented=False)
+        return self._admit(exchange, principal)
+
+    @staticmethod
+    def _admit(exchange: Exchange, principal: Principal) -> Response | None:
         if exchange.path == METRICS_PATH and principal.kind not in {"probe", "none"}:
             return Response(403, "forbidden", "Only the probe key opens the metrics.")
         exchange.principal = principal

@@ -48,7 +48,9 @@ def read_prompt(  # noqa: PLR0913 - those of the SDK's decorator
     async def render(**given: Any) -> Any:
         return await author(**author.read(given))
 
-    prompt = Prompt(name=known, title=title, description=about, arguments=arguments, icons=icons, fn=render)
+    prompt = Prompt(
+        name=known, title=title, description=about, arguments=arguments, icons=icons, fn=render, context_kwarg=None
+    )
     refuse_texts(f"prompt {known}", prompt)
     return prompt
 

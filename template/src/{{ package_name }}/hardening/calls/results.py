@@ -53,7 +53,7 @@ class ResultSchema:
 
     def __init__(self, returned: Any) -> None:
         options = get_args(returned) if get_origin(returned) in {Union, UnionType} else (returned,)
-        plain = tuple(option for option in options if option is not InputRequiredResult)
+        plain: list[Any] = [option for option in options if option is not InputRequiredResult]
         built = [_built(option) for option in plain]
         if any(built) and len(plain) > 1:
             raise InvalidResultTypeError(ALONE)
@@ -112,7 +112,9 @@ class ResultSchema:
             _check_blocks(returned.content)
             if self._adapter is not None and not returned.is_error:
                 given: Any = returned.structured_content
-                inner = given["result"] if self._wrapped and isinstance(given, dict) else given
+                inner: Any = (
+                    cast("dict[str, Any]", given)["result"] if self._wrapped and isinstance(given, dict) else given
+                )
                 self._adapter.validate_json(to_json(inner), by_alias=True, by_name=False)
         _bound(returned.model_dump_json(by_alias=True).encode(), max_bytes)
         return returned
@@ -120,7 +122,7 @@ class ResultSchema:
 
 def _built(option: Any) -> bool:
     """Return whether it is `CallToolResult`, bare or with a model beside it."""
-    return option is CallToolResult or (get_origin(option) is Annotated and get_args(option)[0] is CallToolResult)
+    return option is CallToolResult or (get_origin(option) is Annotated and get_args(option)[:1] == (CallToolResult,))
 
 
 def _described(option: Any) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Connection caps, in all and for each address: a connection too many is closed, or takes an idle one's place (429, 503).
+"""Connection caps, in all and for each address: one too many is closed, or takes an idle one's place (429, 503).
 
 Nobody who has authenticated loses a connection to somebody who has not, and one address cannot take all of them.
 """

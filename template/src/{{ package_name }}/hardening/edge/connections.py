@@ -21,6 +21,7 @@ from .parser_limits import CLOSE, LimitedParser
 
 if TYPE_CHECKING:
     import asyncio
+
     from ..settings import HardeningSettings
 
 # A client that takes less of a waiting answer in each interval is as good as gone.

@@ -1,6 +1,6 @@
 """HTTP parser limits: header fields and bytes (431), trailer fields and chunk framing (400), pipelined requests (429).
 
-Whatever is sent before or after a head, the parser keeps a known, small amount, and no field after the head is a header.
+Before and after a head the parser keeps a known, small amount, and no field after the head is a header.
 Trailer fields are counted and dropped: RFC 9110, section 6.5.1, forbids to merge fields that are not known to allow it.
 Nothing of a request stays with its connection after the answer.
 """

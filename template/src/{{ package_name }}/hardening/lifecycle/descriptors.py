@@ -1,4 +1,4 @@
-"""File descriptor limit (`RLIMIT_NOFILE`): raised at start as far as it may be, and connections bounded by what it allows.
+"""File descriptor limit (`RLIMIT_NOFILE`): raised at start, and connections are bounded by what it allows.
 
 A server that accepts more connections than it has descriptors for cannot reach its database, its Redis or its issuer.
 """
@@ -20,7 +20,7 @@ OTHERS = 256
 
 
 def most_connections(settings: HardeningSettings) -> int:
-    """Raise the soft limit, and return how many connections fit below it: `MCP_MAX_CONNECTIONS`, or fewer with a line."""
+    """Raise the soft limit; return how many connections fit: `MCP_MAX_CONNECTIONS`, or fewer with a line."""
     reserved = OTHERS + settings.pool_max_size + settings.max_threads
     needed = settings.max_connections + reserved
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

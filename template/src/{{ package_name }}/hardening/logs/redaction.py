@@ -36,7 +36,7 @@ STRIDE = 4
 # Encodings on top of each other, and forms of one value, before it is withheld unread.
 LAYERS = 3
 MOST_READINGS = 48
-# Runs of a value × characters of a call, before it is withheld uncompared; a string costs as much as so many of them.
+# Runs of a value times characters of a call, before it is withheld uncompared; each string costs so many of them.
 MOST_COMPARED = 8_388_608
 EACH_STRING = 64
 
@@ -93,9 +93,7 @@ def leaks(text: str, sensitive: Iterable[str]) -> bool:
     strings = tuple(sensitive)
     if not strings:
         return False
-    if len(text) > LONGEST_VALUE or EVERYTHING in strings:
-        return True
-    forms = readings(text)
+    forms = None if len(text) > LONGEST_VALUE or EVERYTHING in strings else readings(text)
     if forms is None:
         return True
     said, runs = forms

@@ -176,7 +176,8 @@ class HardeningSettings(BaseSettings):
         default="stateless", description="Clients before 2026-07-28."
     )
     request_state_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
-        default=(), description="Keys that seal multi-round-trip state: the first seals, all open; needed by more than one replica."
+        default=(),
+        description="Keys that seal multi-round-trip state: the first seals, all open; several replicas need it.",
     )
     confirm: Literal["required", "when_possible"] = Field(
         default="required", description="when_possible: tools that want a yes also run where nobody can be asked."
