@@ -15,6 +15,7 @@ SHARED = ["/.gitattributes", "/pyproject.toml"]
 
 YOURS = [
     "/.env.example",
+    "/AGENTS.md",
     "/CHANGELOG.md",
     "/LICENSE",
     "/README.md",
@@ -55,6 +56,7 @@ OURS = [
     "/docs/elsewhere.md",
     "/docs/first-deployment.md",
     "/docs/operations.md",
+    "/docs/tools.md",
     "/pyrightconfig.json",
     "/pytest.ini",
     "/ruff.toml",

@@ -1,0 +1,43 @@
+"""The examples of docs/tools.md, together, are a project that passes its checks."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from support.harness import DEFAULT, run, tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.harness import Template
+
+EXAMPLE = re.compile(r"^```python\n# (?P<path>\S+\.py)\n(?P<code>.+?\n)```$", re.MULTILINE | re.DOTALL)
+MOST_LINES = 60
+
+
+def test_the_examples_are_a_project(template: Template, tmp_path: Path) -> None:
+    """Format, lint and types are clean, the tests of the page pass, and the contract can be written."""
+    project = template.project(DEFAULT, tmp_path / "project")
+    (package,) = (path.parent for path in project.glob("src/*/hardening"))
+    page = (project / "docs/tools.md").read_text("utf-8")
+    found = {match["path"]: match["code"] for match in EXAMPLE.finditer(page)}
+    assert len(found) == page.count("```python")
+    for path, code in found.items():
+        target = project / path if path.startswith("tests/") else package / path
+        target.write_text(code, "utf-8")
+    for path in [*package.glob("tools/*.py"), *project.glob("tests/tools/*.py")]:
+        if path.name not in {name.rpartition("/")[2] for name in found}:
+            path.unlink()
+
+    mine = [package / "tools", package / "server.py", package / "state.py", project / "tests/tools"]
+    run(tool("ruff"), "format", "--check", "--no-cache", *mine, cwd=project)
+    run(tool("ruff"), "check", "--no-cache", *mine, cwd=project)
+    run(tool("pyright"), "--pythonpath", sys.executable, *mine, cwd=project)
+    run(sys.executable, "-m", "pytest", "--quiet", "tests/tools", cwd=project)
+
+
+def test_the_page_for_agents_is_short(template: Template) -> None:
+    """What is longer is not read."""
+    assert len((template.render(DEFAULT) / "AGENTS.md").read_text("utf-8").splitlines()) <= MOST_LINES
