@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -82,6 +82,51 @@ async def test_no_database_at_start_is_one_sentence() -> None:
             assert "password" not in str(refused.value)
             assert str(port) not in str(refused.value)
             assert refused.value.__cause__ is None
+            assert refused.value.away
+
+
+async def test_a_database_that_is_away_is_waited_for(url: str) -> None:
+    """Refused, or not up yet, is no mistake in the settings: it is waited for, and found when it comes."""
+    parts = urlsplit(url)
+    (host,) = parse_qs(parts.query)["host"]
+    port = free_port()
+    database = Database(settings_for(f"postgresql://postgres@127.0.0.1:{port}/postgres"))
+    opening_it = asyncio.ensure_future(database.open())
+    await asyncio.sleep(0.7)
+    assert not opening_it.done()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.5432")
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
+                while data := await source.read(65536):
+                    target.write(data)
+            target.close()
+
+        await asyncio.gather(copy(reader, back), copy(there, writer))
+
+    async with await asyncio.start_server(forward, "127.0.0.1", port):
+        await opening_it
+        assert database.size
+        await database.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("postgres?surprise", "not known"), ("nowhere", "no database of this name")]
+)
+async def test_what_is_wrong_is_refused_at_once(url: str, path: str, words: str) -> None:
+    """No waiting mends a name that does not exist: exit 78, where one that is away is 75."""
+    parts = urlsplit(url)
+    wrong = f"postgresql://postgres@/{path.partition('?')[0]}?{parts.query}"
+    wrong += "&role=surprise" if "?" in path else ""
+    started = time.monotonic()
+    database = Database(settings_for(wrong, MCP_DATABASE_START_TIMEOUT_SECONDS="30"))
+    with pytest.raises(DatabaseUnavailableError) as refused:
+        await database.open()
+    assert not refused.value.away
+    assert time.monotonic() - started < 10
+    assert words in str(refused.value) or "cannot connect" in str(refused.value)
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -342,7 +387,7 @@ async def test_a_closed_pool_says_so(url: str) -> None:
 @pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed")
 @pytest.mark.parametrize("told", [True, False])
 async def test_pgbouncer_in_transaction_mode(url: str, told: bool) -> None:  # noqa: FBT001 - a parameter
-    """With MCP_DATABASE_PGBOUNCER=1 many calls share two server connections; without it statements get lost."""
+    """Many calls share two server connections; without MCP_DATABASE_PGBOUNCER the first failure finds it, and heals."""
     statements = [f"SELECT {number}, pg_sleep(0.002)" for number in range(10)]
     with (
         pgbouncer(url) as address,
@@ -351,15 +396,18 @@ async def test_pgbouncer_in_transaction_mode(url: str, told: bool) -> None:  # n
         async with client(server) as wire:
             answers = await asyncio.gather(*(wire.call("modern", "query", {"sql": sql}) for sql in statements * 8))
             limit = await wire.call("modern", "hasty", {"sql": "SELECT pg_sleep(60)"})
+            again = await asyncio.gather(*(wire.call("modern", "query", {"sql": sql}) for sql in statements * 8))
         outcomes = Counter(map(outcome, answers))
 
+    assert Counter(map(outcome, again)) == {"ok": 80}
     if told:
         assert outcomes == {"ok": 80}
         values = [answer.result["structuredContent"]["result"] for answer in answers]
         assert values == [[str(number)] for number in range(10)] * 8
         assert outcome(limit) == "timeout"
     else:
-        assert outcomes["internal"] > 0
+        assert outcomes["upstream_unavailable"] > 0
+        assert not outcomes["internal"]
 
 
 def certificates(folder: Path) -> str:
@@ -395,7 +443,7 @@ async def test_tls_to_the_database(url: str) -> None:
             async with client(server) as wire:
                 answers = await asyncio.gather(*(asked(wire, "SELECT pg_sleep(0.002)", era) for era in ERAS * 5))
         for refused in (f"{asking}/other.crt", f"{address}?sslmode=disable"):
-            with pytest.raises(DatabaseUnavailableError, match=r"^DATABASE_URL: cannot connect"):
+            with pytest.raises(DatabaseUnavailableError, match=r"^DATABASE_URL: (the certificate is refused|PgBouncer wants TLS)"):
                 await Database(settings_for(refused, **environment)).open()
 
     assert set(answers) == {"ok"}

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
 
 class DatabaseUnavailableError(Exception):
-    """The database did not answer at start; the message says what was tried, without the URL."""
+    """The database cannot be used at start; the message says what was tried, without the URL.
+
+    Attributes:
+        away: Whether it is away, and waiting longer can help (exit 75), or wrong (78).
+    """
+
+    def __init__(self, sentence: str, *, away: bool = False) -> None:
+        super().__init__(sentence)
+        self.away = away
 
 
 def pool_of(settings: HardeningSettings, *, on_acquired: Callable[[float], object]) -> Database | None:

@@ -6,15 +6,18 @@ A session or a stream that waits between calls holds no connection.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import structlog
 
 from ..database import DatabaseUnavailableError
 from ..errors import PoolExhausted, UpstreamUnavailable
+from ..logs.origin import type_name
+from ..settings.urls import database_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +33,31 @@ log = structlog.get_logger()
 # What giving a connection back may take before it is closed instead.
 RELEASE_SECONDS = 2.0
 PING_SECONDS = 1.0
-IDLE_SECONDS = 300.0
+# A connection that was idle for longer is asked whether it is still there.
+CHECK_AFTER_SECONDS = 10.0
+START_AGAIN_SECONDS = 0.5
 RETRY_SECONDS = 1.0
 
 # What says that the database is away, slow or unwilling, as opposed to a fault of this code.
 # The last is what the library says of itself when the server ends a connection between two statements.
 FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+# What waiting may mend; whatever else is said of a connection at start is wrong, and is not tried again.
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,
+)
+WHAT = {
+    asyncpg.InvalidPasswordError: "the password is refused",
+    asyncpg.InvalidAuthorizationSpecificationError: "the user, or this address, is refused",
+    asyncpg.InvalidCatalogNameError: "there is no database of this name",
+    asyncpg.UndefinedObjectError: "the server does not know a parameter of the URL",
+    asyncpg.ProtocolViolationError: "PgBouncer wants TLS, or takes no such parameter in the URL",
+    ssl.SSLError: "the certificate is refused; look at sslmode and sslrootcert",
+}
 
 
 class Database:
@@ -53,6 +75,9 @@ class Database:
         self.up = False
         self._on_acquired = on_acquired
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._pooled = False
+        self._target: dict[str, Any] = {}
+        self._used: dict[int, float] = {}
 
     async def open(self) -> None:
         """Connect.
@@ -64,22 +89,58 @@ class Database:
         if settings.database_url is None:
             raise DatabaseUnavailableError("DATABASE_URL: not set")
         seconds = settings.database_start_timeout_seconds
+        reason = ""
         try:
             async with asyncio.timeout(seconds):
-                self._pool = await asyncpg.create_pool(
-                    settings.database_url.get_secret_value(),
-                    min_size=max(1, settings.pool_min_size),
-                    max_size=settings.pool_max_size,
-                    timeout=seconds,
-                    max_inactive_connection_lifetime=IDLE_SECONDS,
-                    # PgBouncer gives each transaction another server connection, so nothing can be prepared there.
-                    statement_cache_size=0 if settings.database_pgbouncer else 100,
-                )
+                while True:
+                    try:
+                        self._pool = await self._connect(settings.database_url.get_secret_value())
+                    except (*FAULTS, ValueError) as error:
+                        if _is_wrong(error):
+                            raise DatabaseUnavailableError(f"DATABASE_URL: {_what_is_wrong(error)}") from None
+                        # Away, and not wrong: what starts at the same time may need a moment.
+                        if not reason:
+                            log.info("waiting for the database", error_type=type_name(error), timeout_seconds=seconds)
+                        reason = f" ({type(error).__name__})"
+                        await asyncio.sleep(START_AGAIN_SECONDS)
+                    else:
+                        break
             self.up = True
         except TimeoutError:
-            raise DatabaseUnavailableError(f"DATABASE_URL: no answer within {seconds:g} s") from None
-        except (*FAULTS, ValueError) as error:
-            raise DatabaseUnavailableError(f"DATABASE_URL: cannot connect ({type(error).__name__})") from None
+            raise DatabaseUnavailableError(f"DATABASE_URL: no answer within {seconds:g} s{reason}", away=True) from None
+
+    def _connect(self, url: str) -> asyncpg.Pool[asyncpg.Record]:
+        settings = self.settings
+        target = database_target(url, pgbouncer=settings.database_pgbouncer)
+        self._pooled = self._pooled or settings.database_pgbouncer or target.pooled
+        self._target = {
+            "dsn": target.dsn,
+            "timeout": settings.database_start_timeout_seconds,
+            # PgBouncer gives each transaction another server connection, so nothing can be prepared there.
+            "statement_cache_size": 0 if self._pooled else 100,
+            "server_settings": target.session or None,
+        } | ({"ssl": ssl.create_default_context()} if target.system_roots else {})
+        return asyncpg.create_pool(
+            min_size=max(1, settings.pool_min_size),
+            max_size=settings.pool_max_size,
+            max_inactive_connection_lifetime=settings.pool_idle_seconds,
+            **self._target,
+        )
+
+    async def renew(self, *, pooled: bool = False) -> None:
+        """Let every connection be replaced before its next use: what answers is not what this server needs.
+
+        Args:
+            pooled: Whether PgBouncer was found in between; then nothing is prepared any more.
+        """
+        pool = self._pool
+        if pool is None:
+            return
+        if pooled and not self._pooled:
+            log.warning("database behind PgBouncer", backend="postgres", setting="MCP_DATABASE_PGBOUNCER")
+            self._pooled = True
+            pool.set_connect_args(**self._target | {"statement_cache_size": 0})
+        await pool.expire_connections()
 
     @property
     def size(self) -> int:
@@ -133,7 +194,10 @@ class Database:
         wait = asyncio.timeout(self.settings.pool_acquire_timeout_seconds)
         try:
             async with wait:
-                return await self._pool.acquire()
+                while True:
+                    connection = await self._pool.acquire()
+                    if await self._answers(connection):
+                        return connection
         except FAULTS as error:
             failure = PoolExhausted if wait.expired() else UpstreamUnavailable
             self.up = self.up and wait.expired()
@@ -142,9 +206,33 @@ class Database:
             self.waiting -= 1
             self._on_acquired(time.monotonic() - started)
 
+    async def _answers(self, connection: DatabaseConnection) -> bool:
+        """Ask a connection that was idle for a while: a firewall may have forgotten it without a word."""
+        pid = connection.get_server_pid()
+        if pid not in self._used or time.monotonic() - self._used[pid] < CHECK_AFTER_SECONDS:
+            return True
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await connection.execute("SELECT 1")
+        except FAULTS:
+            self._used.pop(pid, None)
+            self.cut(connection)
+            await self.give_back(connection)
+            return False
+        except BaseException:
+            # Whoever waits has no time left.
+            self.cut(connection)
+            await self.give_back(connection)
+            raise
+        return True
+
     async def give_back(self, connection: DatabaseConnection) -> None:
         """Return a connection to the pool, or close it when the database does not let go of it in time."""
         if self._pool is not None:
+            if len(self._used) > 4 * self.settings.pool_max_size:
+                self._used.clear()
+            if not lost(connection):
+                self._used[connection.get_server_pid()] = time.monotonic()
             # In a task of its own: when the call is cancelled meanwhile, somebody still sees how this ends.
             await asyncio.shield(asyncio.ensure_future(self._release(self._pool, connection)))
 
@@ -178,3 +266,15 @@ def lost(connection: DatabaseConnection) -> bool:
         return connection.is_closed()
     except asyncpg.InterfaceError:
         return True
+
+
+def _is_wrong(error: Exception) -> bool:
+    if isinstance(error, asyncpg.ProtocolViolationError):
+        # PgBouncer says everything with this code.
+        return any(words in str(error) for words in ("SSL required", "unsupported startup parameter", "password"))
+    return isinstance(error, ssl.SSLError | ValueError) or not isinstance(error, AWAY)
+
+
+def _what_is_wrong(error: Exception) -> str:
+    known = next((sentence for kind, sentence in WHAT.items() if isinstance(error, kind)), "cannot connect")
+    return f"{known} ({type(error).__name__})"

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import structlog
 
 from ..calls.context import CallOverError
 from ..database import DatabaseUnavailableError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ..calls.context import Context
     from .pool import DatabaseConnection
 
+log = structlog.get_logger()
+
 # What the library says on a connection that is gone.
 BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 # What row-level security compares with: current_setting('mcp.tenant').
@@ -31,6 +34,9 @@ SESSION = (
     "SELECT set_config('statement_timeout', $1, true), set_config('mcp.principal', $2, true),"
     " set_config('mcp.tenant', $3, true)"
 )
+# What the server says to statements that were prepared on another of its connections.
+PREPARED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+STANDBY = "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean"
 UNCERTAIN = "The database went away while the change was saved. Check whether it was, then call again."
 
 
@@ -87,13 +93,37 @@ async def _transaction(ctx: Context[Any], taken: DatabaseConnection) -> AsyncGen
         # Asked first, because undoing may cut it. On a connection that is there, it is used in a wrong way.
         gone = isinstance(error, asyncpg.InternalClientError) or (isinstance(error, BROKEN) and lost(taken))
         await _undo(ctx, taken, transaction)
-        if gone:
+        if gone or await _is_another(ctx, taken, error):
             raise UpstreamUnavailable from error
         raise
     try:
         await transaction.commit()
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, *BROKEN) as error:
         raise UpstreamUnavailable(UNCERTAIN) from error
+
+
+async def _is_another(ctx: Context[Any], taken: DatabaseConnection, error: BaseException) -> bool:
+    """Return whether what answers is not what this server needs: a standby, or PgBouncer without its setting.
+
+    Then every connection is replaced, so that it heals by itself when the name leads to the primary again.
+    """
+    if ctx.database is None:
+        return False
+    if isinstance(error, PREPARED):
+        await ctx.database.renew(pooled=True)
+    elif isinstance(error, asyncpg.ReadOnlySQLTransactionError) and not ctx.read_only:
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                if not await taken.fetchval(STANDBY):
+                    return False
+        except FAULTS:
+            pass
+        log.warning("database read-only", backend="postgres", setting="DATABASE_URL")
+        await ctx.database.renew()
+    else:
+        return False
+    ctx.database.cut(taken)
+    return True
 
 
 async def _undo(ctx: Context[Any], taken: DatabaseConnection, transaction: Transaction) -> None:

@@ -62,7 +62,7 @@ def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedS
             runner.run(_run(server, listener, output, taken, signals))
         except DatabaseUnavailableError as unavailable:
             taken.release()
-            refuse("settings", [str(unavailable)])
+            refuse("database", [str(unavailable)], AWAY if unavailable.away else BAD_CONFIGURATION)
         except StateUnavailableError as unavailable:
             log.exception("state did not open")
             output.flush()

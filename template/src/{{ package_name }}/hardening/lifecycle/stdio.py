@@ -76,7 +76,7 @@ def serve_stdio(
             runner.run(_run(server, wire, taken))
         except DatabaseUnavailableError as unavailable:
             taken.release()
-            refuse("settings", [str(unavailable)])
+            refuse("database", [str(unavailable)], AWAY if unavailable.away else BAD_CONFIGURATION)
         except StateUnavailableError as unavailable:
             log.exception("state did not open")
             output.flush()

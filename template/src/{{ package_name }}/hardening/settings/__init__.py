@@ -11,29 +11,16 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..auth.api_keys import ApiKey, parse_api_keys
+from .values import DatabaseUrl, Environment, Names, Pairs, RedisUrl, SecretUrl, split
+
+__all__ = ["DatabaseUrl", "HardeningSettings", "Names", "Pairs", "RedisUrl", "SecretUrl"]
 
 
-def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-def _scheme(*accepted: str) -> AfterValidator:
-    def check(value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(tuple(f"{scheme}://" for scheme in accepted)):
-            raise ValueError(f"must start with {' or '.join(f'{scheme}://' for scheme in accepted)}")
-        return value
-
-    return AfterValidator(check)
-
-
-DatabaseUrl = Annotated[SecretStr, _scheme("postgresql", "postgres")]
-RedisUrl = Annotated[SecretStr, _scheme("redis", "rediss", "unix")]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-AuthModes = Annotated[frozenset[Literal["api_key", "jwt", "none"]], NoDecode, BeforeValidator(_split)]
+AuthModes = Annotated[frozenset[Literal["api_key", "jwt", "none"]], NoDecode, BeforeValidator(split)]
 
 
 def _count(default: int, low: int, high: int, why: str) -> Any:
@@ -55,7 +42,9 @@ class HardeningSettings(BaseSettings):
     # Fields of your own for log lines, by name: int, float, str or bool.
     log_fields: ClassVar[dict[str, type]] = {}
 
-    model_config = SettingsConfigDict(env_prefix="MCP_", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MCP_", env_nested_delimiter="__", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     # Who may call.
     auth: AuthModes = Field(
@@ -99,6 +88,9 @@ class HardeningSettings(BaseSettings):
     pool_min_size: int = _count(2, 0, 1000, "Connections kept open.")
     pool_max_size: int = _count(10, 1, 1000, "Connections at most; see docs/operations.md for the formula.")
     pool_acquire_timeout_seconds: float = _seconds(5, 0.01, 300, "Wait for a connection, then answer busy.")
+    pool_idle_seconds: float = _seconds(
+        60, 1, 86_400, "Idle connections are closed after this; keep it below what firewalls and the database allow."
+    )
     database_start_timeout_seconds: float = _seconds(10, 0.1, 300, "Wait for the database at start, then exit.")
     database_pgbouncer: bool = Field(default=False, description="Set behind PgBouncer in transaction mode.")
     state_start_timeout_seconds: float = _seconds(30, 0.1, 3600, "Wait for the state of yours at start, then exit.")
@@ -175,7 +167,7 @@ class HardeningSettings(BaseSettings):
     legacy: Literal["stateless", "stateful", "refuse"] = Field(
         default="stateless", description="Clients before 2026-07-28."
     )
-    request_state_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = Field(
+    request_state_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split)] = Field(
         default=(),
         description="Keys that seal multi-round-trip state: the first seals, all open; several replicas need it.",
     )
@@ -187,6 +179,19 @@ class HardeningSettings(BaseSettings):
     )
     log_format: Literal["json", "console"] = Field(default="json", description="console is for reading by eye.")
     monitor_client_names: Names = Field(default=("AliveMCP",), description="Client names that are marked as probe.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment, and files that it names; `.env` is for `dev` alone."""
+        del env_settings, dotenv_settings, file_secret_settings
+        return init_settings, Environment(settings_cls)
 
     @field_validator("api_keys")
     @classmethod

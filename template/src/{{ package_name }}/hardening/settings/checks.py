@@ -13,6 +13,7 @@ from ..auth.issuer_metadata import is_safe
 from ..auth.resource_metadata import resource_of
 from ..logs.fields import ALWAYS, RESERVED
 from .networks import parse_allowed
+from .urls import database_target
 
 if TYPE_CHECKING:
     from ..settings import HardeningSettings
@@ -62,7 +63,7 @@ def problems(settings: HardeningSettings) -> list[tuple[str, str]]:
     for name, kind in settings.log_fields.items():
         free = name.isidentifier() and name not in ALWAYS and name not in RESERVED
         need(free and kind in LOGGED, "log_fields", f"{name}: a name that is free, with int, float, str or bool")
-    return found + _auth_problems(settings) + _outbound_problems(settings) + _tenant_problems(settings)
+    return found + _database_problems(settings) + _auth_problems(settings) + _outbound_problems(settings) + _tenant_problems(settings)
 
 
 def _tenant_problems(settings: HardeningSettings) -> list[tuple[str, str]]:
@@ -82,6 +83,15 @@ def _outbound_problems(settings: HardeningSettings) -> list[tuple[str, str]]:
         parse_allowed(settings.http_allow)
     except ValueError as rule:
         return [("http_allow", str(rule))]
+    return []
+
+
+def _database_problems(settings: HardeningSettings) -> list[tuple[str, str]]:
+    if settings.database_url is not None and settings.database_pgbouncer:
+        try:
+            database_target(settings.database_url.get_secret_value(), pgbouncer=True)
+        except ValueError as rule:
+            return [("database_url", str(rule))]
     return []
 
 

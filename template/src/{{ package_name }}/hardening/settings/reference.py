@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import PurePath
 from typing import TYPE_CHECKING, cast
+from uuid import UUID
 
-from pydantic import BaseModel, SecretStr
-from pydantic_core import PydanticUndefined
+from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic_core import MultiHostUrl, PydanticUndefined
 
 from .environment import InvalidSettingsError, load, unknown_names, variables
+from .urls import MASK, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +28,10 @@ if TYPE_CHECKING:
 
     from . import HardeningSettings
 
-MASK = "********"
+# A text with such a name is a secret, whatever its type says.
+SENSITIVE = re.compile(r"password|passwd|passphrase|secret|token|credential|api_?key|private_?key", re.IGNORECASE)
+# Of these the text is what was set; a type that is not here may hold a secret.
+PLAIN = (int, Decimal, date, time, timedelta, UUID, PurePath, IPv4Address, IPv6Address, IPv4Network, IPv6Network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +51,14 @@ def rows(settings_type: type[HardeningSettings], settings: HardeningSettings | N
     table: list[Row] = []
     for field, info in settings_type.model_fields.items():
         names = variables(settings_type, field)
-        given = next((name for name in names if name in os.environ), None)
+        given = next((name for name in (*names, *(f"{name}_FILE" for name in names)) if name in os.environ), None)
         value = getattr(settings, field) if settings is not None else info.default
-        default = "required" if info.is_required() else _shown(info.default)
-        table.append(Row(names[0], _shown(value), given or "default", default, _bounds(info), info.description or ""))
+        default = "required" if info.is_required() else _shown(info.default, info, field)
+        table.append(
+            Row(
+                names[0], _shown(value, info, field), given or "default", default, _bounds(info), info.description or ""
+            )
+        )
     return table
 
 
@@ -66,26 +81,37 @@ def secrets_of(value: object) -> Iterator[str]:
             yield from secrets_of(inner)
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, SecretStr):
-        return MASK if value.get_secret_value() else ""
-    if isinstance(value, tuple | frozenset):
-        items = [_shown(item) for item in cast("Iterable[object]", value)]
-        return ",".join(items if isinstance(value, tuple) else sorted(items))
+def _shown(value: object, info: FieldInfo | None = None, name: str = "") -> str:
+    """Return what may be shown: plain values, URLs without user, password and query; of unknown types nothing.
+
+    `Field(json_schema_extra={"shown": True})` says otherwise.
+    """
+    if info is not None and info.json_schema_extra == {"shown": True}:
+        return str(value)
     if value is None or value is PydanticUndefined:
         return ""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return " ".join(f"{inner}={_shown(item, fields.get(inner), inner)}" for inner, item in value)
+    if isinstance(value, tuple | list | set | frozenset):
+        items = [_shown(item, None, name) for item in cast("Iterable[object]", value)]
+        return ",".join(items if isinstance(value, tuple | list) else sorted(items))
+    return _shown_plain(cast("object", value.value) if isinstance(value, Enum) else value, name)
+
+
+def _shown_plain(value: object, name: str) -> str:
+    if isinstance(value, SecretStr | SecretBytes):
+        return MASK if value.get_secret_value() else ""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return _without_secrets(text) if "://" in text else text
-
-
-def _without_secrets(url: str) -> str:
-    """Return a URL without user, password, query and fragment, where credentials stand."""
-    scheme, _, rest = url.partition("://")
-    place, mark, _ = rest.partition("?")
-    authority, slash, path = place.partition("#")[0].partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}{'?' + MASK if mark else ''}"
+    if isinstance(value, PLAIN):
+        return str(value)
+    address = isinstance(value, MultiHostUrl) or type(value).__module__.startswith("pydantic.networks")
+    if (isinstance(value, str) or address) and not SENSITIVE.search(name):
+        return shown_url(str(value))
+    return MASK if value else ""
 
 
 def _bounds(info: FieldInfo) -> str:
