@@ -39,7 +39,7 @@ def test_a_database_that_is_away_ends_the_start(database: str) -> None:
         code = process.wait()
 
     printed = "\n".join(process.lines)
-    assert code == 78
+    assert code == 75
     assert "DATABASE_URL:" in printed
     assert "s3cret" not in printed
     assert "Traceback" not in printed
@@ -52,7 +52,7 @@ def test_a_database_that_does_not_answer_ends_the_start_at_its_deadline() -> Non
         with Process(DATABASE_URL=url, MCP_DATABASE_START_TIMEOUT_SECONDS="0.5") as process:
             code = process.wait()
 
-    assert code == 78
+    assert code == 75
     assert any("no answer within 0.5 s" in line for line in process.lines)
 
 
