@@ -139,7 +139,8 @@ class Database:
         if pooled and not self._pooled:
             log.warning("database behind PgBouncer", backend="postgres", setting="MCP_DATABASE_PGBOUNCER")
             self._pooled = True
-            pool.set_connect_args(**self._target | {"statement_cache_size": 0})
+            self._target["statement_cache_size"] = 0
+            pool.set_connect_args(**self._target)
         await pool.expire_connections()
 
     @property

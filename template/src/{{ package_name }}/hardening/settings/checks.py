@@ -63,7 +63,8 @@ def problems(settings: HardeningSettings) -> list[tuple[str, str]]:
     for name, kind in settings.log_fields.items():
         free = name.isidentifier() and name not in ALWAYS and name not in RESERVED
         need(free and kind in LOGGED, "log_fields", f"{name}: a name that is free, with int, float, str or bool")
-    return found + _database_problems(settings) + _auth_problems(settings) + _outbound_problems(settings) + _tenant_problems(settings)
+    further = (_database_problems, _auth_problems, _outbound_problems, _tenant_problems)
+    return found + [problem for check in further for problem in check(settings)]
 
 
 def _tenant_problems(settings: HardeningSettings) -> list[tuple[str, str]]:
