@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from cryptography import x509
@@ -443,7 +444,9 @@ async def test_tls_to_the_database(url: str) -> None:
             async with client(server) as wire:
                 answers = await asyncio.gather(*(asked(wire, "SELECT pg_sleep(0.002)", era) for era in ERAS * 5))
         for refused in (f"{asking}/other.crt", f"{address}?sslmode=disable"):
-            with pytest.raises(DatabaseUnavailableError, match=r"^DATABASE_URL: (the certificate is refused|PgBouncer wants TLS)"):
+            with pytest.raises(
+                DatabaseUnavailableError, match=r"^DATABASE_URL: (the certificate is refused|PgBouncer wants TLS)"
+            ):
                 await Database(settings_for(refused, **environment)).open()
 
     assert set(answers) == {"ok"}
