@@ -87,18 +87,23 @@ class LimitedParser(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count a field; one that comes after the head is dropped."""
-        self._fields += 1
-        self._field_bytes += len(name) + len(value)
         if self._in_body:
+            self._fields += 1
+            self._field_bytes += len(name) + len(value)
             if self._fields > MAX_TRAILERS or self._field_bytes > MAX_TRAILER_BYTES:
                 self._stop(TRAILERS)
-            return
-        if self._fields > MAX_FIELDS or self._field_bytes + len(self.url) > MAX_HEAD_BYTES:
+        elif len(self.headers) >= MAX_FIELDS:
             self._stop(HEAD_TOO_BIG)
-        super().on_header(name, value)
+        else:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin to count the body."""
+        # What came with the head may be a part of the body.
+        if self._head_bytes > MAX_HEAD_BYTES:
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if size > MAX_HEAD_BYTES:
+                self._stop(HEAD_TOO_BIG)
         self._fields = self._field_bytes = self._head_bytes = 0
         self._wire_bytes = self._content_bytes = self._chunks = 0
         self._in_body = True

@@ -91,6 +91,8 @@ class MessageCheck:
 
     def _too_much(self, exchange: Exchange, body: bytes) -> Response | None:
         """Bound what parsing costs, before it: bytes and values, fewer where no method with arguments is named."""
+        if len(body) <= MAX_PLAIN_VALUES:
+            return None
         probe = exchange.principal is not None and exchange.principal.kind == "probe"
         if probe or not any(name in body for name in _NAMES):
             if len(body) > MAX_PLAIN_BYTES:
@@ -112,9 +114,12 @@ class MessageCheck:
             return NOT_A_MESSAGE
         exchange.rpc_id = message.get("id")
         exchange.rpc_method = method
-        plain = method not in CARRIES_DATA and len(exchange.body or b"") > MAX_PLAIN_BYTES
-        if plain or (method not in CARRIES_DATA and has_more_values(exchange.body or b"", MAX_PLAIN_VALUES)):
-            return TOO_LONG if plain else TOO_MANY_VALUES
+        body = exchange.body or b""
+        if len(body) > MAX_PLAIN_VALUES and method not in CARRIES_DATA:
+            if len(body) > MAX_PLAIN_BYTES:
+                return TOO_LONG
+            if has_more_values(body, MAX_PLAIN_VALUES):
+                return TOO_MANY_VALUES
         exchange.params = message.get("params") or {}
         if not _traceable(exchange.params.get("_meta")):
             return Response(400, "invalid_params", "Invalid request parameters", code=INVALID_PARAMS)
