@@ -13,7 +13,7 @@ from .server import HardenedServer
 from .settings import HardeningSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from mcp.server.extension import Extension
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 SettingsT = TypeVar("SettingsT", bound=HardeningSettings)
 
 
-def harden(
+def harden(  # noqa: PLR0913 - one keyword for each thing that an author brings
     settings: SettingsT,
     *,
     tools: Sequence[Callable[..., Any]],
     instructions: str | None = None,
     lifespan: Callable[[SettingsT], AbstractAsyncContextManager[Any]] | None = None,
+    on_connection: Callable[[Any], Coroutine[Any, Any, None]] | None = None,
     extensions: Sequence[Extension] = (),
 ) -> HardenedServer:
     """Return a server with every protection on; name and version are those of the installed project.
@@ -37,6 +38,7 @@ def harden(
         instructions: What a model should know before it uses the tools; it is part of the contract.
         lifespan: Opens what calls share (`@asynccontextmanager`), before the port, and closes it after the last call;
             what it yields is `ctx.state`.
+        on_connection: Awaited with each new connection to the database, for codecs and extensions (jsonb, pgvector).
         extensions: Of the SDK, e.g. `Apps`; what they contribute is declared, limited and logged as all else.
 
     Raises:
@@ -59,6 +61,7 @@ def harden(
         description=about["Summary"],
         instructions=instructions,
         lifespan=lifespan,
+        on_connection=on_connection,
         extensions=added,
     )
 

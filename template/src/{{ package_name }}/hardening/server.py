@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .calls.extensions import Contribution, Work
     from .calls.state import Lifespan
     from .calls.tool import Tool
+    from .database import OnConnection
     from .settings import HardeningSettings
 
 log = structlog.get_logger()
@@ -59,6 +60,7 @@ class HardenedServer(GuardedPrimitives):
         tools: Mapping[str, Tool],
         *,
         lifespan: Lifespan | None = None,
+        on_connection: OnConnection | None = None,
         extensions: Sequence[Contribution] = (),
         **identity: Any,
     ) -> None:
@@ -99,7 +101,8 @@ class HardenedServer(GuardedPrimitives):
             except ValueError as problem:
                 raise InvalidDeclarationError(str(problem)) from None
         self.declare_primitives()
-        self.services = Services(settings, lifespan, self.metrics.acquired, HttpMetrics(self.metrics.registry).answered)
+        answered = HttpMetrics(self.metrics.registry).answered
+        self.services = Services(settings, lifespan, self.metrics.acquired, answered, on_connection)
         self.database, self.background = self.services.database, self.services.background
         for name in (name for one in extensions for name in one.method_names):
             self.limits.declare(name)

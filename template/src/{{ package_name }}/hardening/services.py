@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import Context as SdkContext
 
     from .calls.state import Lifespan
+    from .database import OnConnection
     from .outbound.client import Outbound
     from .settings import HardeningSettings
 
@@ -36,6 +37,7 @@ class Services:
         settings: Those of the server.
         lifespan: Opens the author's state.
         on_acquired: Called with the seconds that a call has waited for its connection.
+        on_connection: Awaited with each new connection to the database.
         on_answer: Called with the host and the outcome of each HTTP request of a call.
     """
 
@@ -45,9 +47,10 @@ class Services:
         lifespan: Lifespan | None,
         on_acquired: Callable[[float], object],
         on_answer: Callable[[str, str], object],
+        on_connection: OnConnection | None = None,
     ) -> None:
         self.settings = settings
-        self.database = pool_of(settings, on_acquired=on_acquired)
+        self.database = pool_of(settings, on_acquired=on_acquired, on_connection=on_connection)
         self.state = State(lifespan, settings)
         self.background = Background(settings)
         self.threads = Threads(settings)

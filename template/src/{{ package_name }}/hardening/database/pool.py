@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     from ..settings import HardeningSettings
+    from . import OnConnection
 
     DatabaseConnection = PoolConnectionProxy[asyncpg.Record]
 
@@ -66,14 +67,23 @@ class Database:
     Args:
         settings: URL, sizes, timeouts.
         on_acquired: Called with the seconds that a call has waited for its connection.
+        on_connection: Awaited with each new connection: codecs, extensions.
     """
 
-    def __init__(self, settings: HardeningSettings, *, on_acquired: Callable[[float], object] = float) -> None:
+    def __init__(
+        self,
+        settings: HardeningSettings,
+        *,
+        on_acquired: Callable[[float], object] = float,
+        on_connection: OnConnection | None = None,
+    ) -> None:
         self.settings = settings
         self.waiting = 0
         # What the last look has seen; there is no pool without a first connection.
         self.up = False
         self._on_acquired = on_acquired
+        # The types of the driver want a function, not whatever can be awaited.
+        self._on_connection: Any = on_connection
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._pooled = False
         self._target: dict[str, Any] = {}
@@ -123,6 +133,7 @@ class Database:
         return asyncpg.create_pool(
             min_size=max(1, settings.pool_min_size),
             max_size=settings.pool_max_size,
+            init=self._on_connection,
             max_inactive_connection_lifetime=settings.pool_idle_seconds,
             **self._target,
         )
