@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
+import urllib.error
+from email.message import Message
 from typing import Any
 
 import alias
@@ -56,6 +60,13 @@ KNOWN: list[tuple[BaseException, type[errors.ToolFailure]]] = [
     (AiohttpError("secret"), errors.UpstreamUnavailable),
     (redis.exceptions.TimeoutError("secret"), errors.UpstreamUnavailable),
     (redis.exceptions.ConnectionError("secret"), errors.UpstreamUnavailable),
+    (httpx2.HTTPStatusError("secret", request=REQUEST, response=httpx2.Response(404)), errors.NotFound),
+    (httpx2.HTTPStatusError("secret", request=REQUEST, response=httpx2.Response(409)), errors.Conflict),
+    (asyncpg.InvalidCachedStatementError("secret"), errors.Busy),
+    (urllib.error.URLError("secret"), errors.UpstreamUnavailable),
+    (urllib.error.HTTPError("http://secret", 404, "secret", Message(), None), errors.NotFound),
+    (socket.gaierror("secret"), errors.UpstreamUnavailable),
+    (ssl.SSLError("secret"), errors.UpstreamUnavailable),
     (TimeoutError("secret"), errors.Timeout),
     (ConnectionResetError("secret"), errors.UpstreamUnavailable),
 ]
@@ -64,7 +75,7 @@ CRASHES: list[BaseException] = [
     KeyError("secret"),
     ZeroDivisionError("secret"),
     OSError("secret"),
-    httpx2.HTTPStatusError("secret", request=REQUEST, response=httpx2.Response(404)),
+    httpx2.HTTPStatusError("secret", request=REQUEST, response=httpx2.Response(401)),
     asyncpg.UndefinedTableError("secret"),
     asyncpg.InterfaceError("secret"),
     asyncio.CancelledError("secret"),
@@ -97,13 +108,13 @@ def test_anything_else_is_internal_and_logged(error: BaseException, tmp_path: An
 
 
 def test_a_group_means_what_all_of_it_means() -> None:
-    """Several tasks that fail in one way fail in that way; several ways are a crash."""
+    """Several tasks that fail in known ways fail in the one that no retry mends; with a crash it is a crash."""
     busy = BaseExceptionGroup("secret", [errors.Busy(), ExceptionGroup("secret", [asyncpg.DeadlockDetectedError("x")])])
     mixed = ExceptionGroup("secret", [errors.Busy(), errors.NotFound()])
     crash = ExceptionGroup("secret", [errors.Busy(), RuntimeError("secret")])
 
     assert type(failure_of(busy)) is errors.Busy
-    assert failure_of(mixed) is None
+    assert type(failure_of(mixed)) is errors.NotFound
     assert failure_of(crash) is None
     assert type(failure_of(ExceptionGroup("one", [errors.NotFound("Look elsewhere.")]))) is errors.NotFound
 
@@ -116,6 +127,19 @@ def test_a_cause_counts_only_where_the_sdk_has_wrapped_it() -> None:
 
     assert failure_or_crash(wrapped).kind == "internal"
     assert failure_or_crash(wrapped, wrapped=True).kind == "not_found"
+
+
+def test_what_a_library_has_raised_counts_through_an_authors_exception() -> None:
+    """An author who wraps a library's failure in an exception of their own need not translate it."""
+    wrapped = RuntimeError("secret")
+    wrapped.__cause__ = ValueError("secret")
+    wrapped.__cause__.__cause__ = httpx2.ConnectError("secret")
+    recursive = RuntimeError("secret")
+    recursive.__cause__ = ValueError("secret")
+    recursive.__cause__.__cause__ = recursive
+
+    assert failure_or_crash(wrapped).kind == "upstream_unavailable"
+    assert failure_or_crash(recursive).kind == "internal"
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from live import KEY, Live, free_port, live
+from live import ENVIRONMENT, KEY, Live, free_port, live, settings_from
 from mcp.server.subscriptions import PromptsListChanged, ResourcesListChanged, ResourceUpdated, ToolsListChanged
 from wire import SECONDS, Wire, request
 
 from hardening.dev.issuer import LocalIssuer
-from hardening.protocol.subscription_bus import RedisBus, decode, encode
+from hardening.protocol.subscription_bus import RedisBus, decode, encode, open_bus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator
@@ -218,3 +218,13 @@ async def test_listeners_survive_a_restart_of_redis(redis: Redis) -> None:
             await hears_of(listener, two, PromptsListChanged(), "notifications/prompts/list_changed")
             redis.start()
             await hears_of(listener, one, ResourcesListChanged(), "notifications/resources/list_changed")
+
+
+def test_deployments_that_share_a_redis_hear_nothing_of_each_other() -> None:
+    """The channel is named after the public URL too, as the keys of the limits are."""
+    channels: set[str] = set()
+    for url in ("https://mcp.example.com", "https://staging.example.com", "https://mcp.example.com"):
+        bus = open_bus(settings_from({**ENVIRONMENT, "MCP_PUBLIC_URL": url, "REDIS_URL": "redis://127.0.0.1"}))
+        assert isinstance(bus, RedisBus)
+        channels.add(bus._channel)  # noqa: SLF001 - what is sent over the wire
+    assert len(channels) == 2

@@ -176,7 +176,7 @@ def test_secrets_come_from_files_too(setting: Any, tmp_path: Path) -> None:
 
 
 def test_nothing_secret_is_shown(setting: Any) -> None:
-    """URLs without user, password and query; secrets of nested models and unknown types masked, unless told."""
+    """URLs lose user, password and query; secrets of nested models and unknown types are masked."""
 
     class Shown(Settings):
         odd: Any = Field(default=Odd(), description="Odd.")

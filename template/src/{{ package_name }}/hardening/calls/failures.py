@@ -21,6 +21,7 @@ from mcp.types import CallToolResult, TextContent
 
 from .. import errors
 from ..logs.redaction import EVERYTHING
+from .known_failures import library_failure
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -35,6 +36,8 @@ log = structlog.get_logger()
 _CRASHES = (UnexpectedToolError, UnexpectedResourceError)
 
 ERROR_META_KEY = "hardening/error"
+# Of exceptions that were raised from each other.
+LONGEST_CHAIN = 16
 # Shorter values are too common to be told from ordinary words.
 SHORTEST_ECHO = 4
 LONGEST_ADVICE = 500
@@ -57,73 +60,39 @@ ERROR_SCHEMA = {
 # Rules of the schema that may be named to the caller, with the bounds that it has seen in the schema anyway.
 _BOUNDS = frozenset({"gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "expected"})
 
-# (module, class names) of failures that libraries raise, by what they mean for the caller.
-# By name, so that no library is imported for an error it has not raised.
-_KNOWN: tuple[tuple[frozenset[str], frozenset[str], type[errors.ToolFailure]], ...] = (
-    (frozenset({"asyncpg"}), frozenset({"UniqueViolationError", "ExclusionViolationError"}), errors.Conflict),
-    (frozenset({"asyncpg"}), frozenset({"SerializationError", "DeadlockDetectedError"}), errors.Busy),
-    (frozenset({"asyncpg"}), frozenset({"TooManyConnectionsError"}), errors.Busy),
-    (frozenset({"asyncpg"}), frozenset({"QueryCanceledError"}), errors.Timeout),
-    # Text that JSON can carry and PostgreSQL cannot: NUL.
-    (
-        frozenset({"asyncpg"}),
-        frozenset({"CharacterNotInRepertoireError", "UntranslatableCharacterError"}),
-        errors.InvalidInput,
-    ),
-    (frozenset({"asyncpg"}), frozenset({"ReadOnlySQLTransactionError"}), errors.PermissionDenied),
-    (
-        frozenset({"asyncpg"}),
-        frozenset({"PostgresConnectionError", "ConnectionDoesNotExistError", "OperatorInterventionError"}),
-        errors.UpstreamUnavailable,
-    ),
-    (frozenset({"httpx", "httpx2"}), frozenset({"TimeoutException"}), errors.Timeout),
-    (frozenset({"httpx", "httpx2"}), frozenset({"TransportError", "HTTPStatusError"}), errors.UpstreamUnavailable),
-    (frozenset({"aiohttp"}), frozenset({"ServerTimeoutError"}), errors.Timeout),
-    (frozenset({"aiohttp"}), frozenset({"ClientError"}), errors.UpstreamUnavailable),
-    (frozenset({"redis"}), frozenset({"ConnectionError", "TimeoutError"}), errors.UpstreamUnavailable),
-    (frozenset({"builtins"}), frozenset({"TimeoutError"}), errors.Timeout),
-    (frozenset({"builtins"}), frozenset({"ConnectionError"}), errors.UpstreamUnavailable),
-)
-
-
 def failure_of(error: BaseException) -> errors.ToolFailure | None:
     """Return the failure that `error` means, or None when it is a crash.
 
-    A group of exceptions means a failure when all of them mean the same one.
+    A group of exceptions means a failure when all of them do: the first that no retry mends, or the first.
     """
     if isinstance(error, BaseExceptionGroup):
-        failures = [failure_of(inner) for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions]
-        return failures[0] if len({failure and failure.kind for failure in failures}) == 1 else None
+        members = [failure_of(inner) for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions]
+        known = [failure for failure in members if failure is not None]
+        lasting = [failure for failure in known if not failure.retryable]
+        return (lasting or known)[0] if len(known) == len(members) else None
     if isinstance(error, errors.ToolFailure):
         return error
     if isinstance(error, ToolError | ResourceError) and not isinstance(error, _CRASHES):
         # The SDK's words for a failure that the author means the model to read.
         kind = errors.NotFound if isinstance(error, ResourceNotFoundError) else errors.ToolError
         return kind(str(error))
-    ancestry = {(base.__module__.partition(".")[0], base.__name__) for base in type(error).__mro__}
-    for modules, names, failure in _KNOWN:
-        if any((module, name) in ancestry for module in modules for name in names):
-            return None if _rejected(error) else failure()
-    return None
-
-
-def _rejected(error: BaseException) -> bool:
-    """Return whether another system has refused what this one asked for: then asking again is no use."""
-    status = getattr(getattr(error, "response", None), "status_code", 500)
-    return isinstance(status, int) and status < 500 and status != 429  # noqa: PLR2004 - statuses of HTTP
+    return library_failure(error)
 
 
 def failure_or_crash(error: BaseException, *, wrapped: bool = False) -> errors.ToolFailure:
     """Return the failure that `error` means; a crash is logged, and told as internal.
 
-    With `wrapped`, what an exception was raised from counts too: so the SDK raises those of prompts and resources.
+    What a library has raised counts also where an author has raised something else from it.
+    With `wrapped`, any failure does: so the SDK raises those of prompts and resources.
     """
     cause: BaseException | None = error
-    while cause is not None:
-        known = failure_of(cause)
+    for _ in range(LONGEST_CHAIN):
+        if cause is None:
+            break
+        known = failure_of(cause) if wrapped or cause is error else library_failure(cause)
         if known is not None:
             return known
-        cause = cause.__cause__ if wrapped else None
+        cause = cause.__cause__
     log.error("unhandled exception", exc_info=error)
     return errors.Internal()
 

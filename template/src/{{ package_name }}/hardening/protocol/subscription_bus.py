@@ -39,7 +39,8 @@ NAMES = {kind: name for name, kind in LISTS.items()}
 def open_bus(settings: HardeningSettings) -> SubscriptionBus | None:
     """Return the bus that reaches every replica, or None when there is none."""
     if settings.redis_url is not None:
-        return RedisBus(settings.redis_url.get_secret_value(), __name__.partition(".")[0])
+        # As for limits: two servers, or two deployments of one, may use the same Redis.
+        return RedisBus(settings.redis_url.get_secret_value(), f"{__name__.partition('.')[0]} {settings.public_url}")
     return InMemorySubscriptionBus() if settings.replicas == 1 else None
 
 
