@@ -60,6 +60,7 @@ ERROR_SCHEMA = {
 # Rules of the schema that may be named to the caller, with the bounds that it has seen in the schema anyway.
 _BOUNDS = frozenset({"gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "expected"})
 
+
 def failure_of(error: BaseException) -> errors.ToolFailure | None:
     """Return the failure that `error` means, or None when it is a crash.
 
