@@ -7,7 +7,7 @@ Sources: 2026-07-28 and 2025-11-25, Prompts, Resources and Completion; -32602 fo
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mcp import MCPError
 from mcp.server.mcpserver import Context as SdkContext
@@ -17,7 +17,7 @@ from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, GetPromptResult, InputRequ
 
 from . import errors
 from .calls.declaration import InvalidDeclarationError
-from .calls.failures import failure_or_crash, protocol_error
+from .calls.failures import failure_or_crash, kind_of, protocol_error
 from .calls.function import AuthorFunction, request
 from .calls.lint import text_problems
 from .calls.prompts import read_prompt
@@ -198,7 +198,7 @@ class GuardedPrimitives(MCPServer[None]):
             result = await self.bounded(kind, work)
             outcome = "ok"
         except MCPError as error:
-            outcome = _kind(error)
+            outcome = kind_of(error)
             raise
         finally:
             log_other(kind, name, outcome, time.monotonic() - started)
@@ -220,12 +220,3 @@ class GuardedPrimitives(MCPServer[None]):
             failure = failure_or_crash(error, wrapped=True)
             code = INVALID_PARAMS if isinstance(failure, errors.NotFound) else INTERNAL_ERROR
             raise protocol_error(failure, current.get(), code) from None
-
-
-def _kind(error: MCPError) -> str:
-    """Return the kind of failure for a log line; an author's own error of the protocol has none."""
-    data = error.error.data
-    told = str(cast("dict[str, Any]", data).get("kind", "")) if isinstance(data, dict) else ""
-    if told in errors.KINDS:
-        return told
-    return errors.InvalidInput.kind if error.error.code == INVALID_PARAMS else "protocol_error"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..exchange import Principal
 from .issuer_metadata import ALGORITHMS, NO_KEY_ID
+from .token_kind import is_access_token
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -34,11 +35,6 @@ LONGEST_KEY_ID = 256
 _ALLOWED = frozenset(chain.from_iterable(ALGORITHMS.values()))
 # Other kinds of JWT that the same issuer signs (logout, security event) are not access tokens.
 _TYPES = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
-# Claims in which issuers say what a token is, and what they call an access token.
-_KIND_CLAIMS = ("typ", "token_use", "token_type")
-_ACCESS = frozenset({"access", "access_token", "at+jwt", "bearer", "jwt"})
-# Claims of an ID token (OpenID Connect Core 1.0, sections 2 and 3.3.2.11).
-_ID_TOKEN_CLAIMS = frozenset({"nonce", "at_hash", "c_hash", "s_hash"})
 
 
 class InvalidTokenError(Exception):
@@ -132,7 +128,7 @@ class TokenVerifier:
     def _claims(self, token: str, key: jwt.PyJWK | None, kind: str) -> dict[str, Any]:
         """Return the claims when they are good, and with a key the signature too."""
         claims: dict[str, Any] = self._decode(token, key)["payload"]
-        if not _is_access_token(claims, stated="at+jwt" in kind.lower()):
+        if not is_access_token(claims, stated="at+jwt" in kind.lower()):
             raise InvalidTokenError("not_an_access_token")
         if self._client_ids:
             # A token of these clients may have no audience; one that has an audience must have ours.
@@ -209,17 +205,6 @@ def _principal(claims: dict[str, Any]) -> Principal:
 def _client(claims: dict[str, Any]) -> str:
     client = claims.get("client_id") or claims.get("azp")
     return client if isinstance(client, str) else ""
-
-
-def _is_access_token(claims: dict[str, Any], *, stated: bool) -> bool:
-    """Return whether claims are those of an access token (RFC 8725, section 3.12).
-
-    A kind that is stated decides; where none is, a claim that only ID tokens have does.
-    """
-    kinds = [claims[name] for name in _KIND_CLAIMS if name in claims]
-    if any(not isinstance(kind, str) or kind.lower() not in _ACCESS for kind in kinds):
-        return False
-    return stated or bool(kinds) or not _ID_TOKEN_CLAIMS & claims.keys()
 
 
 def _scopes(claims: dict[str, Any]) -> frozenset[str]:

@@ -17,7 +17,7 @@ from mcp.server.mcpserver.exceptions import (
     UnexpectedResourceError,
     UnexpectedToolError,
 )
-from mcp.types import CallToolResult, TextContent
+from mcp.types import INVALID_PARAMS, CallToolResult, TextContent
 
 from .. import errors
 from ..logs.redaction import EVERYTHING
@@ -163,6 +163,15 @@ def protocol_error(failure: errors.ToolFailure, exchange: Exchange | None, code:
     """Response a failure outside tools, where only a protocol error can be given."""
     text, data = explain(failure, exchange)
     return MCPError(code, text, data)
+
+
+def kind_of(error: MCPError) -> str:
+    """Return the kind of failure for a log line; an author's own error of the protocol has none."""
+    data = error.error.data
+    told = str(cast("dict[str, Any]", data).get("kind", "")) if isinstance(data, dict) else ""
+    if told in errors.KINDS:
+        return told
+    return errors.InvalidInput.kind if error.error.code == INVALID_PARAMS else "protocol_error"
 
 
 def _without_echo(failure: errors.ToolFailure, values: set[str]) -> str:
