@@ -39,6 +39,8 @@ SCRIPT_ID = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 MAX_CONNECTIONS = 64
 RETRY_SECONDS = 1.0
+# Connecting takes several round trips, and TLS more; asking takes one.
+CONNECT_SECONDS = 1.0
 HEARTBEAT_SECONDS = 5.0
 # Of a process that has not heard from Redis yet and so knows of no others but the declared ones.
 LARGEST_SHARE = 0.5
@@ -71,7 +73,7 @@ class RedisLimiter:
             namespace: The same for all replicas of a deployment, and for no other deployment.
             local: Buckets of this process.
             replicas: How many there are at least.
-            timeout_seconds: How long a request waits for Redis, connecting included.
+            timeout_seconds: How long a request waits for an answer of Redis; for a new connection up to a second.
             clock: Monotonic seconds; for when to try again, never for limits in Redis.
         """
         # All keys of a deployment share one slot of a cluster: a request is decided by one node.
@@ -90,6 +92,7 @@ class RedisLimiter:
         pool = pools.from_url(url, max_connections=MAX_CONNECTIONS, timeout=None, socket_timeout=None, retry=retry)
         self._client: Any = Redis.from_pool(pool)
         self._clients = [self._client]
+        self._asking = self._connected = 0
         self.degraded = False
         self.redis_errors = 0
 
@@ -150,14 +153,20 @@ class RedisLimiter:
                 digest = blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
                 keys.append(f"{self._prefix}:{limit.name}:{digest}")
                 arguments += (limit.units, round(limit.seconds * 1e6), cost, group)
+        self._asking += 1
+        # Whoever finds every connection in use opens one.
+        seconds = self._timeout if self._asking <= self._connected else max(self._timeout, CONNECT_SECONDS)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(seconds):
                 number, microseconds, replicas = await self._run(len(keys), *keys, *arguments)
+            self._connected = max(self._connected, self._asking)
         except Exception as error:  # noqa: BLE001 - whatever breaks in or before Redis, limits hold
             # A timer that fires late says that this process was busy, not that Redis is slow.
-            stalled = isinstance(error, TimeoutError) and self._clock() - now > 2 * self._timeout
+            stalled = isinstance(error, TimeoutError) and self._clock() - now > 2 * seconds
             self._lost(type(error).__name__, stalled=stalled)
             return None
+        finally:
+            self._asking -= 1
         if replicas:
             self._next_heartbeat = now + HEARTBEAT_SECONDS
             self._share = min(LARGEST_SHARE, 1 / max(replicas, self._declared))
@@ -187,6 +196,7 @@ class RedisLimiter:
         self.redis_errors += 1
         if stalled:
             return
+        self._connected = 0
         self._next_try = self._clock() + RETRY_SECONDS
         if not self.degraded:
             self.degraded = True
