@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -128,6 +129,30 @@ async def test_what_is_wrong_is_refused_at_once(url: str, path: str, words: str)
     assert not refused.value.away
     assert time.monotonic() - started < 10
     assert words in str(refused.value) or "cannot connect" in str(refused.value)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_database_that_takes_no_writes_is_left_for_the_one_that_does(url: str, era: Era) -> None:
+    """After a failover the name may lead to a read-only server: calls are told to try again, and it heals."""
+    admin = await asyncpg.connect(url)
+    try:
+        await admin.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
+        with serving(url) as server:
+            async with client(server) as wire:
+                during = [await asked(wire, "SELECT 1", era) for _ in range(2)]
+                written = [await asked(wire, "CREATE TABLE failover (a int)", era) for _ in range(2)]
+                await admin.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+                # One that meets a connection of before is told to try again.
+                await asked(wire, "CREATE TABLE IF NOT EXISTS failover (a int)", era)
+                after = [await asked(wire, "CREATE TABLE IF NOT EXISTS failover (a int)", era) for _ in range(3)]
+    finally:
+        await admin.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+        await admin.execute("DROP TABLE IF EXISTS failover")
+        await admin.close()
+
+    assert during == ["ok", "ok"]
+    assert written == ["upstream_unavailable"] * 2
+    assert after == ["ok"] * 3
 
 
 @pytest.mark.parametrize("era", ERAS)
