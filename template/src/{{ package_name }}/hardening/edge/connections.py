@@ -31,9 +31,7 @@ PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 429: b"Too Many Request
 PHRASES[431] = b"Request Header Fields Too Large"
 
 
-def bounded(
-    settings: HardeningSettings, access_log: AccessLog, max_connections: int
-) -> type[BoundedConnection]:
+def bounded(settings: HardeningSettings, access_log: AccessLog, max_connections: int) -> type[BoundedConnection]:
     """Return the kind of connection that these settings ask for.
 
     Args:
