@@ -86,7 +86,7 @@ def test_fly_leaves_refusing_to_the_server(project: Path) -> None:
     fly = tomllib.loads((project / "fly.toml").read_text(encoding="utf-8"))
     text = (project / "src/weather_server/hardening/settings/__init__.py").read_text(encoding="utf-8")
     admitted = sum(
-        int(re.search(rf"{name}: int = _count\((\d+)", text)[1])  # type: ignore[index]
+        int(re.search(rf"{name}: int = count\((\d+)", text)[1])  # type: ignore[index]
         for name in ("max_in_flight", "max_streams")
     )
 

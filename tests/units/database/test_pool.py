@@ -32,7 +32,8 @@ from wire import ERAS, Era, Reply, Wire, opening
 
 from hardening.calls.failures import ERROR_META_KEY
 from hardening.database import DatabaseUnavailableError
-from hardening.database.pool import Database, lost
+from hardening.database.failures import lost
+from hardening.database.pool import Database
 from hardening.limits.memory import TokenBuckets
 from hardening.telemetry import otlp
 

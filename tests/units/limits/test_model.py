@@ -9,8 +9,9 @@ from pydantic_core import from_json
 
 from hardening.limits.backend import open_limiter
 from hardening.limits.memory import TokenBuckets
-from hardening.limits.model import MESSAGES, Decision, Limit, refusal
+from hardening.limits.model import Decision, Limit
 from hardening.limits.redis import RedisLimiter
+from hardening.limits.refusals import MESSAGES, refusal
 from hardening.settings import HardeningSettings
 
 

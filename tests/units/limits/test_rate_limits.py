@@ -14,7 +14,8 @@ from hardening.errors import BudgetExhausted, RateLimited
 from hardening.exchange import Exchange, Principal, open_exchange
 from hardening.limits.memory import TokenBuckets
 from hardening.limits.model import ALLOWED, Decision
-from hardening.limits.rate_limits import SMALL_BODY_BYTES, RateLimits, tool_failure
+from hardening.limits.rate_limits import SMALL_BODY_BYTES, RateLimits
+from hardening.limits.refusals import tool_failure
 from hardening.response import Response
 from hardening.settings import HardeningSettings
 

@@ -23,7 +23,8 @@ from .calls.lint import text_problems
 from .calls.prompts import read_prompt
 from .calls.resources import read_resource_function
 from .exchange import current
-from .limits.rate_limits import RateLimits, tool_failure
+from .limits.rate_limits import RateLimits
+from .limits.refusals import tool_failure
 from .logs.call_log import log_other
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from .calls.failures import failure_or_crash, protocol_error, result_of
 from .calls.questions import Questions
 from .calls.switches import switched_on
 from .exchange import Exchange, current
-from .limits.rate_limits import RateLimits, tool_failure
+from .limits.rate_limits import RateLimits
+from .limits.refusals import tool_failure
 from .logs.call_log import log_call
 from .primitives import GuardedPrimitives
 from .protocol.list_cache import ListCache

@@ -6,7 +6,6 @@ A session or a stream that waits between calls holds no connection.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,10 @@ import structlog
 
 from ..database import DatabaseUnavailableError
 from ..errors import PoolExhausted, UpstreamUnavailable
-from ..logs.origin import type_name
 from ..settings.urls import database_target
+from .connecting import connect_arguments, connect_in_time
+from .failures import FAULTS
+from .idle_check import PING_SECONDS, IdleCheck
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,32 +34,7 @@ log = structlog.get_logger()
 
 # What giving a connection back may take before it is closed instead.
 RELEASE_SECONDS = 2.0
-PING_SECONDS = 1.0
-# A connection that was idle for longer is asked whether it is still there.
-CHECK_AFTER_SECONDS = 10.0
-START_AGAIN_SECONDS = 0.5
 RETRY_SECONDS = 1.0
-
-# What says that the database is away, slow or unwilling, as opposed to a fault of this code.
-# The last is what the library says of itself when the server ends a connection between two statements.
-FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-
-# What waiting may mend; whatever else is said of a connection at start is wrong, and is not tried again.
-AWAY = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InternalClientError,
-)
-WHAT = {
-    asyncpg.InvalidPasswordError: "the password is refused",
-    asyncpg.InvalidAuthorizationSpecificationError: "the user, or this address, is refused",
-    asyncpg.InvalidCatalogNameError: "there is no database of this name",
-    asyncpg.UndefinedObjectError: "the server does not know a parameter of the URL",
-    asyncpg.ProtocolViolationError: "PgBouncer wants TLS, or takes no such parameter in the URL",
-    ssl.SSLError: "the certificate is refused; look at sslmode and sslrootcert",
-}
 
 
 class Database:
@@ -87,7 +63,7 @@ class Database:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._pooled = False
         self._target: dict[str, Any] = {}
-        self._used: dict[int, float] = {}
+        self._idle_check = IdleCheck(4 * settings.pool_max_size)
 
     async def open(self) -> None:
         """Connect.
@@ -98,38 +74,16 @@ class Database:
         settings = self.settings
         if settings.database_url is None:
             raise DatabaseUnavailableError("DATABASE_URL: not set")
-        seconds = settings.database_start_timeout_seconds
-        reason = ""
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    try:
-                        self._pool = await self._connect(settings.database_url.get_secret_value())
-                    except (*FAULTS, ValueError) as error:
-                        if _is_wrong(error):
-                            raise DatabaseUnavailableError(f"DATABASE_URL: {_what_is_wrong(error)}") from None
-                        # Away, and not wrong: what starts at the same time may need a moment.
-                        if not reason:
-                            log.info("waiting for the database", error_type=type_name(error), timeout_seconds=seconds)
-                        reason = f" ({type(error).__name__})"
-                        await asyncio.sleep(START_AGAIN_SECONDS)
-                    else:
-                        break
-            self.up = True
-        except TimeoutError:
-            raise DatabaseUnavailableError(f"DATABASE_URL: no answer within {seconds:g} s{reason}", away=True) from None
+        url = settings.database_url.get_secret_value()
+        self._pool = await connect_in_time(lambda: self._connect(url), settings.database_start_timeout_seconds)
+        self.up = True
 
     def _connect(self, url: str) -> asyncpg.Pool[asyncpg.Record]:
         settings = self.settings
         target = database_target(url, pgbouncer=settings.database_pgbouncer)
         self._pooled = self._pooled or settings.database_pgbouncer or target.pooled
-        self._target = {
-            "dsn": target.dsn,
-            "timeout": settings.database_start_timeout_seconds,
-            # PgBouncer gives each transaction another server connection, so nothing can be prepared there.
-            "statement_cache_size": 0 if self._pooled else 100,
-            "server_settings": target.session or None,
-        } | ({"ssl": ssl.create_default_context()} if target.system_roots else {})
+        seconds = settings.database_start_timeout_seconds
+        self._target = connect_arguments(target, pooled=self._pooled, seconds=seconds)
         return asyncpg.create_pool(
             min_size=max(1, settings.pool_min_size),
             max_size=settings.pool_max_size,
@@ -219,32 +173,19 @@ class Database:
             self._on_acquired(time.monotonic() - started)
 
     async def _answers(self, connection: DatabaseConnection) -> bool:
-        """Ask a connection that was idle for a while: a firewall may have forgotten it without a word."""
-        pid = connection.get_server_pid()
-        if pid not in self._used or time.monotonic() - self._used[pid] < CHECK_AFTER_SECONDS:
-            return True
+        answers = False
         try:
-            async with asyncio.timeout(PING_SECONDS):
-                await connection.execute("SELECT 1")
-        except FAULTS:
-            self._used.pop(pid, None)
-            self.cut(connection)
-            await self.give_back(connection)
-            return False
-        except BaseException:
-            # Whoever waits has no time left.
-            self.cut(connection)
-            await self.give_back(connection)
-            raise
-        return True
+            answers = await self._idle_check.answers(connection)
+        finally:
+            if not answers:
+                self.cut(connection)
+                await self.give_back(connection)
+        return answers
 
     async def give_back(self, connection: DatabaseConnection) -> None:
         """Return a connection to the pool, or close it when the database does not let go of it in time."""
         if self._pool is not None:
-            if len(self._used) > 4 * self.settings.pool_max_size:
-                self._used.clear()
-            if not lost(connection):
-                self._used[connection.get_server_pid()] = time.monotonic()
+            self._idle_check.given_back(connection)
             # In a task of its own: when the call is cancelled meanwhile, somebody still sees how this ends.
             await asyncio.shield(asyncio.ensure_future(self._release(self._pool, connection)))
 
@@ -270,23 +211,3 @@ class Database:
                 await pool.close()
         except TimeoutError:
             pool.terminate()
-
-
-def lost(connection: DatabaseConnection) -> bool:
-    """Return whether a connection is closed, or was taken back."""
-    try:
-        return connection.is_closed()
-    except asyncpg.InterfaceError:
-        return True
-
-
-def _is_wrong(error: Exception) -> bool:
-    if isinstance(error, asyncpg.ProtocolViolationError):
-        # PgBouncer says everything with this code.
-        return any(words in str(error) for words in ("SSL required", "unsupported startup parameter", "password"))
-    return isinstance(error, ssl.SSLError | ValueError) or not isinstance(error, AWAY)
-
-
-def _what_is_wrong(error: Exception) -> str:
-    known = next((sentence for kind, sentence in WHAT.items() if isinstance(error, kind)), "cannot connect")
-    return f"{known} ({type(error).__name__})"

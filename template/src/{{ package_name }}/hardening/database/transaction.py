@@ -15,7 +15,8 @@ import structlog
 from ..calls.context import CallOverError
 from ..database import DatabaseUnavailableError
 from ..errors import UpstreamUnavailable
-from .pool import FAULTS, RELEASE_SECONDS, lost
+from .failures import FAULTS, lost
+from .pool import RELEASE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

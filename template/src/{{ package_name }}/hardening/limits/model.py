@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..response import Response
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -56,16 +54,6 @@ class Decision(NamedTuple):
 
 ALLOWED = Decision(allowed=True)
 
-MESSAGES = {
-    "address": "Too many requests from this address.",
-    "auth_failures": "Too many failed authentications from this address.",
-    "initialize": "Too many new connections from this address.",
-    "discover": "Too many server/discover requests from this address.",
-    "principal": "Too many requests of this caller.",
-    "tenant": "Too many requests of this tenant.",
-    "probe": "Too many requests of the probe.",
-}
-
 
 class Limiter(Protocol):
     """Where the buckets are: in this process, or in Redis."""
@@ -88,9 +76,3 @@ class Limiter(Protocol):
     async def aclose(self) -> None:
         """Close what is open."""
         ...
-
-
-def refusal(decision: Decision) -> Response:
-    """Return the answer to a request over a limit; it says which limit and when to try again."""
-    message, named = MESSAGES[decision.limit], (("limit", decision.limit),)
-    return Response(429, "rate_limited", message, retry_after=decision.retry_after, data=named)

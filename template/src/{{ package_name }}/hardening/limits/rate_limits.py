@@ -12,17 +12,16 @@ others, not even the address. What is answered before that is counted at its end
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .. import errors
 from ..routes import DISCOVER, INITIALIZE
 from .backend import open_limiter
 from .known_credentials import KnownCredentials, presented
-from .model import ALLOWED, Claim, Decision, Limit, Limiter, refusal
+from .model import ALLOWED, Claim, Decision, Limit, Limiter
+from .refusals import BUDGET, refusal
 
 if TYPE_CHECKING:
     from ..exchange import Exchange
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 AUTH_FAILURES = "auth_failures"
 TOOL = "tool"
-BUDGET = "budget"
 STATE = "hardening.rate_limit"
 IN_FLIGHT = "in_flight"
 SMALL_BODY_BYTES = 65_536
@@ -189,12 +187,6 @@ class RateLimits:
         exchange.limit = decision.limit
         self.refusals[decision.limit] += 1
         return refusal(decision)
-
-
-def tool_failure(decision: Decision) -> errors.ToolFailure:
-    """Return what the model reads when `tool` has refused a call."""
-    failure = errors.BudgetExhausted if decision.limit == BUDGET else errors.RateLimited
-    return failure(retry_after_seconds=math.ceil(decision.retry_after))
 
 
 def _state(exchange: Exchange) -> _State:

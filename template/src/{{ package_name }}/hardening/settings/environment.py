@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from ..logs.origin import type_name
 from . import HardeningSettings
 from .checks import problems as problems_of
+from .source import PREFIX, is_secret, read_secret, variables
 from .urls import InvalidUrlError
-from .values import PREFIX, is_secret, read_secret, variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

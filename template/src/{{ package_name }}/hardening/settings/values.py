@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, SecretStr
-from pydantic_core import from_json
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
 
 from .urls import InvalidUrlError, database_target, redis_url, shown_url
-
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-
-PREFIX = "MCP_"
-LISTS = (list, tuple, set, frozenset)
 
 
 def split(value: object) -> object:
@@ -52,62 +45,9 @@ def _secret_url(value: SecretStr) -> SecretStr:
     return value
 
 
+AuthModes = Annotated[frozenset[Literal["api_key", "jwt", "none"]], NoDecode, BeforeValidator(split)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(pairs)]
-
-
-class Environment(EnvSettingsSource):
-    """The environment: lists and pairs may be written without JSON, and secrets may be in files (`…_FILE`)."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the value of a variable, or what is in the file that `…_FILE` names."""
-        value, key, is_complex = super().get_field_value(field, field_name)
-        if value is None and is_secret(field):
-            for name in variables(self.settings_cls, field_name):
-                path = self.env_vars.get(f"{name}_FILE".lower())
-                if path:
-                    return read_secret(path), key, is_complex
-        return value, key, is_complex
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """Return JSON, or the same written as people do; what is neither is left for the checks to refuse by name."""
-        del field_name
-        try:
-            decoded: Any = from_json(value)
-        except ValueError:
-            decoded = value
-        if isinstance(decoded, (list, dict)) or not isinstance(value, str):
-            return cast("Any", decoded)
-        kinds = {get_origin(kind) or kind for kind in (field.annotation, *get_args(field.annotation))}
-        if get_origin(field.annotation) in LISTS or kinds & set(LISTS):
-            return split(value)
-        try:
-            return pairs(value) if dict in kinds else value
-        except ValueError:
-            return value
-
-
-def variables(settings_type: type[BaseSettings], field: str) -> tuple[str, ...]:
-    """Return the names a setting has in the environment, the usual one first."""
-    info = settings_type.model_fields.get(field)
-    alias = info.validation_alias if info else None
-    if isinstance(alias, AliasChoices):
-        return tuple(str(choice) for choice in alias.choices)
-    return (alias.upper() if isinstance(alias, str) else f"{PREFIX}{field.upper()}",)
-
-
-def is_secret(field: FieldInfo) -> bool:
-    """Return whether a setting holds a secret, which may come from a file."""
-    return "Secret" in f"{field.annotation} {field.metadata}"
-
-
-def read_secret(path: str) -> str:
-    """Return what is in a file, without the line end that editors add; empty when it cannot be read."""
-    try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - a path of the platform's, as it is written
-            return file.read(1_048_576).removesuffix("\n").removesuffix("\r")
-    except (OSError, ValueError):
-        return ""

@@ -1,0 +1,74 @@
+"""Connecting at start, again and again until a deadline (exit 75); what waiting cannot mend ends it at once (exit 78).
+
+The sentence says what was tried, without the URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from ..database import DatabaseUnavailableError
+from ..logs.origin import type_name
+from .failures import FAULTS, is_wrong, what_is_wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import asyncpg
+
+    from ..settings.urls import DatabaseTarget
+
+log = structlog.get_logger()
+
+START_AGAIN_SECONDS = 0.5
+
+
+async def connect_in_time(
+    connect: Callable[[], asyncpg.Pool[asyncpg.Record]], seconds: float
+) -> asyncpg.Pool[asyncpg.Record]:
+    """Return the pool with its first connections.
+
+    Args:
+        connect: Makes a pool that is not connected yet; called for each attempt.
+        seconds: For all attempts together.
+
+    Raises:
+        DatabaseUnavailableError: No answer in time, or one that says that the URL is wrong.
+    """
+    reason = ""
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    return await connect()
+                except (*FAULTS, ValueError) as error:
+                    if is_wrong(error):
+                        raise DatabaseUnavailableError(f"DATABASE_URL: {what_is_wrong(error)}") from None
+                    # Away, and not wrong: what starts at the same time may need a moment.
+                    if not reason:
+                        log.info("waiting for the database", error_type=type_name(error), timeout_seconds=seconds)
+                    reason = f" ({type(error).__name__})"
+                    await asyncio.sleep(START_AGAIN_SECONDS)
+    except TimeoutError:
+        raise DatabaseUnavailableError(f"DATABASE_URL: no answer within {seconds:g} s{reason}", away=True) from None
+
+
+def connect_arguments(target: DatabaseTarget, *, pooled: bool, seconds: float) -> dict[str, Any]:
+    """Return what each connection is opened with, within so many seconds.
+
+    Args:
+        target: What the URL says.
+        pooled: Whether PgBouncer is in between.
+        seconds: For one attempt.
+    """
+    return {
+        "dsn": target.dsn,
+        "timeout": seconds,
+        # PgBouncer gives each transaction another server connection, so nothing can be prepared there.
+        "statement_cache_size": 0 if pooled else 100,
+        "server_settings": target.session or None,
+    } | ({"ssl": ssl.create_default_context()} if target.system_roots else {})

@@ -1,0 +1,57 @@
+"""Failures of PostgreSQL by kind: away, which waiting may mend (exit 75), or wrong, which a person mends (exit 78).
+
+What is said of a failure never holds the URL.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from .pool import DatabaseConnection
+
+# What says that the database is away, slow or unwilling, as opposed to a fault of this code.
+# The last is what the library says of itself when the server ends a connection between two statements.
+FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+# What waiting may mend; whatever else is said of a connection at start is wrong, and is not tried again.
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,
+)
+WHAT = {
+    asyncpg.InvalidPasswordError: "the password is refused",
+    asyncpg.InvalidAuthorizationSpecificationError: "the user, or this address, is refused",
+    asyncpg.InvalidCatalogNameError: "there is no database of this name",
+    asyncpg.UndefinedObjectError: "the server does not know a parameter of the URL",
+    asyncpg.ProtocolViolationError: "PgBouncer wants TLS, or takes no such parameter in the URL",
+    ssl.SSLError: "the certificate is refused; look at sslmode and sslrootcert",
+}
+
+
+def lost(connection: DatabaseConnection) -> bool:
+    """Return whether a connection is closed, or was taken back."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
+
+
+def is_wrong(error: Exception) -> bool:
+    """Return whether waiting cannot mend it: the URL, the password or the certificate is wrong."""
+    if isinstance(error, asyncpg.ProtocolViolationError):
+        # PgBouncer says everything with this code.
+        return any(words in str(error) for words in ("SSL required", "unsupported startup parameter", "password"))
+    return isinstance(error, ssl.SSLError | ValueError) or not isinstance(error, AWAY)
+
+
+def what_is_wrong(error: Exception) -> str:
+    """Return what somebody has to mend, in words without the URL."""
+    known = next((sentence for kind, sentence in WHAT.items() if isinstance(error, kind)), "cannot connect")
+    return f"{known} ({type(error).__name__})"
