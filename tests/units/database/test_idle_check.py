@@ -1,0 +1,51 @@
+"""A connection that was idle is asked before a call gets it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from queries import settings_for
+
+from hardening.database import idle_check
+from hardening.database.failures import lost
+from hardening.database.pool import Database
+
+if TYPE_CHECKING:
+    from hardening.dev.postgres import EmbeddedPostgres
+
+
+@pytest.mark.parametrize(("idle", "another"), [(9, False), (11, True)])
+async def test_a_connection_that_was_forgotten_reaches_no_call(
+    postgres: EmbeddedPostgres,
+    monkeypatch: pytest.MonkeyPatch,
+    idle: int,
+    another: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """After more than 10 s idle a connection that answers nothing costs 1 s, and a call gets another one."""
+    database = Database(settings_for(postgres.server.get_uri()))
+    await database.open()
+    first = await database.take()
+    pid = first.get_server_pid()
+    await database.give_back(first)
+    # Nothing comes back from it, and nothing says so.
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        monkeypatch.setattr(idle_check, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + idle))
+        started = time.monotonic()
+        taken = await database.take()
+        seconds = time.monotonic() - started
+
+        assert (taken.get_server_pid() != pid) is another
+        assert (seconds >= 1) is another
+        assert seconds < 4
+        database.cut(taken)
+        await database.give_back(taken)
+        assert lost(taken)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        await database.close()
