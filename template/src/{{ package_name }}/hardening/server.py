@@ -9,10 +9,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from mcp import MCPError
 from mcp.server.mcpserver import Context as SdkContext
-from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, InputRequiredResult
+from mcp.types import INVALID_PARAMS, CallToolResult, InputRequiredResult
 from mcp.types import Tool as WireTool
 
 from . import errors
@@ -20,7 +19,7 @@ from .calls.canonical import schema_sha256
 from .calls.consent import Consent
 from .calls.deadline import Deadlines
 from .calls.declaration import InvalidDeclarationError
-from .calls.failures import failure_or_crash, protocol_error, result_of
+from .calls.failures import failure_or_crash, result_of
 from .calls.questions import Questions
 from .calls.switches import switched_on
 from .exchange import Exchange, current
@@ -40,16 +39,12 @@ from .telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mcp.server.context import HandlerResult
-
     from .calls.context import Context
-    from .calls.extensions import Contribution, Work
+    from .calls.extensions import Contribution
     from .calls.state import Lifespan
     from .calls.tool import Tool
     from .database import OnConnection
     from .settings import HardeningSettings
-
-log = structlog.get_logger()
 
 
 class HardenedServer(GuardedPrimitives):
@@ -76,7 +71,7 @@ class HardenedServer(GuardedPrimitives):
             request_state_security=request_state_security(settings),
             cache_hints=CACHE_HINTS,
             subscriptions=bus or False,
-            extensions=[one.guarded(self._extension_call) for one in extensions],
+            extensions=[one.guarded(self) for one in extensions],
             middleware=[
                 protocol_middleware(self, settings.monitor_client_names, settings.max_response_bytes, self.list_cache),
                 self.list_cache,
@@ -176,19 +171,3 @@ class HardenedServer(GuardedPrimitives):
         finally:
             for one in contexts:
                 one.end()
-
-    async def _extension_call(self, method: str, work: Work) -> HandlerResult:
-        """Call a method of an extension inside the boundary, at the rate of a tool; one log line says how it ended."""
-        exchange, started, outcome = current.get(), time.monotonic(), "cancelled"
-        try:
-            if not (rate := await self.limits.tool(exchange, method)).allowed:
-                raise protocol_error(tool_failure(rate), exchange, INTERNAL_ERROR)
-            result = await self.bounded(method, work())
-            outcome = "ok"
-        except MCPError:
-            outcome = "error"
-            raise
-        finally:
-            duration_ms = round((time.monotonic() - started) * 1000, 1)
-            log.info("extension call", rpc_method=method, duration_ms=duration_ms, outcome=outcome)
-        return result

@@ -7,21 +7,31 @@ Source: SEP-2133 (extensions), `mcp.server.extension`.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import structlog
+from mcp import MCPError
 from mcp.server.extension import Extension
+from mcp.types import INTERNAL_ERROR
 
+from ..exchange import current
+from ..limits.refusals import tool_failure
 from .declaration import Declaration, InvalidDeclarationError
+from .failures import protocol_error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from mcp.server.context import HandlerResult, ServerRequestContext
     from mcp.server.extension import MethodBinding, ResourceBinding, ToolBinding
 
+    from ..primitives import GuardedPrimitives
+
     Work = Callable[[], Coroutine[Any, Any, HandlerResult]]
-    Guard = Callable[[str, Work], Awaitable[HandlerResult]]
+
+log = structlog.get_logger()
 
 
 class Contribution:
@@ -52,9 +62,9 @@ class Contribution:
         if problems:
             raise InvalidDeclarationError("\n".join(f"{self.identifier}: {sentence}" for sentence in problems))
 
-    def guarded(self, guard: Guard) -> Extension:
-        """Return it as the SDK is given it: without its tools, and with its methods called by `guard`."""
-        methods = [_guarded(binding, guard) for binding in self._methods]
+    def guarded(self, server: GuardedPrimitives) -> Extension:
+        """Return it as the SDK is given it: without its tools, and with its methods inside the server's boundary."""
+        methods = [_guarded(binding, server) for binding in self._methods]
         return _Guarded(self.identifier, self._settings, self._resources, methods)
 
 
@@ -103,11 +113,28 @@ def _problem(binding: ToolBinding) -> str:
     return f"{name}: say {', '.join(given)} in @tool(…) or the docstring, not in the extension" if given else ""
 
 
-def _guarded(binding: MethodBinding, guard: Guard) -> MethodBinding:
+def _guarded(binding: MethodBinding, server: GuardedPrimitives) -> MethodBinding:
     async def handler(ctx: ServerRequestContext[Any, Any], params: Any) -> HandlerResult:
         async def work() -> HandlerResult:
             return await binding.handler(ctx, params)
 
-        return await guard(binding.method, work)
+        return await _call(server, binding.method, work)
 
     return replace(binding, handler=handler)
+
+
+async def _call(server: GuardedPrimitives, method: str, work: Work) -> HandlerResult:
+    """Call a method of an extension inside the boundary, at the rate of a tool; one log line says how it ended."""
+    exchange, started, outcome = current.get(), time.monotonic(), "cancelled"
+    try:
+        if not (rate := await server.limits.tool(exchange, method)).allowed:
+            raise protocol_error(tool_failure(rate), exchange, INTERNAL_ERROR)
+        result = await server.bounded(method, work())
+        outcome = "ok"
+    except MCPError:
+        outcome = "error"
+        raise
+    finally:
+        duration_ms = round((time.monotonic() - started) * 1000, 1)
+        log.info("extension call", rpc_method=method, duration_ms=duration_ms, outcome=outcome)
+    return result

@@ -6,7 +6,6 @@ Starts the very server that production starts, as a child; nothing here is impor
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import secrets
 import shlex
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .postgres import EmbeddedPostgres
+from .snippets import snippets, stdio_snippets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -132,56 +132,6 @@ def _free_port(wanted: int) -> int:
 def _needs_database(package: str) -> bool:
     field = import_module(f"{package}.settings").Settings.model_fields["database_url"]
     return bool(field.is_required())
-
-
-def snippets(name: str, url: str, key: str, probe_key: str) -> str:
-    """Return what to paste into the usual clients, and into another terminal."""
-    header = f"Authorization: Bearer {key}"
-    cursor = {"mcpServers": {name: {"url": url, "headers": {"Authorization": f"Bearer {key}"}}}}
-    code = {"servers": {name: {"type": "http", "url": url, "headers": {"Authorization": f"Bearer {key}"}}}}
-    return f"""
-{name} serves {url}
-Key: {key}
-
-Claude Code:
-  claude mcp add --transport http {name} {url} --header "{header}"
-
-VS Code (.vscode/mcp.json):
-  {json.dumps(code)}
-
-Cursor (.cursor/mcp.json):
-  {json.dumps(cursor)}
-
-Inspector:
-  npx @modelcontextprotocol/inspector --cli {url} --transport http --method tools/list --header "{header}"
-
-Probe:
-  MCP_PROBE_KEY={probe_key} make probe URL={url}
-
-Ctrl-C ends everything.
-
-"""
-
-
-def stdio_snippets(name: str, package: str, database_url: str | None) -> str:
-    """Return what to paste into clients on this machine that start the server themselves."""
-    command = {"command": sys.executable, "args": ["-m", package, "stdio"]}
-    # The one that runs here ends with this command; a client needs one that stays.
-    env = {"env": {"DATABASE_URL": database_url}} if database_url else {}
-    code = {"servers": {name: {"type": "stdio", **command, **env}}}
-    given = f"--env DATABASE_URL={database_url} " if database_url else ""
-    return f"""Without a network, for a client that starts the server itself:
-
-Claude Code:
-  claude mcp add {given}{name} -- {sys.executable} -m {package} stdio
-
-Claude Desktop (claude_desktop_config.json), Cursor (.cursor/mcp.json):
-  {json.dumps({"mcpServers": {name: {**command, **env}}})}
-
-VS Code (.vscode/mcp.json):
-  {json.dumps(code)}
-
-"""
 
 
 def _supervise(package: str, environment: Mapping[str, str], *, reload: bool) -> int:

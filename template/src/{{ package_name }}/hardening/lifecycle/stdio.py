@@ -22,7 +22,8 @@ from ..database import DatabaseUnavailableError
 from ..logs import setup as logs
 from ..logs.stdio import StdioCapture
 from ..protocol.long_lived_streams import Listening, serve_listen
-from ..protocol.stdio_transport import Lines, StdioTransport
+from ..protocol.stdio_framing import LineReader
+from ..protocol.stdio_transport import StdioTransport
 from ..settings.environment import AWAY, BAD_CONFIGURATION, refuse, settings_or_exit
 from .shutdown import CLOSING_SECONDS, SECOND_SIGNAL, STUCK
 from .startup import opened, tidy
@@ -98,7 +99,7 @@ async def _run(server: HardenedServer, wire: tuple[int, int], taken: StdioCaptur
         sdk = server.session_manager.app
         listening = serve_listen(sdk, server.bus)
         source, target = wire
-        transport = StdioTransport(settings, Lines(source, settings.max_body_bytes), target)
+        transport = StdioTransport(settings, LineReader(source, settings.max_body_bytes), target)
         ending = asyncio.ensure_future(_end(server, transport, listening))
         log.info("started", version=server.version, schema=server.schema_sha256)
         try:

@@ -1,83 +1,43 @@
 """Standard input and output as the SDK's streams: one JSON-RPC message a line, checked as a request body is.
 
-A line is bounded (`MCP_MAX_BODY_BYTES`), requests in flight too (`MCP_MAX_IN_FLIGHT_PER_PRINCIPAL`), and each id is
-answered once at a time; what breaks a rule is answered here, and the connection lives.
+Requests in flight are bounded (`MCP_MAX_IN_FLIGHT_PER_PRINCIPAL`), and each id is answered once at a time; what breaks
+a rule, or is too long a line, is answered here, and the connection lives.
 Source: 2026-07-28 and 2025-11-25, Transports: stdio.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import secrets
-import threading
 from contextvars import Context as Variables
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 import structlog
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCError, JSONRPCResponse, jsonrpc_message_adapter
-from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
-from pydantic_core import from_json
 
-from ..exchange import UNNAMED_VERSION, Exchange, Principal, current, printable
+from ..exchange import Exchange, current, printable
 from ..response import Response
 from ..routes import INITIALIZE
 from .message import INVALID_REQUEST, NOT_A_MESSAGE, MessageCheck
+from .stdio_exchange import exchange_of
+from .stdio_framing import write_line
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ..settings import HardeningSettings
+    from .stdio_framing import LineReader
 
 log = structlog.get_logger()
 
-CHUNK_BYTES = 65_536
-VERSION = "io.modelcontextprotocol/protocolVersion"
 CANCELLED = "notifications/cancelled"
-LOCAL = Principal("none", "stdio")
 TOO_LARGE = Response(413, "too_large", "The message is too large.", code=INVALID_REQUEST)
 DUPLICATE = Response(503, "duplicate_id", "A request with the same id is being answered.", retry_after=1)
 TOO_MANY = Response(503, "concurrency", "Too many of your requests are being answered.", retry_after=1)
 LEAVING = Response(503, "draining", "This server is shutting down.", retry_after=1)
-
-
-class Lines:
-    """Reads lines of a descriptor in a thread of its own; a longer one than allowed comes as None."""
-
-    def __init__(self, descriptor: int, most: int) -> None:
-        self._descriptor = descriptor
-        self._most = most
-        self._loop = asyncio.get_running_loop()
-        # One line ahead, and no more: who sends faster waits.
-        self._queue: asyncio.Queue[tuple[bytes | None, bool]] = asyncio.Queue(1)
-        threading.Thread(target=self._read, daemon=True, name="standard input").start()
-
-    async def next(self) -> tuple[bytes | None, bool]:
-        """Return a line, and whether it is the last."""
-        return await self._queue.get()
-
-    def _read(self) -> None:
-        rest, too_long = b"", False
-        with contextlib.suppress(OSError, RuntimeError):
-            while chunk := os.read(self._descriptor, CHUNK_BYTES):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    self._put(None if too_long or len(line) > self._most else line)
-                    too_long = False
-                if len(rest) > self._most:
-                    rest, too_long = b"", True
-            if rest and not too_long:
-                self._put(rest)
-        with contextlib.suppress(RuntimeError):
-            self._put(b"", last=True)
-
-    def _put(self, line: bytes | None, *, last: bool = False) -> None:
-        asyncio.run_coroutine_threadsafe(self._queue.put((line, last)), self._loop).result()
 
 
 class StdioTransport:
@@ -88,7 +48,7 @@ class StdioTransport:
         in_flight: Requests that are not answered yet, by the text of their id.
     """
 
-    def __init__(self, settings: HardeningSettings, lines: Lines, output: int) -> None:
+    def __init__(self, settings: HardeningSettings, lines: LineReader, output: int) -> None:
         self.last_context: Variables | None = None
         self.in_flight: dict[str, Exchange] = {}
         self._opening: Exchange | None = None
@@ -131,7 +91,7 @@ class StdioTransport:
                 return message
 
     async def _read(self, text: bytes | None) -> SessionMessage | None:
-        exchange = _exchange(text)
+        exchange = exchange_of(text)
         refused = TOO_LARGE if text is None else await self._check(exchange)
         message = None
         if refused is None:
@@ -184,7 +144,7 @@ class StdioTransport:
     async def _write(self, message: bytes) -> None:
         async with self._writing:
             try:
-                await asyncio.to_thread(_write_all, self._output, message + b"\n")
+                await asyncio.to_thread(write_line, self._output, message)
             except OSError:
                 # The client has gone; nobody waits for what is in flight.
                 self.ended.set()
@@ -215,36 +175,3 @@ class StdioTransport:
         exc_tb: TracebackType | None,
     ) -> None:
         """Leave the descriptors."""
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _exchange(text: bytes | None) -> Exchange:
-    """Return what guards and log lines know a request by; nothing in it is trusted."""
-    version = ""
-    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-        version = str(from_json(text or b"")["params"]["_meta"][VERSION])
-    modern = version in MODERN_PROTOCOL_VERSIONS
-    ids = secrets.token_hex(24)
-    return Exchange(
-        scope={"type": "stdio"},
-        receive=_nothing,
-        send=_nothing,
-        request_id=ids[:16],
-        trace_id=ids[16:],
-        method="",
-        path="",
-        headers={},
-        protocol_version=version[:32] if modern else UNNAMED_VERSION,
-        era="modern" if modern else "legacy",
-        principal=LOCAL,
-        body=text,
-    )
-
-
-async def _nothing(*_: Any) -> Any:
-    """Stand in for HTTP."""
