@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from support.harness import Template
 
 PROTOCOL = "Gate 1: start the server and probe it in both eras"
-CONTRACT = "Gate 2: compare the contract with what was published"
+CONTRACT = "Gate 2: compare the contract with what was there before"
 TOOL = "src/weather_server/tools/countdown.py"
 TOOLS = "src/weather_server/tools/__init__.py"
 SERVER = "src/weather_server/server.py"
@@ -282,7 +282,7 @@ PROTOCOL_FAULTS = {
     "the handler of lists crashes": ((SERVER, "return harden(", CRASH), "does not speak the protocol"),
     "no tool is left": ((TOOLS, "TOOLS = (countdown,)", "TOOLS = ()"), "the list is empty"),
     "any key is accepted": (
-        (f"{HARDENING}/api_keys.py", "if compare_digest(key.digest, digest):", "if key:"),
+        (f"{HARDENING}/auth/api_keys.py", "if compare_digest(key.digest, digest):", "if key:"),
         "a wrong key should be refused",
     ),
     "it never gets ready": (
