@@ -380,8 +380,8 @@ async def test_standard_error_is_closed(project: Path, tmp_path: Path, database:
         await asyncio.to_thread(ends_well, server)
 
 
-async def many(server: Watched, calls: int, at_once: int = 50) -> None:
-    """Call a tool very often, without waiting for each answer."""
+async def many(server: Watched, calls: int, at_once: int = 30) -> None:
+    """Call a tool very often, with as many requests ahead as a connection may have."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     headers, body = good_call("modern", "bare", {})
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
