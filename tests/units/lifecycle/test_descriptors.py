@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import sample
 from live import Process
+
+# With `HARDENING` in it, where another copy is tested.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(sample.__file__).parent), "MCP_AUTH": "none"}
+ASK = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+import alias
+alias.install()
+from hardening import HardeningSettings
+from hardening.lifecycle.descriptors import most_connections
+print(most_connections(HardeningSettings()))
+"""
 
 
 def limited(soft: int, hard: int) -> tuple[str, ...]:
@@ -33,6 +48,8 @@ def test_connections_leave_descriptors_to_the_rest() -> None:
         line = server.line("fewer connections than configured")
         assert server.url
         server.stop()
+    asked = subprocess.run([sys.executable, "-c", ASK], env=ENVIRONMENT, stdout=subprocess.PIPE, check=True, timeout=60)
 
     assert (line["setting"], line["total"]) == ("MCP_MAX_CONNECTIONS", 1024)
     assert 512 <= line["limit"] <= 768
+    assert 512 <= int(asked.stdout.split()[-1]) <= 768

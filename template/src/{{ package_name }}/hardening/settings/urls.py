@@ -149,7 +149,7 @@ def _split(url: str, *, host: bool = False) -> SplitResult:
     if any(port and not port.isdigit() for port in ports):
         raise InvalidUrlError(ENCODE)
     # A special character ends the address too early: what is left of the password looks like a path or a fragment.
-    if parts.fragment or "@" in parts.path or "#" in url or (host and not parts.netloc):
+    if "@" in parts.path or "#" in url or (host and not parts.netloc):
         raise InvalidUrlError(ENCODE)
     if "@" in parts.query and parts.username is None:
         raise InvalidUrlError(ENCODE)
