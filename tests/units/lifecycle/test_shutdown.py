@@ -10,6 +10,7 @@ import time
 
 import pytest
 from live import KEY, PROBE_KEY, SECONDS, Process, live
+from sse_starlette.sse import AppStatus
 from wire import ERAS, Era, Wire, opening, request
 
 QUICK = {"MCP_READINESS_DELAY_SECONDS": "0"}
@@ -66,6 +67,12 @@ async def test_a_stream_of_a_session_is_not_cut() -> None:
     assert len(reply.notifications) == 5
     assert not reply.result.get("isError")
     assert code == 0
+
+
+def test_the_library_does_not_end_streams_by_itself() -> None:
+    """A server that has been made has told the SSE library so, whichever way the library hears of signals."""
+    with live():
+        assert AppStatus.enable_automatic_graceful_drain is False
 
 
 async def test_each_step_is_one_line_in_its_order() -> None:

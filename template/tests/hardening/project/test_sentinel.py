@@ -22,7 +22,8 @@ from hardening.calls.tool import Tool
 OWN = {function.__name__ for function in careless.TOOLS}
 TOOLS = {tool.name: tool.input_schema for tool in map(Tool, (*careless.TOOLS, *careless.AUTHORS))}
 SCRIPT = str(Path(careless.__file__))
-LEVELS = ["debug", "info", "warning", "error"]
+# With the most lines and with the fewest; the levels between write a part of the first.
+LEVELS = ["debug", "error"]
 
 # The parts that are looked for, so that a value can be long, and cut, and still be found.
 PLAIN = "S3ntinel-of-a-call"
