@@ -117,7 +117,7 @@ async def test_a_failure_to_open_is_one_sentence(fault: Any, *, away: bool) -> N
 
     settings = settings_from(ENVIRONMENT | {"MCP_STATE_START_TIMEOUT_SECONDS": "0.2"})
     with pytest.raises(StateUnavailableError) as raised:
-        async with opened(harden(settings, tools=(), lifespan=open_model)):
+        async with asyncio.timeout(10), opened(harden(settings, tools=(), lifespan=open_model)):
             pass
 
     assert str(raised.value).startswith("open_model: ")
