@@ -111,7 +111,7 @@ class App:
         self._report()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Response one HTTP request."""
+        """Answer one HTTP request."""
         await self.pipeline(scope, receive, send)
 
     @asynccontextmanager

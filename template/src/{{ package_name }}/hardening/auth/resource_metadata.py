@@ -62,7 +62,7 @@ class ProtectedResource:
         self._scopes = sorted(scopes)
 
     def answer(self, exchange: Exchange) -> Response | None:
-        """Response a request for the metadata; None for every other path."""
+        """Answer a request for the metadata; None for every other path."""
         if exchange.path != METADATA_PATH:
             return None
         if not self._issuer:

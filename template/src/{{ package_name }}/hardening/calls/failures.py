@@ -150,7 +150,7 @@ def explain(
 
 
 def result_of(failure: errors.ToolFailure, exchange: Exchange | None, names: Collection[str] = ()) -> CallToolResult:
-    """Response a failed tool call: text for the model, and the same in `_meta` for programs.
+    """Answer a failed tool call: text for the model, and the same in `_meta` for programs.
 
     Not as structured content: that has to match the tool's output schema, and a widespread client
     refuses the whole result when it does not.
@@ -160,7 +160,7 @@ def result_of(failure: errors.ToolFailure, exchange: Exchange | None, names: Col
 
 
 def protocol_error(failure: errors.ToolFailure, exchange: Exchange | None, code: int) -> MCPError:
-    """Response a failure outside tools, where only a protocol error can be given."""
+    """Answer a failure outside tools, where only a protocol error can be given."""
     text, data = explain(failure, exchange)
     return MCPError(code, text, data)
 

@@ -54,7 +54,7 @@ class Pipeline:
         await self._idle.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Response one HTTP request; nothing else is served."""
+        """Answer one HTTP request; nothing else is served."""
         if scope["type"] != "http":
             return
         exchange = open_exchange(scope, receive, send)

@@ -54,7 +54,7 @@ class DrainingServer(uvicorn.Server):
         AppStatus.disable_automatic_graceful_drain()
 
     async def serve(self, sockets: list[socket] | None = None) -> None:
-        """Response requests until a signal comes and the drain is over."""
+        """Answer requests until a signal comes and the drain is over."""
         self._loop = asyncio.get_running_loop()
         await super().serve(sockets)
         if self._draining is not None:

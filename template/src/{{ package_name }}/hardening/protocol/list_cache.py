@@ -37,7 +37,7 @@ class ListCache:
         self.restricted = False
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """Response as before, after the same check of the parameters; other methods pass.
+        """Answer as before, after the same check of the parameters; other methods pass.
 
         Raises:
             ValidationError: The parameters do not fit.

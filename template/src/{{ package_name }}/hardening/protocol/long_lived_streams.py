@@ -37,7 +37,7 @@ class LongLivedStreams:
         self._over.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Response one request of the protocol."""
+        """Answer one request of the protocol."""
         if scope["method"] != "GET":
             await self.inner_app(scope, receive, send)
             return

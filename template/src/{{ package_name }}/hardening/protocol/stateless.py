@@ -70,7 +70,7 @@ class StatelessTransport:
         self._repeating: dict[str, tuple[Mapping[str, Any], bool]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Response one request of the protocol."""
+        """Answer one request of the protocol."""
         exchange = current.get()
         connection = self._connection(exchange) if exchange is not None else None
         if exchange is None or connection is None:
