@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import structlog
 import uvicorn
@@ -29,7 +29,7 @@ from .shutdown import CLOSING_SECONDS, DrainingServer
 from .signals import Signals, reaper, release_in_children
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Coroutine
 
     from ..server import HardenedServer
     from ..settings import HardeningSettings
@@ -49,17 +49,29 @@ def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedS
         server = build(settings)
     except InvalidDeclarationError as invalid:
         refuse("tools", invalid.problems)
-    output = logs.configure(level=settings.log_level, fmt=settings.log_format)
-    output.allow_words(server.words())
-    output.declare(settings.log_fields, secrets_of(settings))
+    output = open_log(server)
     listener = bind(settings)
     release_in_children(listener)
     taken = StdioCapture(output)
     signals = Signals()
     signals.install()
+    run_to_the_end(_run(server, listener, output, taken, signals), output, taken)
+
+
+def open_log(server: HardenedServer) -> logs.Logs:
+    """Configure the log for a server: its words are written, its author's fields too, its secrets never."""
+    settings = server.hardening_settings
+    output = logs.configure(level=settings.log_level, fmt=settings.log_format)
+    output.allow_words(server.words())
+    output.declare(settings.log_fields, secrets_of(settings))
+    return output
+
+
+def run_to_the_end(work: Coroutine[Any, Any, None], output: logs.Logs, taken: StdioCapture) -> NoReturn:
+    """Run a server, then end the process: 0 after a drain, 75 and 78 when a part of it did not open."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_run(server, listener, output, taken, signals))
+            runner.run(work)
         except DatabaseUnavailableError as unavailable:
             taken.release()
             refuse("database", [str(unavailable)], AWAY if unavailable.away else BAD_CONFIGURATION)
@@ -70,7 +82,7 @@ def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedS
             refuse("state", [str(unavailable)], AWAY if unavailable.away else BAD_CONFIGURATION)
         taken.release()
         output.flush()
-        # A thread that never returns must not keep the process: everything that matters is closed.
+        # A thread that never returns, or that reads standard input, must not keep the process.
         os._exit(0)
 
 

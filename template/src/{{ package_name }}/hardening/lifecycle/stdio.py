@@ -14,19 +14,16 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
-import uvloop
 
 from ..calls.declaration import InvalidDeclarationError
-from ..calls.state import StateUnavailableError
-from ..database import DatabaseUnavailableError
 from ..logs import setup as logs
 from ..logs.stdio import StdioCapture
 from ..protocol.long_lived_streams import Listening, serve_listen
 from ..protocol.stdio_framing import LineReader
 from ..protocol.stdio_transport import StdioTransport
-from ..settings.environment import AWAY, BAD_CONFIGURATION, refuse, settings_or_exit
+from ..settings.environment import refuse, settings_or_exit
 from .shutdown import CLOSING_SECONDS, SECOND_SIGNAL, STUCK
-from .startup import opened, tidy
+from .startup import open_log, opened, run_to_the_end, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,24 +66,9 @@ def serve_stdio(
         server = build(settings)
     except InvalidDeclarationError as invalid:
         refuse("tools", invalid.problems)
-    output = logs.configure(level=settings.log_level, fmt=settings.log_format)
-    output.allow_words(server.words())
+    output = open_log(server)
     taken = StdioCapture(output)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            runner.run(_run(server, wire, taken))
-        except DatabaseUnavailableError as unavailable:
-            taken.release()
-            refuse("database", [str(unavailable)], AWAY if unavailable.away else BAD_CONFIGURATION)
-        except StateUnavailableError as unavailable:
-            log.exception("state did not open")
-            output.flush()
-            taken.release()
-            refuse("state", [str(unavailable)], AWAY if unavailable.away else BAD_CONFIGURATION)
-        taken.release()
-        output.flush()
-        # The thread that reads standard input cannot be ended otherwise.
-        os._exit(0)
+    run_to_the_end(_run(server, wire, taken), output, taken)
 
 
 async def _run(server: HardenedServer, wire: tuple[int, int], taken: StdioCapture) -> None:
