@@ -33,7 +33,7 @@ def line_1(path: Path) -> str:
         said = ast.get_docstring(ast.parse(text)) or ""
     else:
         said = next(iter(re.findall(r"^(?:#|--|//) +(\w.*)$", text, re.MULTILINE)), "")
-    return said.split("\n")[0][:LONGEST]
+    return said.split("\n")[0][:LONGEST].strip() or "-"
 
 
 def manifest() -> str:

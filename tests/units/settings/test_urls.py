@@ -94,6 +94,7 @@ REDIS = {
 REDIS_REFUSED = {
     "redis://:pa#ss@h": "percent-encode",
     "redis://:pa/ss@h": "percent-encode",
+    "redis://default:12#ss@h": "percent-encode",
     "redis+sentinel://h:26379/primary": "Sentinel",
     "redis://h:6379?ssl=true": "ssl: write rediss://",
     "redis://h:6379?surprise=1": "surprise: not known",
