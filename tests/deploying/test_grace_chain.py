@@ -29,14 +29,17 @@ def chain(project: Path) -> Iterator[Any]:
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    package = str(project / "src/weather_server")
-    before = {name for name in sys.modules if name.partition(".")[0] == "hardening"}
-    sys.path.insert(0, package)
+    paths = [str(project / "src/weather_server"), str(project / "src")]
+    packages = {"hardening", "weather_server"}
+    before = {name for name in sys.modules if name.partition(".")[0] in packages}
+    sys.path[:0] = paths
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    module.defaults()
     yield module
-    sys.path.remove(package)
-    for name in {n for n in sys.modules if n.partition(".")[0] == "hardening"} - before:
+    for path in paths:
+        sys.path.remove(path)
+    for name in {n for n in sys.modules if n.partition(".")[0] in packages} - before:
         del sys.modules[name]
 
 

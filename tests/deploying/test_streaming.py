@@ -62,6 +62,8 @@ def talking(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "from .countdown import countdown\nfrom .quiet import quiet\n\nTOOLS = (countdown, quiet)\n",
         "utf-8",
     )
+    settings = root / "src/weather_server/settings.py"
+    settings.write_text(settings.read_text("utf-8") + "\n    drain_timeout_seconds: float = 210\n", "utf-8")
     install(root)
     return root
 

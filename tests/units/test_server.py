@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SENTINEL = "sentinel-value"
 DEADLINE = "0.2"
 MOST_BYTES = 2000
+# Some of the tools may run for an hour.
+WAITS = {"MCP_DRAIN_TIMEOUT_SECONDS": "3700"}
 
 
 class Watched:
@@ -197,6 +199,7 @@ def server() -> Iterator[Live]:
     environment = {
         **ENVIRONMENT,
         "MCP_MAX_RESPONSE_BYTES": str(MOST_BYTES),
+        **WAITS,
         "MCP_BUDGET_UNITS": "10",
         "MCP_RATE_TOOL_PER_MINUTE": "10000",
     }
@@ -207,7 +210,7 @@ def server() -> Iterator[Live]:
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[Live]:
     """The same with a short deadline; for calls that will not end by themselves."""
-    with Live(settings_from({**ENVIRONMENT, "MCP_TOOL_TIMEOUT_SECONDS": DEADLINE}), build) as running:
+    with Live(settings_from({**ENVIRONMENT, **WAITS, "MCP_TOOL_TIMEOUT_SECONDS": DEADLINE}), build) as running:
         yield running
 
 
@@ -494,7 +497,7 @@ async def test_every_call_has_one_line(wire: Wire, server: Live, era: Era, tmp_p
 
 def test_a_tool_cannot_be_added_past_the_boundary() -> None:
     """What the SDK would call without deadline and limits is refused when it is declared."""
-    server = build(settings_from(ENVIRONMENT))
+    server = build(settings_from(ENVIRONMENT | WAITS))
 
     async def outside() -> str:
         return "out"
@@ -507,7 +510,7 @@ def test_a_tool_cannot_be_added_past_the_boundary() -> None:
 
 async def test_a_tool_can_be_called_in_process() -> None:
     """An author's test calls a tool through the same boundary, without a server."""
-    server = build(settings_from(ENVIRONMENT))
+    server = build(settings_from(ENVIRONMENT | WAITS))
     good = await server.call_tool("echo", {"text": "hello"})
     bad = await server.call_tool("crash", {"text": SENTINEL})
 

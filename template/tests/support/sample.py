@@ -112,7 +112,7 @@ async def wait(seconds: Annotated[float, Field(ge=0, le=3600)]) -> str:
     return "waited"
 
 
-@tool(read_only=True, timeout_seconds=3600)
+@tool(read_only=True)
 async def stuck() -> str:
     """Never return by itself, for the tests of the drain."""
     await asyncio.sleep(3600)
@@ -207,6 +207,13 @@ def build(settings: HardeningSettings) -> HardenedServer:
     return server
 
 
+def build_cut(settings: HardeningSettings) -> HardenedServer:
+    """Return them with a drain of half a second, shorter than their deadlines, which no start accepts."""
+    server = build(settings)
+    server.hardening_settings = settings.model_copy(update={"drain_timeout_seconds": 0.5})
+    return server
+
+
 def settings_of(environment: dict[str, Any]) -> HardeningSettings:
     """Return settings as the environment would give them."""
     return HardeningSettings.model_validate(environment)
@@ -215,4 +222,4 @@ def settings_of(environment: dict[str, Any]) -> HardeningSettings:
 if __name__ == "__main__":
     from hardening.lifecycle.startup import serve
 
-    raise SystemExit(serve(HardeningSettings, build))
+    raise SystemExit(serve(HardeningSettings, build_cut if sys.argv[1:] == ["cut"] else build))

@@ -9,8 +9,8 @@ import pytest
 import sample
 from pydantic import BaseModel, ConfigDict, Field
 
-from hardening import tool
-from hardening.calls.lint import problems, text_problems
+from hardening import HardeningSettings, tool
+from hardening.calls.lint import drain_problems, problems, text_problems
 from hardening.calls.tool import Tool
 
 BELL = "\x07"
@@ -197,3 +197,27 @@ def test_an_invalid_parameter_header_is_named() -> None:
     (problem,) = problems([declared(Annotated[int, Field(json_schema_extra={"x-mcp-header": "two words"})])])
     assert "x-mcp-header" in problem
     assert problems([declared(Annotated[int, Field(json_schema_extra={"x-mcp-header": "Count"})])]) == []
+
+
+CUT = (
+    "export: timeout_seconds=35 must be below MCP_DRAIN_TIMEOUT_SECONDS=35, or its calls are cut at SIGTERM; shorten"
+    " it, or raise the drain and the graces around it (docs/operations.md, The grace chain)"
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "changed", "found"),
+    [
+        (34.9, {}, []),
+        (35, {}, [CUT]),
+        (35, {"drain_timeout_seconds": 35.1}, []),
+        (35, {"tools_deny": ("export",)}, []),
+        (35, {"tools_allow": ("other",)}, []),
+        (35, {"read_only": True}, []),
+    ],
+)
+def test_a_deadline_that_a_drain_would_cut_is_named(seconds: float, changed: dict[str, Any], found: list[str]) -> None:
+    """The sentence has the tool, its deadline and the setting; a tool that is switched off cannot be cut."""
+    export = declared(name="export", timeout_seconds=seconds, read_only=False)
+
+    assert drain_problems([export], HardeningSettings(**changed)) == found

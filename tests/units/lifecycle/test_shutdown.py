@@ -9,6 +9,7 @@ import socket
 import time
 
 import pytest
+import sample
 from live import KEY, PROBE_KEY, SECONDS, Process, live
 from sse_starlette.sse import AppStatus
 from wire import ERAS, Era, Wire, opening, request
@@ -157,8 +158,7 @@ def until_refused(address: tuple[str, int]) -> None:
 @pytest.mark.parametrize("era", ERAS)
 async def test_a_stuck_call_is_cut_short_with_a_failure_that_says_so(era: Era) -> None:
     """At the end of the drain the caller is told to try again, and the process ends with 0."""
-    bounds = {"MCP_DRAIN_TIMEOUT_SECONDS": "0.5", "MCP_TOOL_TIMEOUT_SECONDS": "0.4"}
-    with Process(**QUICK, **bounds) as process:
+    with Process(sample.__file__, "cut", **QUICK) as process:
         async with Wire(process.url, KEY) as wire:
             call = asyncio.ensure_future(wire.call(era, "stuck", {}))
             await a_call_runs(wire)

@@ -103,6 +103,32 @@ def test_a_tool_that_would_mislead_a_model_ends_the_start() -> None:
     assert any("trap: docstring gives the model a command" in line for line in process.lines)
 
 
+LONG = """
+import sample
+from hardening import HardeningSettings, harden, tool
+from hardening.lifecycle.startup import serve
+
+@tool(read_only=True, timeout_seconds=200)
+async def export() -> str:
+    '''Take longer than a shutdown waits for it.'''
+    return "."
+
+raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tools=(export,))))
+"""
+
+
+def test_a_tool_that_a_drain_would_cut_ends_the_start() -> None:
+    """One sentence names the tool, its deadline and the drain; with a longer drain the same server starts."""
+    with Process("-c", LONG) as process:
+        code = process.wait()
+    with Process("-c", LONG, MCP_DRAIN_TIMEOUT_SECONDS="205") as longer:
+        assert longer.line("started")
+
+    assert code == 78
+    sentence = "export: timeout_seconds=200 must be below MCP_DRAIN_TIMEOUT_SECONDS=35, or its calls are cut at SIGTERM"
+    assert len([line for line in process.lines if sentence in line]) == 1
+
+
 def test_dot_env_is_not_read(tmp_path_factory: pytest.TempPathFactory) -> None:
     """In production the platform sets the variables; a forgotten file changes nothing."""
     folder = tmp_path_factory.mktemp("production")

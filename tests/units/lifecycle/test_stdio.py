@@ -136,10 +136,10 @@ async def start(tmp_path: Path) -> AsyncIterator[Any]:
     """Start servers, opened as a client of that era opens them."""
     started: list[asyncio.subprocess.Process] = []
 
-    async def begin(era: Era, **environment: str) -> Client:
+    async def begin(era: Era, *arguments: str, **environment: str) -> Client:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("MCP_")}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, __file__),
+            *(sys.executable, __file__, *arguments),
             env={**clean, "PYTHONPATH": str(SUPPORT), **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -222,7 +222,7 @@ async def test_calls_in_flight_are_answered_before_the_end(start: Any, era: Era,
 @pytest.mark.parametrize("era", ERAS)
 async def test_what_does_not_end_is_cut_short(start: Any, era: Era) -> None:
     """A call that outlives the drain is answered "try again", and the process ends with 0 all the same."""
-    client = await start(era, MCP_DRAIN_TIMEOUT_SECONDS="1", MCP_TOOL_TIMEOUT_SECONDS="0.9")
+    client = await start(era, "cut")
     await client.ask("tools/call", {"name": "stuck", "arguments": {}})
     await client.ask("tools/call", {"name": "echo", "arguments": {"text": "now"}})
     await client.read()
@@ -360,7 +360,16 @@ def broken(settings: HardeningSettings) -> HardenedServer:
     return harden(settings, tools=(bad,))
 
 
+def cut(settings: HardeningSettings) -> HardenedServer:
+    """Return a server whose drain is shorter than its deadlines, which no start accepts."""
+    server = build(settings)
+    server.hardening_settings = settings.model_copy(update={"drain_timeout_seconds": 0.5})
+    return server
+
+
+BUILDS = {"": build, "broken": broken, "cut": cut}
+
 if __name__ == "__main__":
     from hardening.lifecycle.stdio import claim, serve_stdio
 
-    raise SystemExit(serve_stdio(claim(), HardeningSettings, broken if sys.argv[1:] else build))
+    raise SystemExit(serve_stdio(claim(), HardeningSettings, BUILDS[" ".join(sys.argv[1:])]))

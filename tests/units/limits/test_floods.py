@@ -33,6 +33,9 @@ MUCH = 10_000_000
 LITTLE = 25_000
 SMALL_BUFFER = 4096
 
+# The tool may run for ten minutes.
+WAITS = {"MCP_DRAIN_TIMEOUT_SECONDS": "700"}
+
 both_eras = pytest.mark.parametrize("era", ERAS)
 
 
@@ -53,7 +56,7 @@ def build(settings: HardeningSettings) -> HardenedServer:
 @contextmanager
 def sending(**environment: str) -> Generator[Live]:
     """Serve tools that send much, through sockets that take little at once."""
-    usual = {"MCP_MAX_RESPONSE_BYTES": str(2 * MUCH), "MCP_BODY_TIMEOUT_SECONDS": "0.5"}
+    usual = {"MCP_MAX_RESPONSE_BYTES": str(2 * MUCH), "MCP_BODY_TIMEOUT_SECONDS": "0.5", **WAITS}
     with Live(settings_from(ENVIRONMENT | usual | environment), build) as server:
         server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
         yield server

@@ -51,6 +51,7 @@ def harden(  # noqa: PLR0913 - one keyword for each thing that an author brings
     found += unprotected
     declared = by_name.values()
     found += lint.problems(declared) + lint.asking_problems(declared, settings)
+    found += lint.drain_problems(declared, settings)
     if found := found + state.problems(declared, settings, lifespan):
         raise InvalidDeclarationError("\n".join(found))
     return HardenedServer(

@@ -6,10 +6,10 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 from hardening.lifecycle.shutdown import CLOSING_SECONDS
-from hardening.settings import HardeningSettings
 
 ROOT = Path(__file__).parents[3]
 UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -82,8 +82,9 @@ class Place:
 
 
 def defaults() -> dict[str, float]:
-    """Return the numbers that hold where a file says nothing."""
-    fields = HardeningSettings.model_fields
+    """Return the numbers that hold where a file says nothing: yours where your settings change one of ours."""
+    (package,) = (ROOT / "src").glob("*/hardening")
+    fields = import_module(f"{package.parent.name}.settings").Settings.model_fields
     return {
         f"MCP_{name.upper()}": float(info.default)
         for name, info in fields.items()

@@ -57,7 +57,7 @@ def tool(  # noqa: PLR0913 - one keyword per promise
         idempotent: Calling it twice with the same arguments is the same as calling it once.
         open_world: It talks to systems outside this server.
         title: Name for people; default: the function's name.
-        timeout_seconds: Deadline of one call; default: `MCP_TOOL_TIMEOUT_SECONDS`.
+        timeout_seconds: Deadline of one call; default: `MCP_TOOL_TIMEOUT_SECONDS`. Below `MCP_DRAIN_TIMEOUT_SECONDS`.
         rate_per_minute: Calls by one caller; default: `MCP_RATE_TOOL_PER_MINUTE`.
         cost: Units that a call takes from its caller's budget (`MCP_BUDGET_UNITS`), with invalid arguments too;
             a cancelled one gives them back.

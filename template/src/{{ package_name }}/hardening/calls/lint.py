@@ -15,6 +15,7 @@ from mcp.shared.inbound import find_invalid_x_mcp_header
 from pydantic_core import to_json
 
 from .ecmascript import pattern_problem
+from .switches import is_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,6 +65,17 @@ def asking_problems(tools: Iterable[Tool], settings: HardeningSettings) -> list[
         return []
     cure = "set REDIS_URL: it asks the person, and with several replicas an answer is used once only through Redis"
     return [f"{tool.name}: {cure}" for tool in tools if tool.resolvers.asks or tool.declaration.confirm]
+
+
+def drain_problems(tools: Iterable[Tool], settings: HardeningSettings) -> list[str]:
+    """Return which tools may run for longer than a shutdown waits for them; one that is switched off does not run."""
+    drain = settings.drain_timeout_seconds
+    return [
+        f"{tool.name}: timeout_seconds={seconds:g} must be below MCP_DRAIN_TIMEOUT_SECONDS={drain:g}, or its calls are"
+        " cut at SIGTERM; shorten it, or raise the drain and the graces around it (docs/operations.md, The grace chain)"
+        for tool in tools
+        if (seconds := tool.declaration.timeout_seconds or 0) >= drain and is_on(tool, settings)
+    ]
 
 
 def undecided(tools: Iterable[Tool]) -> str:

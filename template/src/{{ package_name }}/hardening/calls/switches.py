@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from .tool import Tool
 
 
+def is_on(tool: Tool, settings: HardeningSettings) -> bool:
+    """Return whether the operator lets a tool run."""
+    listed = not settings.tools_allow or tool.name in settings.tools_allow
+    changes = not tool.declaration.read_only
+    return listed and tool.name not in settings.tools_deny and not (changes and settings.read_only)
+
+
 def switched_on(declared: Mapping[str, Tool], settings: HardeningSettings) -> dict[str, Tool]:
     """Return the tools that the operator lets run.
 
@@ -28,13 +35,7 @@ def switched_on(declared: Mapping[str, Tool], settings: HardeningSettings) -> di
         for name in getattr(settings, field)
         if name not in declared
     ]
-    on = {
-        name: tool
-        for name, tool in declared.items()
-        if (not settings.tools_allow or name in settings.tools_allow)
-        and name not in settings.tools_deny
-        and (tool.declaration.read_only or not settings.read_only)
-    }
+    on = {name: tool for name, tool in declared.items() if is_on(tool, settings)}
     if declared and not on and not problems:
         problems.append("MCP_TOOLS_ALLOW, MCP_TOOLS_DENY, MCP_READ_ONLY: no tool is left; switch one on")
     if problems:
