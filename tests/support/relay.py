@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
+# After so long TCP sends again what was lost, at the first time.
+RESENT_SECONDS = 0.2
+
 
 class Relay:
     """Passes bytes on between its own port and a server.
@@ -24,6 +27,9 @@ class Relay:
         self.delay = 0.0
         # Whoever connects is turned away.
         self.away = False
+        # Of so many pieces one comes late, as when it was lost and had to be sent again.
+        self.lost_one_in = 0
+        self._forgotten: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._open.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -43,10 +49,20 @@ class Relay:
         """Pass nothing on from now on; connections stay open, and new ones are taken."""
         self._open.clear()
 
+    def forget(self) -> None:
+        """Lose whatever comes on the connections that there are, as a firewall does; new ones are passed on."""
+        self._forgotten |= self._tasks
+
+    def drop(self) -> None:
+        """Close the connections that there are."""
+        for task in self._tasks:
+            task.cancel()
+
     def heal(self) -> None:
         """Pass everything on, also what was held back."""
         self._open.set()
         self.delay = 0.0
+        self.lost_one_in = 0
         self.away = False
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,7 +77,7 @@ class Relay:
             await self._open.wait()
             far_reader, far_writer = await self.connect()
             writers.append(far_writer)
-            ways = (self._pass(reader, far_writer), self._pass(far_reader, writer))
+            ways = (self._pass(reader, far_writer, task), self._pass(far_reader, writer, task))
             await asyncio.wait(map(asyncio.ensure_future, ways), return_when=asyncio.FIRST_COMPLETED)
         except OSError:
             pass
@@ -69,11 +85,19 @@ class Relay:
             for one in writers:
                 one.close()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: asyncio.Task[None]
+    ) -> None:
+        pieces = 0
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65_536):
                 await self._open.wait()
+                if connection in self._forgotten:
+                    continue
                 if self.delay:
                     await asyncio.sleep(self.delay)
+                pieces += 1
+                if self.lost_one_in and pieces % self.lost_one_in == 0:
+                    await asyncio.sleep(RESENT_SECONDS)
                 writer.write(data)
                 await writer.drain()

@@ -13,6 +13,7 @@ import functools
 import itertools
 import json
 import logging
+import logging.handlers
 import os
 import queue
 import subprocess
@@ -35,6 +36,8 @@ from hardening import Context, HardeningSettings, errors, harden, tool
 from hardening.exchange import current
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from hardening.server import HardenedServer
 
 ANSWER = "An5wer-of-a-tool"
@@ -111,6 +114,38 @@ def fail_in_thread(value: str) -> None:
     raise LookupError(value)
 
 
+def fail(value: str) -> None:
+    """Write a value and fail with it."""
+    write(value)
+    raise LookupError(value)
+
+
+class Last:
+    """Fails with a value when it is freed, where nothing can be raised."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def __del__(self) -> None:
+        fail(self.value)
+
+
+async def unfinished(value: str) -> AsyncGenerator[str]:
+    """Yield once; the event loop closes it, whenever that is."""
+    try:
+        yield value
+    finally:
+        fail(value)
+
+
+class Again(logging.Handler):
+    """Logs in a thread of its own what was logged elsewhere."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it again."""
+        logging.getLogger("again").handle(record)
+
+
 class Carriers:
     """What the first call starts and all later ones use: each writes what it is handed, long after its own call."""
 
@@ -121,6 +156,10 @@ class Carriers:
         self.worker = asyncio.create_task(self._work())
         self.context = contextvars.copy_context()
         threading.Thread(target=self._work_in_thread, daemon=True).start()
+        # As libraries do that log without waiting.
+        self.records: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        logging.getLogger("queued").addHandler(logging.handlers.QueueHandler(self.records))
+        logging.handlers.QueueListener(self.records, Again()).start()
 
     async def _work(self) -> None:
         while True:
@@ -134,9 +173,23 @@ class Carriers:
             write(value)
             done.set()
 
-    async def carry(self, value: str) -> None:
+    async def carry(self, value: str, ctx: Context) -> None:
         """Hand a value to each of them."""
         loop = asyncio.get_running_loop()
+        logging.getLogger("queued").error("queued %s", value)
+        logging.getLogger("queued").error(value)
+        await ctx.thread(write, value)
+        ctx.background(self._later(value))
+        timer = threading.Timer(0, write, (value,))
+        timer.start()
+        self.pool.submit(str).add_done_callback(lambda _: write(value))
+        # Each of these fails where nobody waits for it.
+        loop.call_soon(fail, value)
+        loop.call_later(0, fail, value)
+        await asyncio.to_thread(loop.call_soon_threadsafe, fail, value)
+        Last(value)
+        await anext(unfinished(value))
+        await asyncio.to_thread(timer.join)
         done = loop.create_future()
         self.jobs.put_nowait((value, done))
         await done
@@ -216,11 +269,11 @@ async def sweep_nested(nested: Nested) -> str:
 
 
 @tool(read_only=True)
-async def sweep_carried(text: Value) -> str:
+async def sweep_carried(text: Value, ctx: Context) -> str:
     """Take one value, and have it written by what an earlier call has started."""
     if not CARRIERS:
         CARRIERS.append(Carriers())
-    await CARRIERS[0].carry(text)
+    await CARRIERS[0].carry(text, ctx)
     await act(text)
     return "done"
 
@@ -276,7 +329,8 @@ class Unguarded:
 
 
 TOOLS = (sweep_text, sweep_everywhere, sweep_nested, sweep_carried, sweep_answer)
-AUTHORS = tuple(careless(function) for function in import_module(f"{alias.PACKAGE}.tools").TOOLS)
+# None where the template tests itself.
+AUTHORS = tuple(map(careless, getattr(import_module(f"{alias.PACKAGE}.tools"), "TOOLS", ())))
 SERVED: list[HardenedServer] = []
 
 
