@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL = help
-.PHONY: help adopt demo test check proving soak bench constraints
+.PHONY: help adopt demo test check proving mutants soak bench constraints
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ check: .venv/dev ## the quick loop, under two minutes
 proving: .venv/dev ## take out each protection, and see a test fail
 	@.venv/bin/python scripts/protections.py
 	@$(PYTEST) tests/proving
+
+mutants: .venv/dev ## change modules by rule, and see a test fail: ROOM=auth SAMPLE=40 SEED=1; ROOM="auth edge" for several
+	@scratch=$$(mktemp -d) && chmod 755 "$$scratch" && trap 'rm -rf "$$scratch"' EXIT && \
+		.venv/bin/python scripts/mutants.py $(ROOM) --sample $(or $(SAMPLE),40) --seed $(or $(SEED),1) --scratch "$$scratch"
 
 soak: .venv/dev ## an hour of mixed traffic, to see that nothing grows; MINUTES= for another time
 	@.venv/bin/python bench/soak.py

@@ -1,0 +1,287 @@
+"""Tries a sample of all changes of every room, each tried on a copy: do the tests of this repository notice?
+
+    python scripts/mutants.py auth limits --sample 40 --seed 1
+
+Which tests run a line is measured first, once, by coverage; only those run, the fastest first, until one fails.
+A line that runs while modules are loaded, or in another process only, meets the whole room after them.
+A run that takes too long is ended, and counts as noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from proving.mutants import PACKAGE, ROOT, Nursery
+from proving.operators import Change, changes, is_python
+
+SOURCE = ROOT / "template/src/{{ package_name }}"
+RESULTS = ROOT / "tests/proving/sampled.json"
+EQUIVALENT = ROOT / "tests/proving/equivalent.toml"
+NOTHING_RAN = 5
+PAGE = ROOT / "docs/sampled-mutants.md"
+# A change is tried by the tests that run its line, so many of them and so long; then by its room, so long.
+CONSTANTS = "tests/units/test_promised_values.py"
+MOST_TESTS = 60
+SECONDS = 30.0
+SLACK_SECONDS = 45.0
+ROOM_SECONDS = 200.0
+OPTIONS = ("-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestWarning")
+NOTICED, BROKEN, ENDED, SURVIVED = "noticed", "does not start", "ended", "survived"
+
+
+def room_of(file: str) -> str:
+    """Return the room of a module; those of the package's root are one room."""
+    return file.partition("/")[0] if "/" in file else "root"
+
+
+def tests_of(room: str) -> list[str]:
+    """Return the files of tests of a room, as pytest is given them."""
+    folder = ROOT / "tests/units"
+    found = folder.glob("*.py") if room == "root" else (folder / room).glob("test_*.py")
+    return sorted(str(path.relative_to(ROOT)) for path in found if path.name.startswith("test_"))
+
+
+class Coverage:
+    """Which tests run which line, and how long each takes."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self.seconds: dict[str, float] = {}
+        self.lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+
+    def measure(self, room: str, package: Path) -> None:
+        """Run the tests of a room once, unless that was done."""
+        data, report = self._scratch / f"{room}.db", self._scratch / f"{room}.xml"
+        if not data.exists():
+            measured = (f"--cov={package / 'hardening'}", "--cov-context=test", "--cov-report=", f"--junitxml={report}")
+            command = [sys.executable, "-m", "pytest", *OPTIONS[2:], "-q", *measured, *tests_of(room)]
+            environment = {**os.environ, "COVERAGE_FILE": str(data), "HARDENING": str(package / "hardening")}
+            subprocess.run(  # noqa: S603 - pytest, with what is written here
+                command, cwd=ROOT, env=environment, check=False, timeout=600, stdout=subprocess.DEVNULL
+            )
+        self._read(data, report)
+
+    def _read(self, data: Path, report: Path) -> None:
+        from coverage import CoverageData
+
+        for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest has written it
+            name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name', '')}"
+            self.seconds[name] = float(case.get("time", "0"))
+        covered = CoverageData(str(data))
+        covered.read()
+        for path in covered.measured_files():
+            lines = self.lines[path.partition("/hardening/")[2]]
+            for line, contexts in covered.contexts_by_lineno(path).items():
+                lines[line] |= {context.partition("|")[0] for context in contexts if context}
+
+    def running(self, change: Change) -> set[str]:
+        """Return the tests that run a place; none for what is run by an import, or in another process only."""
+        lines = self.lines[change.file]
+        return set().union(*(lines.get(change.line + n, set()) for n in range(change.old.count("\n") + 1)))
+
+    def tests(self, change: Change) -> list[str]:
+        """Return the tests that run a line: first those of its module, the fastest of every file before the second."""
+        lines = self.lines[change.file]
+        found = self.running(change) or set().union(*lines.values())
+        own = f"test_{Path(change.file).stem}.py"
+        by_file: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(found & self.seconds.keys(), key=self.seconds.__getitem__):
+            by_file[name.partition("::")[0]].append(name)
+        ranked = sorted(
+            (not file.endswith(own), place, self.seconds[name], name)
+            for file, names in by_file.items()
+            for place, name in enumerate(names)
+        )
+        chosen = [] if change.where and self.running(change) else [CONSTANTS]
+        left = SECONDS
+        for *_, name in ranked[:MOST_TESTS]:
+            if self.seconds[name] <= left:
+                chosen.append(name)
+                left -= self.seconds[name]
+        return chosen
+
+
+class Copy:
+    """A copy of the package, and a process that runs tests against it."""
+
+    clock = 1_700_000_000
+
+    def __init__(self, folder: Path) -> None:
+        self.package = folder / PACKAGE
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(SOURCE, self.package)
+        self._nursery = Nursery(Path(sys.executable))
+        self._folder = folder
+        folder.chmod(0o755)
+
+    def run(self, tests: list[str], seconds: float) -> tuple[str, str]:
+        """Run tests until one fails; return what came of it, and which test it was."""
+        scratch, output, report = (self._folder / name for name in ("scratch", "output", "report"))
+        report.unlink(missing_ok=True)
+        given = [*OPTIONS, f"--basetemp={scratch}", f"--junitxml={report}", "--rootdir", str(ROOT), *tests]
+        code = self._nursery.run(ROOT, given, seconds, output, {"HARDENING": str(self.package / "hardening")})
+        shutil.rmtree(scratch, ignore_errors=True)
+        said = output.read_text("utf-8", "replace")
+        if code in {0, NOTHING_RAN}:
+            return SURVIVED, ""
+        if code == 1:
+            return NOTICED, next(iter(re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)), "")
+        if code is None:
+            return ENDED, ""
+        return BROKEN, said[-300:]
+
+    def attempt(self, change: Change, tests: list[str], room: list[str]) -> tuple[str, str]:
+        """Make a change, run tests, take it back."""
+        path = self.package / "hardening" / change.file
+        before = path.read_bytes()
+        self._write(path, change.applied(before))
+        try:
+            outcome = self.run(tests, SECONDS + SLACK_SECONDS) if tests else (SURVIVED, "")
+            return self.run(room, ROOM_SECONDS) if room and outcome[0] == SURVIVED else outcome
+        finally:
+            self._write(path, before)
+
+    def _write(self, path: Path, text: bytes) -> None:
+        # Compiled files are told apart by the second and the size of their source.
+        Copy.clock += 1
+        path.write_bytes(text)
+        os.utime(path, (Copy.clock, Copy.clock))
+
+    def close(self) -> None:
+        """End the process."""
+        self._nursery.close()
+
+
+def chosen(room: str, size: int, seed: int) -> tuple[list[Change], int]:
+    """Return the sample of a room and how many there are; a change keeps its place while others come and go."""
+    folder = SOURCE / "hardening"
+    every = [change for change in changes(folder) if room_of(change.file) == room]
+    every.sort(key=lambda change: hashlib.sha256(f"{seed} {change.name}".encode()).digest())
+    sample: list[Change] = []
+    for change in every:
+        if len(sample) == size:
+            break
+        if is_python(change.applied((folder / change.file).read_bytes())):
+            sample.append(change)
+    return sample, len(every)
+
+
+def equivalent() -> dict[str, str]:
+    """Return the changes after which nothing is different that anybody was promised, with the reason."""
+    return {row["change"]: row["reason"] for row in tomllib.loads(EQUIVALENT.read_text("utf-8"))["equivalent"]}
+
+
+def sample_room(room: str, size: int, seed: int, scratch: Path, processes: int) -> dict[str, Any]:
+    """Try a sample of a room; return its numbers and the survivors."""
+    sample, total = chosen(room, size, seed)
+    known = equivalent()
+    tried = [change for change in sample if change.name not in known]
+    copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
+    made = [Copy(scratch / f"{room}-{n}") for n in range(processes)]
+    coverage = Coverage(scratch)
+    coverage.measure(room, made[0].package)
+    for other in scratch.glob("*.db"):
+        coverage._read(other, other.with_suffix(".xml"))  # noqa: SLF001 - its own
+    for copy in made:
+        copies.put(copy)
+    outcomes: dict[str, tuple[str, str]] = {}
+
+    def attempt(change: Change) -> None:
+        copy = copies.get()
+        try:
+            rest = [] if coverage.running(change) else tests_of(room)
+            outcomes[change.name] = copy.attempt(change, coverage.tests(change), rest)
+        finally:
+            copies.put(copy)
+        print(f"{outcomes[change.name][0]:15} {change.line:4} {change.name} {outcomes[change.name][1]}", flush=True)
+
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(attempt, tried))
+    for copy in made:
+        copy.close()
+        shutil.rmtree(copy.package, ignore_errors=True)
+    by = {kind: sorted(name for name, (came, _) in outcomes.items() if came == kind) for kind in (ENDED, SURVIVED)}
+    return {
+        "seed": seed,
+        "changes": total,
+        "sample": len(sample),
+        "equivalent": len(sample) - len(tried),
+        "noticed": len(tried) - len(by[SURVIVED]),
+        "ended": by[ENDED],
+        "survived": by[SURVIVED],
+    }
+
+
+def page(results: dict[str, Any]) -> str:
+    """Return what came of the samples as a page for people."""
+    lines = [
+        "# Mutants that nobody chose",
+        "",
+        "`make mutants` changes the modules of `hardening/` by rule: a comparison, a bound, a condition, a default,",
+        "a word of a protocol, a statement, a `finally` that is gone. There are too many to try them all,",
+        "so each room has a sample, drawn with a seed. The tests of this repository run against each until one of them fails.",
+        "",
+        "*Equivalent* are changes that nobody could notice, or that break no promise;",
+        "[each has its reason](../tests/proving/equivalent.toml).",
+        "*Ended* are those that made a test wait until it was ended; they count as noticed.",
+        "",
+        "| room | changes | seed | sample | equivalent | noticed | ended | survived | noticed of the others |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    sums = [0, 0, 0, 0]
+    for room, came in results.items():
+        numbers = [came["sample"], came["equivalent"], came["noticed"], len(came["survived"])]
+        sums = [one + other for one, other in zip(sums, numbers, strict=True)]
+        given = [room, came["changes"], came["seed"], *numbers[:3], len(came["ended"]), numbers[3], _share(numbers)]
+        lines.append("| " + " | ".join(map(str, given)) + " |")
+    lines.append(f"| all | | | {sums[0]} | {sums[1]} | {sums[2]} | | {sums[3]} | {_share(sums)} |")
+    for room, came in results.items():
+        if came["survived"]:
+            lines += ["", f"## Survived in {room}", "", *(f"- {name}" for name in came["survived"])]
+    return "\n".join([*lines, ""])
+
+
+def _share(numbers: list[int]) -> str:
+    return f"{100 * numbers[2] / max(1, numbers[0] - numbers[1]):.0f} %"
+
+
+def main() -> None:
+    """Try the rooms that are named, and write what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rooms", nargs="*")
+    parser.add_argument("--sample", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="numbers and survivors, from which the page is made"
+    )
+    asked = parser.parse_args()
+    for room in asked.rooms:
+        came = sample_room(room, asked.sample, asked.seed, asked.scratch, asked.processes)
+        print(room, {name: value for name, value in came.items() if name != "survived"}, flush=True)
+        results = json.loads(asked.results.read_text("utf-8")) if asked.results.exists() else {}
+        results[room] = came
+        asked.results.write_text(json.dumps(dict(sorted(results.items())), indent=2) + "\n", "utf-8")
+    if asked.results == RESULTS:
+        PAGE.write_text(page(json.loads(RESULTS.read_text("utf-8"))), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What is promised as a number or a word is written here, and not compared with itself: `promised.toml` has each."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import alias
+
+from hardening.settings import HardeningSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROMISED = tomllib.loads(Path(__file__).with_name("promised.toml").read_text("utf-8"))
+# A text with more words is a sentence for people.
+MOST_BLANKS = 3
+
+
+def literal(node: ast.expr) -> bool:
+    """Whether a value is written out: nothing in it comes from a library or from the machine."""
+    inside = node.args[0] if isinstance(node, ast.Call) and ast.unparse(node.func) == "frozenset" else node
+    return not any(isinstance(part, ast.Call | ast.comprehension) for part in ast.walk(inside))
+
+
+def plain(value: object) -> Any:
+    """Return a value as TOML has it, or None when it is none of ours: a sentence, a pattern, a class."""
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if isinstance(value, frozenset | set | tuple):
+        items = [plain(item) for item in value]
+        return (items if isinstance(value, tuple) else sorted(items)) if items and None not in items else None
+    if isinstance(value, str):
+        return value if "\n" not in value and value.count(" ") <= MOST_BLANKS and "{{" not in value else None
+    return value if type(value) in {int, float} else None
+
+
+def constants() -> Iterator[tuple[str, str, Any]]:
+    """Yield every constant of every module that is written out, with its module and its name."""
+    for path in sorted(alias.HARDENING.rglob("*.py")):
+        name = ".".join(path.relative_to(alias.HARDENING).with_suffix("").parts).removesuffix(".__init__")
+        for node in ast.parse(path.read_text("utf-8")).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            given = getattr(node, "value", None)
+            if isinstance(target, ast.Name) and target.id.isupper() and isinstance(given, ast.expr) and literal(given):
+                value = plain(getattr(import_module(f"hardening.{name}"), target.id))
+                if value is not None:
+                    yield name, target.id, value
+
+
+def settings() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every setting with its default, its bounds and its choices."""
+    for name, field in HardeningSettings.model_json_schema()["properties"].items():
+        (described,) = [field] if "anyOf" not in field else [one for one in field["anyOf"] if one["type"] != "null"]
+        parts = {"default": field["default"], **described, **described.get("items", {})}
+        kept = ("default", "minimum", "maximum", "enum", "format")
+        yield name, {part: parts[part] for part in kept if parts.get(part) is not None}
+
+
+def test_every_constant_has_the_value_that_is_promised() -> None:
+    """A bound, an age, a share, a size, a code or a word changes here too, on purpose, or not at all."""
+    found: dict[str, dict[str, Any]] = {}
+    for module, name, value in constants():
+        found.setdefault(module, {})[name] = value
+
+    assert found == PROMISED["constants"]
+
+
+def test_every_setting_has_the_default_and_the_bounds_that_are_promised() -> None:
+    """Whoever sets nothing gets what the documentation said when it was decided on."""
+    assert dict(settings()) == PROMISED["settings"]
