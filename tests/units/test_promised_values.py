@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PROMISED = tomllib.loads(Path(__file__).with_name("promised.toml").read_text("utf-8"))
 # A text with more words is a sentence for people.
 MOST_BLANKS = 3
+# What is called with a word that stands in logs, metrics or answers.
+SPEAKING = {"Response", "InvalidTokenError", "FetchError", "debug", "info", "warning", "error", "critical", "exception"}
 
 
 def literal(node: ast.expr) -> bool:
@@ -60,6 +62,18 @@ def settings() -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, {part: parts[part] for part in kept if parts.get(part) is not None}
 
 
+def words() -> Iterator[tuple[str, str]]:
+    """Yield what operators read, by module: the messages of the log, the kinds of refusals with their status."""
+    for path in sorted(alias.HARDENING.rglob("*.py")):
+        name = ".".join(path.relative_to(alias.HARDENING).with_suffix("").parts).removesuffix(".__init__")
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and (called := ast.unparse(node.func)).rpartition(".")[2] in SPEAKING:
+                said = [str(part.value) for part in node.args[:2] if isinstance(part, ast.Constant)]
+                fields = sorted(part.arg for part in node.keywords if part.arg) if called.startswith("log.") else []
+                if said:
+                    yield name, ": ".join([called, *said]) + "".join(f" {field}=" for field in fields)
+
+
 def test_every_constant_has_the_value_that_is_promised() -> None:
     """A bound, an age, a share, a size, a code or a word changes here too, on purpose, or not at all."""
     found: dict[str, dict[str, Any]] = {}
@@ -72,3 +86,12 @@ def test_every_constant_has_the_value_that_is_promised() -> None:
 def test_every_setting_has_the_default_and_the_bounds_that_are_promised() -> None:
     """Whoever sets nothing gets what the documentation said when it was decided on."""
     assert dict(settings()) == PROMISED["settings"]
+
+
+def test_every_word_of_logs_and_refusals_is_the_one_that_is_promised() -> None:
+    """Alerts and searches of operators go by these words, and clients by the statuses."""
+    found: dict[str, list[str]] = {}
+    for module, said in words():
+        found.setdefault(module, []).append(said)
+
+    assert {module: sorted(said) for module, said in found.items()} == PROMISED["words"]

@@ -124,5 +124,5 @@ def test_the_number_of_keys_is_bounded() -> None:
 @pytest.mark.parametrize("document", [{}, {"keys": None}, {"keys": {}}, {"keys": []}, {"keys": [1]}])
 def test_a_set_without_a_key_is_an_error(document: dict[str, Any]) -> None:
     """A set that could verify nothing does not replace one that can."""
-    with pytest.raises(FetchError, match="no_usable_key"):
+    with pytest.raises(FetchError, match=r"^no_usable_key$"):
         usable_keys(document)

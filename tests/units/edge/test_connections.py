@@ -36,6 +36,25 @@ async def test_a_head_that_does_not_come_ends_at_its_deadline(sent: bytes) -> No
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.parametrize("sent", [START, START + b"content-length: 9\r\n\r\n{"], ids=["half a head", "half a body"])
+async def test_the_next_request_of_a_connection_has_a_deadline_too(sent: bytes) -> None:
+    """Two requests that were answered buy the third no time: 408 for its head, and an end for its body."""
+    with live(MCP_BODY_TIMEOUT_SECONDS="0.5") as server:
+        reader, writer = await connect(server)
+        for _ in range(2):
+            # In two pieces, so that each of them has begun to wait.
+            writer.write(LIVEZ[:20])
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            writer.write(LIVEZ[20:])
+            assert (await asyncio.wait_for(reader.readuntil(b'"live"}'), 5)).startswith(b"HTTP/1.1 200 ")
+        writer.write(sent)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 408 " if sent == START else b"HTTP/1.1 415 ")
+
+
 async def test_a_drip_of_headers_does_not_extend_the_deadline() -> None:
     """Slowloris: a byte now and then keeps nothing open."""
     with live(MCP_BODY_TIMEOUT_SECONDS="0.5") as server:
