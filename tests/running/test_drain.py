@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 from support.dev_server import KEY
+from support.programs import find
+from support.watched_server import message_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,6 +135,58 @@ def started(log: Path) -> str:
                 return f"http://127.0.0.1:{json.loads(line)['port']}"
         time.sleep(0.02)
     raise AssertionError(log.read_text("utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_a_signal_to_the_group(project: Path, tmp_path: Path, era: str) -> None:
+    """Below `uv run` each signal comes twice, once from uv: it is one, and loses no call.
+
+    The same for SIGHUP, for a second SIGINT within a second, and for several of them at once.
+    """
+    groups = ((signal.SIGTERM,), (signal.SIGHUP,), (signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGHUP))
+    ends = await asyncio.gather(
+        *(signalled(project, tmp_path / str(number), era, signals) for number, signals in enumerate(groups))
+    )
+
+    assert ends == [(0, "waited", "stopped")] * len(groups)
+
+
+async def signalled(project: Path, log: Path, era: str, signals: tuple[signal.Signals, ...]) -> tuple[int, str, str]:
+    """Serve below `uv run`, signal the whole group during a call; return exit code, result and last line."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("MCP_")},
+        "PORT": "0",
+        "MCP_AUTH": "api_key",
+        "MCP_API_KEYS": f"test:{KEY}",
+        "MCP_READINESS_DELAY_SECONDS": "0.2",
+    }
+    command = (find("uv"), "run", "--no-sync", "python", "tests/support/sample.py")
+    with log.open("w") as output:
+        server = subprocess.Popen(  # noqa: ASYNC220 - it starts at once
+            command, cwd=project, env=environment, stderr=output, start_new_session=True
+        )
+    try:
+        url = await asyncio.to_thread(started, log)
+        headers, body = request(era, 1, "wait", {"seconds": 1.5})
+        async with httpx2.AsyncClient(timeout=GRACE_SECONDS) as http:
+            call = asyncio.ensure_future(http.post(f"{url}/mcp", headers=headers, content=body))
+            await asyncio.sleep(0.5)
+            for number in signals:
+                os.killpg(server.pid, number)
+                await asyncio.sleep(0.1)
+            answer = await call
+        code = await asyncio.to_thread(server.wait, GRACE_SECONDS)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    return code, message_in(answer.text)["result"]["content"][0]["text"], last_message(log)
+
+
+def last_message(log: Path) -> str:
+    """Return what the last line of a log says."""
+    return json.loads(log.read_text("utf-8").splitlines()[-1])["msg"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """What breaks around the server while it is under load: what clients see, what is logged, when all is well again.
 
-The table below is the one of `docs/operations.md`; each row is executed here, in both eras at once.
+The table in `support/faults.py` is the one of `docs/operations.md`; each row is executed, in both eras at once.
 """
 
 from __future__ import annotations
@@ -12,86 +12,28 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 import threading
-import time
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import pytest
 from support.dev_server import free_port
+from support.faults import ECHO, PUT, SETTINGS, SLOWEST_SECONDS, TABLE, Row, ends_well, hello, numbers, redis, under
 from support.harness import ROOT
 from support.issuer import AUDIENCE, Issuer
 from support.postgres import Postgres
-from support.programs import find, have
 from support.proxies import Proxy
 from support.relay import Relay
 from support.steady_load import Load
-from support.watched_server import OPEN, Watched, good_call, until
+from support.watched_server import Watched, good_call, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from collections.abc import Generator
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = {
-    **OPEN,
-    "MCP_TOOL_TIMEOUT_SECONDS": "2",
-    "MCP_DRAIN_TIMEOUT_SECONDS": "5",
-    "MCP_POOL_ACQUIRE_TIMEOUT_SECONDS": "1",
-    "MCP_BODY_TIMEOUT_SECONDS": "2",
-}
-# The deadline of a call, what a discarded connection may take, and what a busy machine is late with.
-SLOWEST_SECONDS = 9.0
 FROZEN_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the table.
-
-    Attributes:
-        sees: What a call may come to besides its result.
-        logged: The lines that tell of it.
-        seconds: Bound on the time from the end of the fault until every client is well again.
-    """
-
-    sees: frozenset[str]
-    logged: frozenset[str]
-    seconds: int
-
-
-def row(seconds: int, sees: str = "", logged: str = "") -> Row:
-    """Return a row; several words are separated by commas."""
-    return Row(frozenset(filter(None, sees.split(", "))), frozenset(filter(None, logged.split(", "))), seconds)
-
-
-DATABASE = "upstream_unavailable, timeout, busy"
-LIMITS = "rate limits degraded, limits shared again"
-KEYS = "issuer keys unavailable, issuer keys available"
-TABLE = {
-    "PostgreSQL is shut down": row(5, DATABASE, "tool call"),
-    "PostgreSQL is killed": row(5, DATABASE, "tool call"),
-    "PostgreSQL does not answer": row(5, DATABASE, "tool call"),
-    "PostgreSQL is slow": row(5, DATABASE),
-    "Redis is killed": row(5, "", LIMITS),
-    "Redis does not answer": row(5, "", LIMITS),
-    "Redis is slow": row(5, "", LIMITS),
-    "the issuer is away, its keys are known": row(5),
-    "the issuer is away at the start": row(25, "auth_unavailable", KEYS),
-    "the issuer does not answer at the start": row(25, "auth_unavailable", KEYS),
-    "Caddy is killed": row(15, "connection lost, unavailable, interrupted"),
-    "standard error is closed": row(5),
-    "standard error is read slowly": row(5, "", "log lines dropped"),
-    "the disk of the log is full": row(5, "", "log lines dropped"),
-    "the clock is set back": row(5),
-    "no descriptors are left": row(5, "connection lost, upstream_unavailable"),
-    "the process is stopped for a while": row(5, "timeout, too_slow, busy"),
-}
-measured: dict[str, float] = {}
 
 
 @pytest.fixture(scope="module")
@@ -113,74 +55,6 @@ def test_the_page_says_what_is_tested() -> None:
         )
         for name, sees, logged, well in rows
     } == TABLE
-
-
-@asynccontextmanager
-async def under(name: str, server: Watched, clients: Load, *, well: bool = True) -> AsyncGenerator[Load]:
-    """Judge what clients get during a fault, which begins and ends in the block, by its row."""
-    async with clients as load:
-        before = len(load.ended)
-        yield load
-        await _judge(name, server, load, before, well=well)
-
-
-async def _judge(name: str, server: Watched, load: Load, before: int, *, well: bool) -> None:
-    expected = TABLE[name]
-    started = time.monotonic()
-    for message in expected.logged - {"tool call"}:
-        await asyncio.to_thread(server.line, message)
-    await load.recovered()
-    measured[name] = time.monotonic() - started
-    ended = load.ended[before:]
-    kinds = {one.kind for one in ended} - {"ok"}
-    sys.stdout.write(f"{name}: {kinds or 'nothing'}, well after {measured[name]:.1f} s\n")
-    assert kinds <= expected.sees
-    assert kinds or not expected.sees or not well
-    assert max(one.seconds for one in ended) < SLOWEST_SECONDS
-    if "tool call" in expected.logged:
-        assert {line["error_code"] for line in server.lines() if line["msg"] == "tool call"} & expected.sees
-    assert measured[name] < expected.seconds
-
-
-def ends_well(server: Watched) -> None:
-    """Fail unless nothing unforeseen happened, nothing is held, and SIGTERM ends the server."""
-    assert not server.faults()
-    until(lambda: not server.metrics()["mcp_in_flight"])
-    said = server.metrics()
-    assert said.get("mcp_pool_waiting", 0) == 0
-    assert server.end() == 0
-
-
-def hello(number: int) -> dict[str, Any]:
-    """Return arguments of `echo`."""
-    return {"text": f"hello {number}"}
-
-
-ECHO = (("echo", hello),)
-PUT = (("put", lambda number: {"number": number}),)
-
-
-@asynccontextmanager
-async def numbers(postgres: Postgres) -> AsyncGenerator[Callable[[Load], Awaitable[None]]]:
-    """Make the table that `put` writes to; yields what fails when an answered number is not in it."""
-
-    async def run(sql: str) -> list[Any]:
-        db = await asyncpg.connect(postgres.url)
-        try:
-            return await db.fetch(sql)
-        finally:
-            await db.close()
-
-    await run("CREATE TABLE put (number bigint)")
-
-    async def check(load: Load) -> None:
-        kept = {found[0] for found in await run("SELECT number FROM put")}
-        answered = {one.number for one in load.ended if one.kind == "ok"}
-        assert answered
-        assert answered <= kept
-
-    yield check
-    await run("DROP TABLE put")
 
 
 async def _freeze(_: Postgres, relay: Relay) -> None:
@@ -227,24 +101,6 @@ async def test_the_database(project: Path, tmp_path: Path, postgres: Postgres, n
             await check(load)
             assert {one.kind for one in others.ended} == {"ok"}
             await asyncio.to_thread(ends_well, server)
-
-
-@contextmanager
-def redis(folder: Path, port: int) -> Generator[subprocess.Popen[bytes]]:
-    """Run a Redis; it is killed with the block."""
-    binary = have("valkey-server") or find("redis-server")
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
-        try:
-            until(lambda: _accepts(port))
-            yield child
-        finally:
-            child.kill()
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as trial:
-        return trial.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize("name", ["Redis is killed", "Redis does not answer", "Redis is slow"])

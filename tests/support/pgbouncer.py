@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode in front of a PostgreSQL."""
+"""PgBouncer in front of a PostgreSQL, in either mode, with TLS where wanted."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import os
 import shutil
 import subprocess
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-from live import free_port
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from support.dev_server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,8 +27,8 @@ PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/s
 
 
 @contextmanager
-def pgbouncer(url: str, more: str = "", user: str = "postgres") -> Generator[str]:
-    """Run PgBouncer in transaction mode, two server connections and no prepared statements, before the database."""
+def pgbouncer(url: str, more: str = "", user: str = "postgres", mode: str = "transaction") -> Generator[str]:
+    """Run PgBouncer, two server connections and no prepared statements, before the database."""
     parts = urlsplit(url)
     host = parse_qs(parts.query).get("host", [parts.hostname])[0]
     port = free_port()
@@ -34,7 +41,7 @@ def pgbouncer(url: str, more: str = "", user: str = "postgres") -> Generator[str
         settings.write_text(
             f"[databases]\npostgres = host={host} port={parts.port or 5432} user={user}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-            f"auth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n{prepared}{more}",
+            f"auth_type = any\npool_mode = {mode}\ndefault_pool_size = 2\n{prepared}{more}",
             encoding="utf-8",
         )
         # It refuses to run as root, as PostgreSQL does; the owner of the socket may use it.
@@ -55,3 +62,29 @@ def pgbouncer(url: str, more: str = "", user: str = "postgres") -> Generator[str
             finally:
                 child.terminate()
                 child.communicate(timeout=20)
+
+
+def certificates(folder: Path) -> Path:
+    """Write two certificates for this machine, `server` and `other`, each its own authority; return the folder."""
+    folder.chmod(0o755)
+    now = datetime.now(UTC)
+    for name in ("other", "server"):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        here = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        signed = (
+            builder.not_valid_before(now).not_valid_after(now + timedelta(days=1)).add_extension(here, critical=False)
+        )
+        signed = signed.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        certificate = signed.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        for kind, content in (("crt", certificate), ("key", secret)):
+            Path(folder, f"{name}.{kind}").write_bytes(content)
+    return folder
+
+
+def with_tls(folder: Path, name: str = "server") -> str:
+    """Return the settings for TLS with one of the certificates."""
+    files = f"client_tls_cert_file = {folder}/{name}.crt\nclient_tls_key_file = {folder}/{name}.key\n"
+    return f"client_tls_sslmode = require\n{files}"

@@ -33,7 +33,7 @@ class Postgres:
         self.folder = Path(mkdtemp(prefix="postgres-"))
         if USER:
             shutil.chown(self.folder, USER)
-        self._run("initdb", "--auth", "trust", "--username", "postgres", "--encoding", "UTF8", "--no-sync")
+        self._create()
         self.start()
         return self
 
@@ -51,6 +51,9 @@ class Postgres:
     def socket(self) -> str:
         """Where it is, for those who speak to it themselves."""
         return str(self.folder / ".s.PGSQL.5432")
+
+    def _create(self) -> None:
+        self._run("initdb", "--auth", "trust", "--username", "postgres", "--encoding", "UTF8", "--no-sync")
 
     def start(self) -> None:
         """Start it, and return when it answers."""
@@ -88,6 +91,37 @@ class Postgres:
             stderr=subprocess.DEVNULL,
             timeout=SECONDS,
         )
+
+
+class Standby(Postgres):
+    """A server that follows another one, takes no writes until it is promoted, and has then what that one answered.
+
+    Args:
+        primary: Whom it follows.
+    """
+
+    def __init__(self, primary: Postgres) -> None:
+        self.primary = primary
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        # From now on nothing is answered that this one does not have.
+        wait = "ALTER SYSTEM SET synchronous_standby_names = '*'"
+        for statement in (wait, "SELECT pg_reload_conf()"):
+            self._ask(self.primary.folder, statement)
+        return self
+
+    def _create(self) -> None:
+        source = ("--host", str(self.primary.folder), "--username", "postgres")
+        self._run("pg_basebackup", *source, "--write-recovery-conf", "--checkpoint", "fast", "--no-sync")
+
+    def promote(self) -> None:
+        """Make it take writes."""
+        self._run("pg_ctl", "promote", "--wait")
+
+    def _ask(self, folder: Path, statement: str) -> None:
+        command = [self._binaries / "psql", "--host", folder, "--username", "postgres", "--command", statement]
+        subprocess.run(command, user=USER, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=SECONDS)
 
 
 def _runs(process: int) -> bool:

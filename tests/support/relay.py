@@ -33,6 +33,7 @@ class Relay:
         self._open = asyncio.Event()
         self._open.set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
@@ -55,8 +56,8 @@ class Relay:
 
     def drop(self) -> None:
         """Close the connections that there are."""
-        for task in self._tasks:
-            task.cancel()
+        for writer in self._writers:
+            writer.transport.abort()
 
     def heal(self) -> None:
         """Pass everything on, also what was held back."""
@@ -77,12 +78,14 @@ class Relay:
             await self._open.wait()
             far_reader, far_writer = await self.connect()
             writers.append(far_writer)
+            self._writers.update(writers)
             ways = (self._pass(reader, far_writer, task), self._pass(far_reader, writer, task))
             await asyncio.wait(map(asyncio.ensure_future, ways), return_when=asyncio.FIRST_COMPLETED)
         except OSError:
             pass
         finally:
             for one in writers:
+                self._writers.discard(one)
                 one.close()
 
     async def _pass(

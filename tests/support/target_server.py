@@ -9,6 +9,7 @@ import asyncio
 import datetime as dt  # noqa: TC003 - the schema is made from it
 import enum
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -126,6 +127,21 @@ async def put(number: Annotated[int, Field(ge=0, description="Any.")], ctx: Cont
 
 
 @hardening.tool(read_only=True)
+async def newest(ctx: Context) -> int:
+    """Read whatever columns the table has."""
+    async with hardening.connection(ctx) as db:
+        found = await db.fetchrow("SELECT * FROM put ORDER BY number DESC LIMIT 1")
+    return found["number"] if found else 0
+
+
+@hardening.tool(read_only=True)
+async def blocking(seconds: Annotated[float, Field(ge=0, le=5, description="How long.")], ctx: Context) -> str:
+    """Wait in a thread, as a library does that blocks."""
+    await ctx.thread(time.sleep, seconds)
+    return "done"
+
+
+@hardening.tool(read_only=True)
 async def tasks() -> int:
     """Count what runs on the event loop."""
     return len(asyncio.all_tasks())
@@ -140,7 +156,7 @@ async def bare() -> str:
 def build(settings: Any) -> Any:
     """Return a server with all of them, a prompt, resources and completions."""
     own = import_module(f"{PACKAGE}.tools").TOOLS
-    tools = (*own, echo, scalars, shapes, days, slow, steps, through, sleeper, put, tasks, bare)
+    tools = (*own, echo, scalars, shapes, days, slow, steps, through, sleeper, put, newest, blocking, tasks, bare)
     server = hardening.harden(settings, tools=tools, instructions="For tests.")
 
     @server.prompt()

@@ -11,8 +11,6 @@ import socket
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,14 +18,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from live import KEY, PROBE_KEY, SECONDS, Process, free_port
 from queries import Seen, client, direct, eventually, in_process, serving, settings_for, whole
-from support.pgbouncer import PGBOUNCER, pgbouncer
+from support.pgbouncer import PGBOUNCER, certificates, pgbouncer, with_tls
 from wire import ERAS, Era, Reply, Wire, opening
 
 from hardening.calls.failures import ERROR_META_KEY
@@ -437,33 +430,10 @@ async def test_pgbouncer_in_transaction_mode(url: str, told: bool) -> None:  # n
         assert not outcomes["internal"]
 
 
-def certificates(folder: Path) -> str:
-    """Write a certificate for this machine and its authority, and another authority; return PgBouncer's settings."""
-    folder.chmod(0o755)
-    now = datetime.now(UTC)
-    for name in ("other", "server"):
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        here = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-        signed = (
-            builder.not_valid_before(now).not_valid_after(now + timedelta(days=1)).add_extension(here, critical=False)
-        )
-        signed = signed.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        certificate = signed.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
-        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        for kind, content in (("crt", certificate), ("key", secret)):
-            Path(folder, f"{name}.{kind}").write_bytes(content)
-    return (
-        "client_tls_sslmode = require\n"
-        f"client_tls_cert_file = {folder}/server.crt\nclient_tls_key_file = {folder}/server.key\n"
-    )
-
-
 @pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed")
 async def test_tls_to_the_database(url: str) -> None:
     """The URL asks for TLS and names who is trusted; a certificate of somebody else ends the start."""
-    with TemporaryDirectory(prefix="tls-") as folder, pgbouncer(url, certificates(Path(folder))) as address:
+    with TemporaryDirectory(prefix="tls-") as folder, pgbouncer(url, with_tls(certificates(Path(folder)))) as address:
         asking = f"{address}?sslmode=verify-full&sslrootcert={folder}"
         environment = {"MCP_DATABASE_PGBOUNCER": "1"}
         with serving(f"{asking}/server.crt", **environment) as server:

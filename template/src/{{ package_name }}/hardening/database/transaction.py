@@ -31,13 +31,13 @@ log = structlog.get_logger()
 # What the library says on a connection that is gone.
 BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 # What row-level security compares with: current_setting('mcp.tenant').
+# A standby says that it takes no writes; asked afterwards, it may have been promoted meanwhile.
 SESSION = (
     "SELECT set_config('statement_timeout', $1, true), set_config('mcp.principal', $2, true),"
-    " set_config('mcp.tenant', $3, true)"
+    " set_config('mcp.tenant', $3, true), current_setting('transaction_read_only')::boolean AS read_only"
 )
 # What the server says to statements that were prepared on another of its connections.
 PREPARED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
-STANDBY = "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean"
 UNCERTAIN = "The database went away while the change was saved. Check whether it was, then call again."
 
 
@@ -83,18 +83,20 @@ async def connection(ctx: Context[Any]) -> AsyncGenerator[DatabaseConnection]:
 @asynccontextmanager
 async def _transaction(ctx: Context[Any], taken: DatabaseConnection) -> AsyncGenerator[None]:
     transaction = taken.transaction(readonly=ctx.read_only)
+    takes_writes = True
     try:
         await transaction.start()
         # Zero would mean no end at all.
         milliseconds = max(1, int(ctx.remaining_seconds() * 1000))
         # For this transaction only, so that it holds behind PgBouncer too.
-        await taken.fetchrow(SESSION, str(milliseconds), ctx.principal.id, ctx.principal.tenant)
+        session = await taken.fetchrow(SESSION, str(milliseconds), ctx.principal.id, ctx.principal.tenant)
+        takes_writes = ctx.read_only or session is None or not session["read_only"]
         yield
     except BaseException as error:
         # Asked first, because undoing may cut it. On a connection that is there, it is used in a wrong way.
         gone = isinstance(error, asyncpg.InternalClientError) or (isinstance(error, BROKEN) and lost(taken))
         await _undo(ctx, taken, transaction)
-        if gone or await _is_another(ctx, taken, error):
+        if gone or await _is_another(ctx, taken, error, takes_writes=takes_writes):
             raise UpstreamUnavailable from error
         raise
     try:
@@ -103,7 +105,9 @@ async def _transaction(ctx: Context[Any], taken: DatabaseConnection) -> AsyncGen
         raise UpstreamUnavailable(UNCERTAIN) from error
 
 
-async def _is_another(ctx: Context[Any], taken: DatabaseConnection, error: BaseException) -> bool:
+async def _is_another(
+    ctx: Context[Any], taken: DatabaseConnection, error: BaseException, *, takes_writes: bool
+) -> bool:
     """Return whether what answers is not what this server needs: a standby, or PgBouncer without its setting.
 
     Then every connection is replaced, so that it heals by itself when the name leads to the primary again.
@@ -112,13 +116,7 @@ async def _is_another(ctx: Context[Any], taken: DatabaseConnection, error: BaseE
         return False
     if isinstance(error, PREPARED):
         await ctx.database.renew(pooled=True)
-    elif isinstance(error, asyncpg.ReadOnlySQLTransactionError) and not ctx.read_only:
-        try:
-            async with asyncio.timeout(RELEASE_SECONDS):
-                if not await taken.fetchval(STANDBY):
-                    return False
-        except FAULTS:
-            pass
+    elif isinstance(error, asyncpg.ReadOnlySQLTransactionError) and not takes_writes:
         log.warning("database read-only", backend="postgres", setting="DATABASE_URL")
         await ctx.database.renew()
     else:
