@@ -190,7 +190,8 @@ def serving(app: ASGIApp, certificate: Path | None = None, lifespan: Literal["on
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(
             app,
-            log_level="critical",
+            # The loggers of this process stay as they are, for the tests that come later.
+            log_config=None,
             lifespan=lifespan,
             timeout_graceful_shutdown=1,
             ssl_certfile=certificate,

@@ -336,6 +336,21 @@ def test_last_words_come_out_at_once(tmp_path: Path) -> None:
     assert line["dropped_fields"] == 1
 
 
+def test_a_logger_in_use_follows_a_later_level(tmp_path: Path) -> None:
+    """A command sets another level than the server; a logger that has written already takes the new one."""
+    log = structlog.get_logger()
+    with captured(tmp_path / "quiet", level="warning") as quiet:
+        log.info("one")
+        log.warning("two")
+        first = [line["msg"] for line in quiet.lines()]
+    with captured(tmp_path / "loud", level="debug") as loud:
+        log.debug("three")
+        log.info("four")
+        second = [line["msg"] for line in loud.lines()]
+
+    assert (first, second) == (["two"], ["three", "four"])
+
+
 def test_dropped_lines_are_reported(tmp_path: Path) -> None:
     """The line after a loss says how many are missing."""
     with captured(tmp_path / "log") as log:

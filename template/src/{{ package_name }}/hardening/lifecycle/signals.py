@@ -67,9 +67,11 @@ def _release(family: int, port: int) -> None:
     for entry in list(Path("/dev/fd").iterdir()):
         with suppress(OSError, ValueError):
             copy = socket.socket(fileno=(number := int(entry.name)))
-            # Only what is on this port; everything else may be needed by the child.
-            ours = copy.family == family and copy.getsockname()[1] == port
-            copy.detach()
+            try:
+                # Only what is on this port; everything else may be needed by the child.
+                ours = copy.family == family and copy.getsockname()[1] == port
+            finally:
+                copy.detach()
             if ours:
                 os.close(number)
 

@@ -194,8 +194,12 @@ _sink = _Sink()
 _processors: list[Any] = []
 
 
-def _bound_logger(floor: int) -> type[Any]:
-    """Return structlog's logger for a level; it hands on the arguments of a text, and puts none in unscrubbed."""
+# One class, whose methods `_filter` replaces, because loggers that are in use keep it.
+_Logger: Any = type("Logger", (structlog.make_filtering_bound_logger(logging.NOTSET),), {})
+
+
+def _filter(floor: int) -> None:
+    """Filter by level; hand on the arguments of a text, and put none in unscrubbed."""
 
     def method(name: str) -> Callable[..., Any]:
         def write(self: Any, event: object = None, *arguments: object, **fields: Any) -> Any:
@@ -209,7 +213,9 @@ def _bound_logger(floor: int) -> type[Any]:
     own |= {"fatal": own["critical"], "exception": _exception}
     if "warning" in own:
         own["warn"] = own["warning"]
-    return type("Logger", (structlog.make_filtering_bound_logger(floor),), own)
+    for name, value in (vars(structlog.make_filtering_bound_logger(floor)) | own).items():
+        if not name.startswith("__"):
+            setattr(_Logger, name, value)
 
 
 def _exception(self: Any, event: object = None, *arguments: object, **fields: Any) -> Any:
@@ -227,11 +233,12 @@ def configure(*, level: str, fmt: Literal["json", "console"], stream: int | Text
     number = next(floor for floor, name in LEVELS if name == level)
     descriptor = stream if isinstance(stream, int) else stream.fileno() if stream else 2
     logs = _Sink.logs = Logs(number, fmt, descriptor)
-    # In place, because loggers that are in use already keep the list.
+    # In place, because loggers that are in use already keep the list and the class.
     _processors[:] = [logs.structured]
+    _filter(number)
     structlog.configure(
         processors=_processors,
-        wrapper_class=_bound_logger(number),
+        wrapper_class=_Logger,
         context_class=dict,
         logger_factory=lambda *_: _sink,
         cache_logger_on_first_use=True,
