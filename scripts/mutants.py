@@ -215,6 +215,8 @@ def sample_room(room: str, asked: argparse.Namespace, again: dict[str, Any] | No
     for other in asked.scratch.glob("*.db"):
         coverage._read(other, other.with_suffix(".xml"))  # noqa: SLF001 - its own
     for copy in made:
+        if copy.run([CONSTANTS], ROOM_SECONDS)[0] != SURVIVED:
+            raise SystemExit(f"{CONSTANTS} fails without any change")
         copies.put(copy)
     outcomes: dict[str, tuple[str, str]] = {}
 

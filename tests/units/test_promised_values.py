@@ -25,7 +25,11 @@ SPEAKING = {"Response", "InvalidTokenError", "FetchError", "debug", "info", "war
 def literal(node: ast.expr) -> bool:
     """Whether a value is written out: nothing in it comes from a library or from the machine."""
     inside = node.args[0] if isinstance(node, ast.Call) and ast.unparse(node.func) == "frozenset" else node
-    return not any(isinstance(part, ast.Call | ast.comprehension) for part in ast.walk(inside))
+    return not any(
+        isinstance(part, ast.Call | ast.comprehension | ast.JoinedStr)
+        or (isinstance(part, ast.Name) and part.id.startswith("__"))
+        for part in ast.walk(inside)
+    )
 
 
 def plain(value: object) -> Any:
@@ -36,7 +40,7 @@ def plain(value: object) -> Any:
         items = [plain(item) for item in value]
         return (items if isinstance(value, tuple) else sorted(items)) if items and None not in items else None
     if isinstance(value, str):
-        return value if "\n" not in value and value.count(" ") <= MOST_BLANKS and "{{" not in value else None
+        return value if "\n" not in value and value.count(" ") <= MOST_BLANKS else None
     return value if type(value) in {int, float} else None
 
 
