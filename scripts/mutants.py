@@ -28,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from proving.mutants import PACKAGE, ROOT, Nursery
-from proving.operators import Change, changes, is_python
+from proving.operators import Change, changes, is_python, line_changes
 
 SOURCE = ROOT / "template/src/{{ package_name }}"
 RESULTS = ROOT / "tests/proving/sampled.json"
@@ -46,6 +46,21 @@ OPTIONS = ("-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-W
 NOTICED, BROKEN, ENDED, SURVIVED = "noticed", "does not start", "ended", "survived"
 
 
+# Files of a project that are no Python: which they are, and which tests of this repository look at them.
+FILES = {
+    "kubernetes": (
+        "template/deploy/*kubernetes*/**/*.y*ml",
+        ("test_policies", "test_kubernetes", "test_grace_chain", "test_probe_cronjob"),
+    ),
+    "proxies": ("template/deploy/[cn]*/*[!v]", ("test_grace_chain", "test_proxies", "test_streaming")),
+    "image": ("template/*[Cc]o[mn]*", ("test_image_files", "test_compose", "test_grace_chain", "test_compose_run")),
+    "alerts": ("template/deploy/prometheus/*", ("test_alerts", "test_scraping", "test_operations")),
+    "workflows": ("template/.github/workflows/*", ("../rendering/test_workflows", "test_workflows_run")),
+    "platforms": ("template/{% if '[fr]*", ("test_platforms", "test_grace_chain", "test_first_deployment")),
+    "scripts": ("template/scripts/*.sh", ("../rendering/test_portable_shell", "test_workflows_run")),
+}
+
+
 def room_of(file: str) -> str:
     """Return the room of a module; those of the package's root are one room."""
     return file.partition("/")[0] if "/" in file else "root"
@@ -54,6 +69,8 @@ def room_of(file: str) -> str:
 def tests_of(room: str) -> list[str]:
     """Return the files of tests of a room, as pytest is given them."""
     folder = ROOT / "tests/units"
+    if room in FILES:
+        return [os.path.normpath(f"tests/deploying/{name}.py") for name in FILES[room][1]]
     found = folder.glob("*.py") if room == "root" else (folder / room).glob("test_*.py")
     return sorted(str(path.relative_to(ROOT)) for path in found if path.name.startswith("test_"))
 
@@ -70,13 +87,14 @@ class Coverage:
         """Run the tests of a room once, unless that was done."""
         data, report = self._scratch / f"{room}.db", self._scratch / f"{room}.xml"
         if not data.exists():
-            measured = (f"--cov={package / 'hardening'}", "--cov-context=test", "--cov-report=", f"--junitxml={report}")
+            measured = (f"--cov={package}", "--cov-context=test", "--cov-report=", f"--junitxml={report}")
             command = [sys.executable, "-m", "pytest", *OPTIONS[2:], "-q", *measured, *tests_of(room)]
-            environment = {**os.environ, "COVERAGE_FILE": str(data), "HARDENING": str(package / "hardening")}
+            environment = {**os.environ, "COVERAGE_FILE": str(data), "HARDENING": str(package)}
             subprocess.run(  # noqa: S603 - pytest, with what is written here
                 command, cwd=ROOT, env=environment, check=False, timeout=600, stdout=subprocess.DEVNULL
             )
-        self._read(data, report)
+        for other in self._scratch.glob("*.db"):
+            self._read(other, other.with_suffix(".xml"))
 
     def _read(self, data: Path, report: Path) -> None:
         from coverage import CoverageData
@@ -130,24 +148,31 @@ class Coverage:
 
 
 class Copy:
-    """A copy of the package, and a process that runs tests against it."""
+    """A copy of the package, or for other files of this repository as committed, and a process that runs its tests."""
 
     clock = 1_700_000_000
 
-    def __init__(self, folder: Path) -> None:
-        self.package = folder / PACKAGE
+    def __init__(self, folder: Path, room: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(SOURCE, self.package)
+        self.root, self.changed = (
+            (folder / "repository",) * 2 if room in FILES else (ROOT, folder / PACKAGE / "hardening")
+        )
+        if room in FILES:
+            subprocess.run(["git", "clone", "--quiet", ROOT, self.root], check=True, timeout=60)  # noqa: S603, S607 - this repository
+            (self.root / ".venv").symlink_to(ROOT / ".venv")
+        else:
+            shutil.copytree(SOURCE, self.changed.parent)
         self._nursery = Nursery(Path(sys.executable))
         self._folder = folder
         folder.chmod(0o755)
 
     def run(self, tests: list[str], seconds: float) -> tuple[str, str]:
         """Run tests until one fails; return what came of it, and which test it was."""
+        environment = {} if self.root != ROOT else {"HARDENING": str(self.changed)}
         scratch, output, report = (self._folder / name for name in ("scratch", "output", "report"))
         report.unlink(missing_ok=True)
-        given = [*OPTIONS, f"--basetemp={scratch}", f"--junitxml={report}", "--rootdir", str(ROOT), *tests]
-        code = self._nursery.run(ROOT, given, seconds, output, {"HARDENING": str(self.package / "hardening")})
+        given = [*OPTIONS, f"--basetemp={scratch}", f"--junitxml={report}", "--rootdir", str(self.root), *tests]
+        code = self._nursery.run(self.root, given, seconds, output, environment)
         shutil.rmtree(scratch, ignore_errors=True)
         said = output.read_text("utf-8", "replace")
         if code in {0, NOTHING_RAN}:
@@ -160,7 +185,7 @@ class Copy:
 
     def attempt(self, change: Change, *stages: list[str]) -> tuple[str, str]:
         """Make a change, run tests, take it back."""
-        path = self.package / "hardening" / change.file
+        path = self.changed / change.file
         before = path.read_bytes()
         self._write(path, change.applied(before))
         try:
@@ -185,14 +210,18 @@ class Copy:
 
 def chosen(room: str, size: int, seed: int) -> tuple[list[Change], int]:
     """Return the sample of a room and how many there are; a change keeps its place while others come and go."""
-    folder = SOURCE / "hardening"
-    every = [change for change in changes(folder) if room_of(change.file) == room]
+    folder = ROOT if room in FILES else SOURCE / "hardening"
+    if room in FILES:
+        paths = sorted(path for path in ROOT.glob(FILES[room][0]) if path.is_file())
+        every = [change for path in paths for change in line_changes(path, str(path.relative_to(ROOT)))]
+    else:
+        every = [change for change in changes(folder) if room_of(change.file) == room]
     every.sort(key=lambda change: hashlib.sha256(f"{seed} {change.name}".encode()).digest())
     sample: list[Change] = []
     for change in every:
         if len(sample) == size:
             break
-        if is_python(change.applied((folder / change.file).read_bytes())):
+        if room in FILES or is_python(change.applied((folder / change.file).read_bytes())):
             sample.append(change)
     return sample, len(every)
 
@@ -209,13 +238,12 @@ def sample_room(room: str, asked: argparse.Namespace, again: dict[str, Any] | No
     left = set(again["survived"] if again else (change.name for change in sample))
     tried = [change for change in sample if change.name not in known and change.name in left]
     copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
-    made = [Copy(asked.scratch / f"{room}-{n}") for n in range(asked.processes)]
+    made = [Copy(asked.scratch / f"{room}-{n}", room) for n in range(asked.processes)]
     coverage = Coverage(asked.scratch)
-    coverage.measure(room, made[0].package)
-    for other in asked.scratch.glob("*.db"):
-        coverage._read(other, other.with_suffix(".xml"))  # noqa: SLF001 - its own
+    if room not in FILES:
+        coverage.measure(room, made[0].changed)
     for copy in made:
-        if copy.run([CONSTANTS], ROOM_SECONDS)[0] != SURVIVED:
+        if room not in FILES and copy.run([CONSTANTS], ROOM_SECONDS)[0] != SURVIVED:
             raise SystemExit(f"{CONSTANTS} fails without any change")
         copies.put(copy)
     outcomes: dict[str, tuple[str, str]] = {}
@@ -223,8 +251,9 @@ def sample_room(room: str, asked: argparse.Namespace, again: dict[str, Any] | No
     def attempt(change: Change) -> None:
         copy = copies.get()
         try:
+            stages = () if room in FILES else coverage.tests(change)
             rest = [] if coverage.running(change) else tests_of(room)
-            outcomes[change.name] = copy.attempt(change, *coverage.tests(change), rest)
+            outcomes[change.name] = copy.attempt(change, *stages, rest)
         finally:
             copies.put(copy)
         print(f"{outcomes[change.name][0]:15} {change.line:4} {change.name} {outcomes[change.name][1]}", flush=True)
@@ -233,7 +262,7 @@ def sample_room(room: str, asked: argparse.Namespace, again: dict[str, Any] | No
         list(pool.map(attempt, tried))
     for copy in made:
         copy.close()
-        shutil.rmtree(copy.package, ignore_errors=True)
+        shutil.rmtree(copy.changed, ignore_errors=True)
     by = {kind: sorted(name for name, (came, _) in outcomes.items() if came == kind) for kind in (ENDED, SURVIVED)}
     return {
         "seed": asked.seed,

@@ -7,6 +7,7 @@ Nothing here knows what the code is for.
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
@@ -244,6 +245,37 @@ def changes(folder: Path) -> list[Change]:
     for path in sorted(folder.rglob("*.py")):
         found += Module(path, str(path.relative_to(folder))).changes()
     return found
+
+
+NUMBER = re.compile(rb"(?<![\w.-])\d+(?=(?:s|m|h|ms|k|Ki|Mi|Gi|KB|MB)?(?![\w.]))")
+SWITCHES = {b"true": b"false", b"false": b"true", b"on": b"off", b"off": b"on", b"&&": b"||", b"||": b"&&"}
+SWITCH = re.compile(rb"(?<![\w-])(?:true|false|on|off)(?![\w:-])|&&|\|\|")
+VALUE = re.compile(rb"[:=] *([A-Za-z][\w./-]+)\s*$")
+
+
+def line_changes(path: Path, file: str) -> list[Change]:
+    """Return every change of a file that is no Python: a line gone, a number, a switch, a word."""
+    found: list[Change] = []
+    start = 0
+    for number, text in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if (bare := text.strip()) and not bare.startswith((b"#", b"//", b"{%", b"---")):
+            found += [
+                Change(file, f"line {number}", kind, number, text[a:b].decode(), new.decode(), start + a)
+                for kind, (a, b), new in _of_line(text)
+            ]
+        start += len(text)
+    return found
+
+
+def _of_line(text: bytes) -> Iterator[tuple[str, tuple[int, int], bytes]]:
+    yield "line", (0, len(text)), b""
+    for found in re.finditer(NUMBER, text):
+        if value := found[0]:
+            yield "number", found.span(), b"%d" % (int(value) + 1 if int(value) <= SMALL else int(value) * 2)
+    for found in re.finditer(SWITCH, text):
+        yield "switch", found.span(), SWITCHES[found[0]]
+    if found := re.search(VALUE, text):
+        yield "word", found.span(1), found[1] + b"x"
 
 
 def is_python(text: bytes) -> bool:
