@@ -78,6 +78,34 @@ def words() -> Iterator[tuple[str, str]]:
                     yield name, ": ".join([called, *said]) + "".join(f" {field}=" for field in fields)
 
 
+def telling(node: ast.expr | None) -> bool:
+    """Whether a default decides something: a number, yes or no, a clock; not "nothing"."""
+    return isinstance(node, ast.Attribute) or (
+        isinstance(node, ast.Constant) and type(node.value) in {int, float, bool}
+    )
+
+
+def defaults() -> Iterator[tuple[str, str]]:
+    """Yield what stands where nothing was given, by module: parameters of functions, fields of classes."""
+    for path in sorted(alias.HARDENING.rglob("*.py")):
+        name = ".".join(path.relative_to(alias.HARDENING).with_suffix("").parts).removesuffix(".__init__")
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if getattr(node, "name", "").lstrip("_") != getattr(node, "name", "") != "__init__":
+                continue
+            given: list[tuple[str, ast.expr | None]] = []
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                places = [*node.args.posonlyargs, *node.args.args]
+                pairs = zip(reversed(places), reversed(node.args.defaults), strict=False)
+                given = [
+                    (at.arg, to) for at, to in (*pairs, *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
+                ]
+            elif isinstance(node, ast.ClassDef):
+                given = [
+                    (ast.unparse(part.target), part.value) for part in node.body if isinstance(part, ast.AnnAssign)
+                ]
+            yield from ((name, f"{node.name}.{at} = {ast.unparse(to)}") for at, to in given if to and telling(to))
+
+
 def test_every_constant_has_the_value_that_is_promised() -> None:
     """A bound, an age, a share, a size, a code or a word changes here too, on purpose, or not at all."""
     found: dict[str, dict[str, Any]] = {}
@@ -99,3 +127,12 @@ def test_every_word_of_logs_and_refusals_is_the_one_that_is_promised() -> None:
         found.setdefault(module, []).append(said)
 
     assert {module: sorted(said) for module, said in found.items()} == PROMISED["words"]
+
+
+def test_every_default_is_the_one_that_is_promised() -> None:
+    """What tests put in the place of a clock, a name or a bound is not what a server runs with: this is."""
+    found: dict[str, list[str]] = {}
+    for module, default in defaults():
+        found.setdefault(module, []).append(default)
+
+    assert {module: sorted(given) for module, given in found.items()} == PROMISED["defaults"]
