@@ -86,12 +86,10 @@ def telling(node: ast.expr | None) -> bool:
 
 
 def defaults() -> Iterator[tuple[str, str]]:
-    """Yield what stands where nothing was given, by module: parameters of functions, fields of classes."""
+    """Yield what stands where nothing was given, by module: parameters of functions, fields of classes, none private."""
     for path in sorted(alias.HARDENING.rglob("*.py")):
         name = ".".join(path.relative_to(alias.HARDENING).with_suffix("").parts).removesuffix(".__init__")
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if getattr(node, "name", "").lstrip("_") != getattr(node, "name", "") != "__init__":
-                continue
             given: list[tuple[str, ast.expr | None]] = []
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 places = [*node.args.posonlyargs, *node.args.args]
@@ -103,7 +101,8 @@ def defaults() -> Iterator[tuple[str, str]]:
                 given = [
                     (ast.unparse(part.target), part.value) for part in node.body if isinstance(part, ast.AnnAssign)
                 ]
-            yield from ((name, f"{node.name}.{at} = {ast.unparse(to)}") for at, to in given if to and telling(to))
+            if given and (node.name == "__init__" or not node.name.startswith("_")):
+                yield from ((name, f"{node.name}.{at} = {ast.unparse(to)}") for at, to in given if to and telling(to))
 
 
 def test_every_constant_has_the_value_that_is_promised() -> None:
