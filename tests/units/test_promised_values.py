@@ -86,7 +86,7 @@ def telling(node: ast.expr | None) -> bool:
 
 
 def defaults() -> Iterator[tuple[str, str]]:
-    """Yield what stands where nothing was given, by module: parameters of functions, fields of classes, none private."""
+    """Yield what stands where nothing was given, by module: parameters of functions, of classes; none private."""
     for path in sorted(alias.HARDENING.rglob("*.py")):
         name = ".".join(path.relative_to(alias.HARDENING).with_suffix("").parts).removesuffix(".__init__")
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
