@@ -22,6 +22,7 @@ from .calls.function import AuthorFunction, request
 from .calls.lint import text_problems
 from .calls.prompts import read_prompt
 from .calls.resources import read_resource_function
+from .calls.results import check_blocks
 from .exchange import current
 from .limits.rate_limits import RateLimits
 from .limits.refusals import tool_failure
@@ -150,7 +151,10 @@ class GuardedPrimitives(MCPServer[None]):
 
         async def work(sdk: SdkContext[None, Any]) -> Any:
             request.set(sdk)
-            return await render(name, arguments, sdk)
+            rendered = await render(name, arguments, sdk)
+            if isinstance(rendered, GetPromptResult):
+                check_blocks(message.content for message in rendered.messages)
+            return rendered
 
         asking = self.questions.run(context or SdkContext(mcp_server=self), work)
         return await self._guarded("prompt", asking, name)

@@ -68,12 +68,23 @@ def _check(tool: str, name: str, parameter: inspect.Parameter, hint: Any) -> Non
         raise InvalidDeclarationError(f"{tool}: give every parameter a type")
     if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
         raise InvalidDeclarationError(f"{tool}: {name} must be a parameter that can be given by name")
-    if isinstance(parameter.default, FieldInfo):
+    refuse_field(tool, name, parameter.default, hint)
+
+
+def refuse_field(owner: str, name: str, default: Any, hint: Any) -> None:
+    """Refuse what `Field(…)` says of a parameter where it would not count.
+
+    Raises:
+        InvalidDeclarationError: It stands as the default, or has a default or another name in it.
+    """
+    if isinstance(default, FieldInfo):
         # As a default it would bound nothing.
-        raise InvalidDeclarationError(f"{tool}: write {name}: Annotated[…, Field(…)] in place of = Field(…)")
+        raise InvalidDeclarationError(f"{owner}: write {name}: Annotated[…, Field(…)] in place of = Field(…)")
     for one in getattr(hint, "__metadata__", ()):
         if isinstance(one, FieldInfo) and not one.is_required():
-            raise InvalidDeclarationError(f"{tool}: write the default of {name} after =, not in Field(…)")
+            raise InvalidDeclarationError(f"{owner}: write the default of {name} after =, not in Field(…)")
+        if isinstance(one, FieldInfo) and (one.alias or one.validation_alias):
+            raise InvalidDeclarationError(f"{owner}: give {name} its name on the wire, without an alias in Field(…)")
 
 
 def _default(tool: str, name: str, default: Any, hint: Any) -> Any:

@@ -1,7 +1,7 @@
 """One function behind a prompt, a resource or completion: given its context, its arguments read, its connection ended.
 
-Arguments come as text, from a person's form or an address: they are read as the SDK reads them, and a failure
-names the rule (-32602), never the value.
+Arguments come as text, from a person's form or an address: they are read as the SDK reads them, and what no text
+can be, as JSON; a failure names the rule (-32602), never the value.
 Source: 2026-07-28 and 2025-11-25, Prompts and Resources.
 """
 
@@ -21,6 +21,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 from typing_extensions import TypedDict
 
+from .arguments import refuse_field
 from .declaration import InvalidDeclarationError
 from .failures import invalid_arguments
 from .tool import KeptConnectionError, context_parameter
@@ -60,6 +61,9 @@ class AuthorFunction:
         self.owner = owner
         self.function = function
         self._context = context
+        if not (inspect.isfunction(function) or inspect.ismethod(function)) or inspect.isasyncgenfunction(function):
+            cure = "decorate a function or a method that returns its whole result"
+            raise InvalidDeclarationError(f"{owner}: {cure}")
         try:
             self.hints = get_type_hints(function, include_extras=True)
         except NameError as missing:
@@ -73,8 +77,9 @@ class AuthorFunction:
         self.parameters = dict(list(given.items())[positional:])
         self.required = [name for name, one in self.parameters.items() if one.default is inspect.Parameter.empty]
         for name, one in self.parameters.items():
-            if one.kind not in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}:
+            if one.kind not in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY} or name.startswith("_"):
                 raise InvalidDeclarationError(f"{owner}: {name} must be a parameter that can be given by name")
+            refuse_field(owner, name, one.default, self.hints.get(name))
         self._adapter = self._read_types()
 
     def _read_types(self) -> TypeAdapter[dict[str, Any]]:
@@ -85,10 +90,13 @@ class AuthorFunction:
         model: Any = TypedDict("Arguments", fields)  # type: ignore[misc] - the fields are known at start only
         model.__pydantic_config__ = CLOSED
         try:
-            return TypeAdapter(model)
+            adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(model)
+            # What has no schema cannot be given by anybody.
+            adapter.json_schema()
         except (PydanticUserError, SchemaError, TypeError) as unknown:
             reason = str(unknown).partition("\n")[0]
             raise InvalidDeclarationError(f"{self.owner}: an argument cannot be read: {reason}") from None
+        return adapter
 
     def read(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments as the function takes them.
@@ -97,27 +105,22 @@ class AuthorFunction:
             MCPError: -32602 that names the argument and the rule.
         """
         try:
+            return self._adapter.validate_python(dict(arguments))
+        except ValidationError as invalid:
+            failed = {name for error in invalid.errors(include_url=False) for name in error["loc"][:1]}
+        try:
             return self._adapter.validate_python(
-                {name: self._from_text(name, text) for name, text in arguments.items()}
+                {name: _from_text(text) if name in failed else text for name, text in arguments.items()}
             )
         except ValidationError as invalid:
             raise MCPError(INVALID_PARAMS, invalid_arguments(invalid, self.parameters.keys()).advice) from None
 
-    def _from_text(self, name: str, value: Any) -> Any:
-        """Read JSON in the text of an argument that is no text, e.g. a list; as the SDK does for tools."""
-        if not isinstance(value, str) or self.hints.get(name, str) is str:
-            return value
-        try:
-            read = json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-        return value if isinstance(read, str | int | float) else read
-
-    async def __call__(self, *given: Any, **arguments: Any) -> Any:
+    async def __call__(self, /, *given: Any, **arguments: Any) -> Any:
         """Call it.
 
         Raises:
             KeptConnectionError: It returned before it gave its connection back.
+            TypeError: It returned what nobody waited for, as a decorator around a coroutine function may.
         """
         sdk = request.get()
         if self._sdk_name is not None:
@@ -136,7 +139,19 @@ class AuthorFunction:
             raise
         if context is not None and not context.end():
             raise KeptConnectionError(self.owner)
+        if inspect.iscoroutine(returned):
+            returned.close()
+            raise TypeError(f"{self.owner} is no coroutine function, and returned a coroutine")
         return returned
+
+
+def _from_text(value: Any) -> Any:
+    """Read JSON in the text of an argument that is no text, e.g. a list; as the SDK does for tools."""
+    try:
+        read = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value
+    return value if isinstance(read, str | int | float) else read
 
 
 def _is_sdk_context(hint: Any) -> bool:

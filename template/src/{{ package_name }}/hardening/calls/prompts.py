@@ -38,6 +38,8 @@ def read_prompt(  # noqa: PLR0913 - those of the SDK's decorator
         InvalidDeclarationError: It cannot be served; every reason is named.
     """
     known = name or getattr(function, "__name__", "?")
+    if known == "<lambda>":
+        raise InvalidDeclarationError("prompt <lambda>: name it, @server.prompt(name=…)")
     author = AuthorFunction(f"prompt {known}", function, context)
     arguments = [
         PromptArgument(name=one, description=_described(author.hints.get(one)), required=one in author.required)

@@ -25,7 +25,9 @@ def read_resource_function(owner: str, function: Callable[..., Any], context: Ca
     author = AuthorFunction(owner, function, context)
 
     async def read(**given: Any) -> Any:
-        return await author(**author.read(given))
+        # The SDK fills in defaults, which need not fit the types.
+        named = {name: value for name, value in given.items() if value is not author.parameters[name].default}
+        return await author(**author.read(named))
 
     read.__name__ = getattr(function, "__name__", "resource")
     read.__doc__ = inspect.cleandoc(function.__doc__ or "")

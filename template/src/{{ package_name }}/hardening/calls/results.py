@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from types import UnionType
 from typing import Annotated, Any, Union, cast, get_args, get_origin
@@ -109,7 +109,7 @@ class ResultSchema:
         if isinstance(returned, CallToolResult):
             if not (own or self.built):
                 raise TypeError
-            _check_blocks(returned.content)
+            check_blocks(returned.content)
             if self._adapter is not None and not returned.is_error:
                 given: Any = returned.structured_content
                 inner: Any = (
@@ -161,7 +161,12 @@ def _blocks(returned: Any, max_bytes: int) -> list[Any]:
     return [TextContent(type="text", text=text)]
 
 
-def _check_blocks(blocks: Sequence[Any]) -> None:
+def check_blocks(blocks: Iterable[Any]) -> None:
+    """Refuse a block that clients cannot read.
+
+    Raises:
+        ValueError: It holds no base64.
+    """
     for block in blocks:
         data: str | None = None
         if isinstance(block, ImageContent | AudioContent):
