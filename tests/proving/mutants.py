@@ -38,7 +38,7 @@ class Mutant:
 
     Attributes:
         group: File of the catalogue.
-        protection: What the list in the README calls it.
+        protection: What its heading on the page calls it.
         out: What is taken out, in a few words.
         file: Where, in a project.
         find: Text that occurs there exactly once.
@@ -234,6 +234,11 @@ def _failed(report: Path) -> list[str]:
     return failed
 
 
+def anchor(heading: str) -> str:
+    """Return the fragment of a heading's address, as GitHub and GitLab make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def page(mutants: list[Mutant]) -> str:
     """Return the catalogue as a page for people."""
     lines = [
@@ -247,6 +252,8 @@ def page(mutants: list[Mutant]) -> str:
         "A test that begins with `units/` is one of this repository, in `tests/units`;",
         "the others are in every project, in `tests/hardening`.",
         "The page is made from [the catalogue](../tests/proving/catalogue) by `python scripts/protections.py`.",
+        "",
+        *(f"- [{name}](#{anchor(name)})" for name in dict.fromkeys(mutant.protection for mutant in mutants)),
     ]
     protection = ""
     for mutant in mutants:
