@@ -25,6 +25,9 @@ import pathspec
 import yaml
 
 ROOT = Path(__file__).parents[1]
+LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause")
+# What is taken over of the metadata, beside tables of other tools.
+CARRIED = {"name", "version", "description", "authors", "license", "license-files", "dependencies", "readme", "dynamic"}
 LINE = "# Your own dependencies go below this line."
 DEV_LINE = "# Your own development tools go below this line."
 # Of yours by name, and useless to the template as they are: it needs what stands in them.
@@ -52,6 +55,7 @@ class Plan:
     kept: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     todo: list[str] = field(default_factory=list)
+    old: list[str] = field(default_factory=list)
 
 
 def git(project: Path, *arguments: str) -> str:
@@ -72,6 +76,12 @@ def answers(project: Path, given: list[str]) -> dict[str, Any]:
         found["package_name"] = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if text := metadata.get("description"):
         found["description"] = text
+    found["license"] = license_of(project, metadata)
+    author = next(iter(metadata.get("authors", [])), {})
+    found |= {f"author_{key}": author[key] for key in ("name", "email") if key in author}
+    urls = {key.lower(): url for key, url in metadata.get("urls", {}).items()}
+    if url := next((urls[key] for key in ("repository", "source", "homepage") if key in urls), ""):
+        found["repository_url"] = url.rstrip("/")
     uses = "\n".join(path.read_text("utf-8", "replace") for path in sources(project))
     found["database"] = "postgres" if re.search(r"\b(asyncpg|psycopg2?|databases)\b", uses) else "none"
     targets = {
@@ -87,10 +97,26 @@ def answers(project: Path, given: list[str]) -> dict[str, Any]:
     return found
 
 
+def license_of(project: Path, metadata: dict[str, Any]) -> str:
+    """Return the license that the project has; adopting a template gives nobody a right that was not given before."""
+    said = metadata.get("license", "")
+    text = str(said.get("text", "") if isinstance(said, dict) else said)
+    for file in [*project.glob("LICEN[SC]E*")] if not text else []:
+        text = file.read_text("utf-8", "replace")[:2000]
+    signs = ("MIT", "Apache", "BSD 3-Clause|BSD-3-Clause|Neither the name")
+    return next((one for one, sign in zip(LICENSES, signs, strict=True) if re.search(sign, text)), "Proprietary")
+
+
+def python_files(project: Path) -> list[str]:
+    """Return the project's own Python files, committed or not."""
+    listed = git(project, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.py").split("\0")
+    return sorted({name for name in listed if name and (project / name).is_file()})
+
+
 def sources(project: Path) -> list[Path]:
-    """Return the project's own Python files, without its tests."""
-    names = git(project, "ls-files", "-z", "--", "*.py").split("\0")
-    return [project / name for name in names if name and not re.match(r"(tests?/|.*/tests?/|test_)", name)]
+    """Return those that are no tests."""
+    names = python_files(project)
+    return [project / name for name in names if not re.match(r"(tests?/|.*/tests?/|test_)", name)]
 
 
 def plan(project: Path, render: Path) -> Plan:
@@ -116,8 +142,22 @@ def plan(project: Path, render: Path) -> Plan:
         for name in found.replaced
     ]
     found.todo += metadata_rules(project)
-    for path in sources(project):
-        found.todo += tool_rules(path, path.relative_to(project).as_posix(), found.package)
+    code = [
+        rule
+        for path in sources(project)
+        for rule in tool_rules(path, path.relative_to(project).as_posix(), found.package)
+    ]
+    if not any("under @tool" in rule for rule in code):
+        code.append(
+            "no function under @….tool was found: is this the folder of the project, and are its tools declared?"
+        )
+    found.todo += code
+    found.old = [name for name in python_files(project) if name not in found.replaced]
+    if found.old:
+        found.todo.append(
+            "old code is linted and typed strictly: .ruff.toml puts the rules of style off, file by file; a line"
+            " `# pyright: basic` at the head of a file puts types off"
+        )
     return found
 
 
@@ -137,10 +177,25 @@ def metadata_rules(project: Path) -> list[str]:
         )
         if name in tables
     ]
-    if "scripts" in document.get("project", {}):
+    metadata = document.get("project", {})
+    if "scripts" in metadata:
         found.append(
             "pyproject.toml: the command of the server is the template's (serve, dev, probe, schema, settings)"
+            + ("; other commands stay in pyproject.toml.before" if len(metadata["scripts"]) > 1 else "")
         )
+    left = {f"project.{name}" for name in metadata.keys() - CARRIED - {"scripts", "optional-dependencies"}}
+    left |= {
+        f"project.optional-dependencies.{name}" for name in metadata.get("optional-dependencies", {}) if name != "dev"
+    }
+    left |= {f"dependency-groups.{name}" for name in document.get("dependency-groups", {}) if name != "dev"}
+    left |= {"tool.uv"} & {f"tool.{name}" for name in tables}
+    if metadata.get("requires-python") == ">=3.11":
+        left.discard("project.requires-python")
+    if left:
+        names = ", ".join(sorted(left))
+        found.append(f"pyproject.toml: not taken over, copy what you need of it from pyproject.toml.before: {names}")
+    if license_of(project, metadata) == "Proprietary" and not [*project.glob("LICEN[SC]E*")]:
+        found.append("LICENSE: you name none, so all rights stay reserved; --data license=MIT is another answer")
     backend = document.get("build-system", {}).get("build-backend")
     if backend and backend != "uv_build":
         found.append(f"pyproject.toml: the build backend becomes uv_build, in place of {backend}")
@@ -184,8 +239,8 @@ def _rules(node: ast.FunctionDef | ast.AsyncFunctionDef, package: str) -> list[s
     found = [f"move it into src/{package}/tools/{node.name}.py, under @tool(read_only=…), and name it in TOOLS"]
     if isinstance(node, ast.FunctionDef):
         found.append("make it async; what blocks goes through await ctx.thread(function, …)")
-    if not ast.get_docstring(node):
-        found.append("write a docstring: it is what the model reads")
+    if not 20 <= len(ast.get_docstring(node) or "") <= 1024:  # noqa: PLR2004 - of the rule
+        found.append("write a docstring of 20 to 1024 characters: it is what the model reads")
     for argument in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]:
         if argument.arg == "self":
             continue
@@ -199,7 +254,9 @@ def _rules(node: ast.FunctionDef | ast.AsyncFunctionDef, package: str) -> list[s
     if node.args.vararg or node.args.kwarg:
         found.append("name each argument; * and ** have no schema")
     shown = ast.unparse(node.returns) if node.returns else ""
-    if not shown or re.fullmatch(r"(dict|list|Any|object)(\[.*\])?|None", shown):
+    if not shown or re.fullmatch(
+        r"(dict|Dict|Any|object|None|list|List)|(list|List)\[(dict|Dict|Any).*\]|[dD]ict\[.*\]", shown
+    ):
         found.append("let it return a model of pydantic, so that clients know the fields")
     return found
 
@@ -214,12 +271,26 @@ def write(project: Path, render: Path, found: Plan) -> None:
         to = project / name
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_bytes((render / name).read_bytes())
+    style = project / ".ruff.toml"
+    if found.old and not style.exists():
+        style.write_text(put_off(found.old), "utf-8")
     old = project / "pyproject.toml"
     text = old.read_text("utf-8") if old.exists() else ""
     merged = merge_metadata(text, (render / "pyproject.toml").read_text("utf-8"))
     if text:
         old.rename(project / "pyproject.toml.before")
     old.write_text(merged, "utf-8")
+
+
+def put_off(names: list[str]) -> str:
+    """Return rules of style for code from before the template."""
+    listed = "".join(f'{_quoted(name)} = ["ALL"]\n' for name in names)
+    return (
+        'extend = "ruff.toml"\n\n'
+        "# Code from before the template: take a file away from both lists when it is to keep the rules.\n"
+        f"[lint.extend-per-file-ignores]\n{listed}\n"
+        f"[format]\nexclude = [{', '.join(map(_quoted, names))}]\n"
+    )
 
 
 def merge_metadata(theirs: str, ours: str) -> str:

@@ -29,7 +29,10 @@ def make(repository: Path) -> list[str]:
             problems.append(f"{tag} is at {tagged}, not at {commit}; a tag never moves")
         elif not tagged:
             git("tag", "--annotate", "--message", f"Release {release['version']}", tag, commit, cwd=repository)
-            print(tag)
+            if git("rev-parse", "--verify", "--quiet", f"{tag}^{{commit}}", cwd=repository) == commit:
+                print(tag)
+            else:
+                problems.append(f"{tag}: git could not make it")
     return problems
 
 

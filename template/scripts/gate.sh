@@ -5,6 +5,7 @@
 set -euo pipefail
 
 what=${1:-the new version}
+bash "$(dirname "$0")/needs.sh" MCP_PROBE_KEY MCP_PUBLIC_URL || exit 2
 python=$(bash "$(dirname "$0")/python.sh")
 summary=${GITHUB_STEP_SUMMARY:-/dev/null}
 seen=$(mktemp)

@@ -12,6 +12,10 @@ command -v "$engine" > /dev/null || {
   echo "::error::Image: $engine is missing: install it, or name another one: make boot ENGINE=podman"
   exit 2
 }
+"$engine" image inspect "$image" > /dev/null || {
+  echo "::error::Image: $engine has no image $image: is the engine running, and was the image built? (make image)"
+  exit 2
+}
 trap '"$engine" rm --force "$name" > /dev/null 2>&1 || true' EXIT
 
 fail() {

@@ -2,6 +2,10 @@
 # Tell every variable that is missing, at once: bash needs.sh NAME…
 set -euo pipefail
 
+[ "$#" -gt 0 ] || {
+  echo "::error::needs.sh: name the variables that have to be set"
+  exit 2
+}
 missing=()
 for name in "$@"; do
   [ -n "${!name:-}" ] || missing+=("$name")

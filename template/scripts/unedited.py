@@ -25,7 +25,10 @@ def answers() -> tuple[str, str]:
 
 def main() -> int:
     """Compare, and print one line for each difference."""
-    (manifest,) = ROOT.glob("src/*/hardening/MANIFEST.sha256")
+    manifest = next(ROOT.glob("src/*/hardening/MANIFEST.sha256"), None)
+    if manifest is None:
+        sys.stderr.write("There is no MANIFEST.sha256 in src/*/hardening, so nobody knows what was edited\n")
+        return 1
     package = manifest.parents[1].name
     version, chosen = answers()
     released: dict[str, set[str]] = {}

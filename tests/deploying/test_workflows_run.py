@@ -648,6 +648,8 @@ echo "$FOUND"
         ("https://git.example.com/t", '{"update_available": false, "latest_version": "v2.0.0"}', [], ""),
         ("https://git.example.com/t", "", ["Ask for the latest version"], ""),
         ("https://git.example.com/t", "no JSON", ["Ask for the latest version"], ""),
+        ("https://git.example.com/t", " ", ["Ask for the latest version"], ""),
+        ("https://git.example.com/t", "{}", ["Ask for the latest version"], ""),
         ("git@git.example.com:t", "", ["Ask for the latest version"], ""),
         ("/home/ada/template", "", ["Ask for the latest version"], ""),
     ],
@@ -745,7 +747,9 @@ def test_how_to_sign_is_decided_before_anything_is_pushed(
         assert done.outputs["image"] == f"ghcr.io/example/weather-server@sha256:{7:064d}"
 
 
-@pytest.mark.parametrize("runs", ["[]", ""], ids=["ci has not passed", "GitHub does not answer"])
+@pytest.mark.parametrize(
+    "runs", ["[]", "", " "], ids=["ci has not passed", "GitHub does not answer", "an empty answer"]
+)
 def test_only_a_commit_that_ci_has_passed_is_built(work: Path, tmp_path: Path, runs: str) -> None:
     """That nobody can say whether it has passed is not that it has."""
     done = release(work, tmp_path, runs=runs)

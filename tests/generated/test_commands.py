@@ -155,7 +155,7 @@ def test_scripts_run_in_a_python_that_can_run_them(template: Template, tmp_path:
     project = template.project(DEFAULT, tmp_path / "project")
     path = program(tmp_path / "bin", "python3", OLD)
     program(tmp_path / "bin", "python", OLD)
-    environment = {"PATH": path, "MCP_PUBLIC_URL": "http://127.0.0.1:9", "GATE_SECONDS": "0"}
+    environment = {"PATH": path, "MCP_PUBLIC_URL": "http://127.0.0.1:9", "MCP_PROBE_KEY": "key", "GATE_SECONDS": "0"}
 
     none = run("bash", "scripts/gate.sh", cwd=project, env=environment, check=False)
     own = program(project / ".venv/bin", "python", '#!/bin/sh\n[ "$1" = -c ] || exit 3\n')

@@ -294,7 +294,7 @@ async def test_a_tool_without_a_deadline_has_that_of_the_server(hasty_wire: Wire
 @pytest.mark.parametrize("era", ERAS)
 async def test_a_tool_with_a_deadline_has_its_own(wire: Wire, era: Era) -> None:
     """What is declared beside the tool counts, long before the deadline of the server."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         answer = await wire.call(era, "too_slow", {"text": SENTINEL})
 
     assert told(answer)["kind"] == "timeout"
@@ -396,7 +396,7 @@ async def test_what_is_no_tool_has_a_cap_too(wire: Wire, what: str, era: Era, tm
 async def test_what_is_no_tool_has_a_deadline_too(hasty_wire: Wire, what: str, era: Era) -> None:
     """A prompt, resource or completion that does not end is ended."""
     method, params = BEYOND_TOOLS[what]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         answer = await hasty_wire.ask(era, method, filled(params, "slow"))
 
     assert (answer.error["code"], answer.error["data"]["kind"]) == (-32603, "timeout")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-SECONDS = 20.0
+SECONDS = float(os.environ.get("TEST_WAIT_SECONDS", "60"))
 
 
 class Captured:

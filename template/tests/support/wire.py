@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -19,7 +20,7 @@ META = {
     "io.modelcontextprotocol/clientInfo": {"name": "wire", "version": "1"},
 }
 NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-SECONDS = 20.0
+SECONDS = float(os.environ.get("TEST_WAIT_SECONDS", "60"))
 
 
 @dataclass(slots=True)

@@ -46,7 +46,7 @@ async def test_a_connection_that_was_forgotten_reaches_no_call(
 
         assert (taken.get_server_pid() != pid) is another
         assert (seconds >= 1) is another
-        assert seconds < 4
+        assert seconds < 10
         database.cut(taken)
         await database.give_back(taken)
         assert lost(taken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from live import KEY, live
+from live import KEY, SECONDS, live
 from wire import ERAS, Era, Wire, opening, request
 
 
@@ -34,7 +34,7 @@ async def test_a_slow_body_ends_at_its_deadline_and_gives_its_slot_back(era: Era
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         writer.write(f"POST /mcp HTTP/1.1\r\nhost: localhost\r\n{head}content-length: {len(body)}\r\n\r\n".encode())
         writer.write(body[:10])
-        answer = await asyncio.wait_for(reader.readline(), 5)
+        answer = await asyncio.wait_for(reader.readline(), SECONDS)
         writer.close()
         async with Wire(slow.url, KEY) as wire:
             after = await wire.ask(era, *opening(era))
@@ -51,7 +51,7 @@ async def test_a_stream_whose_request_has_no_end_ends_at_its_deadline() -> None:
             f"GET /mcp HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\n"
             "accept: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".encode()
         )
-        answer = await asyncio.wait_for(reader.readline(), 5)
+        answer = await asyncio.wait_for(reader.readline(), SECONDS)
         writer.close()
 
     assert b" 408 " in answer

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 
 import pytest
-from live import KEY, Live
+from live import KEY, SECONDS, Live
 from wire import ERAS, Era, Wire, opening, request
 
 
@@ -17,7 +17,7 @@ async def test_a_declared_size_over_the_limit_is_not_read(server: Live, era: Era
     reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     writer.write(f"POST /mcp HTTP/1.1\r\nhost: localhost\r\n{head}content-length: 99999999\r\n\r\n".encode())
-    answer = await asyncio.wait_for(reader.readline(), 5)
+    answer = await asyncio.wait_for(reader.readline(), SECONDS)
     writer.close()
 
     assert b" 413 " in answer
@@ -46,7 +46,7 @@ async def test_a_compressed_body_is_refused(wire: Wire, era: Era) -> None:
 async def test_other_methods_are_not_served(wire: Wire, era: Era, method: str) -> None:
     """405 with `Allow`, so that an older client does not wait for a stream."""
     headers, _ = request(era, *opening(era), key=KEY)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         reply = await wire.send(b"", headers, method=method)
 
     assert reply.status == 405

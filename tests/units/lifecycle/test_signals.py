@@ -76,7 +76,7 @@ async def test_children_hold_neither_the_port_nor_a_connection(era: Era) -> None
 
 async def gone(pid: int) -> None:
     """Wait until a process that is nobody's child here has ended."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         while state(pid) not in {"Z", ""}:
             await asyncio.sleep(0.01)
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 import sample
-from live import KEY, OTHER_KEY, PROBE_KEY, live
+from live import KEY, OTHER_KEY, PROBE_KEY, SECONDS, live
 from wire import ERAS, Era, Wire, opening, request
 
 from hardening.exchange import Principal, open_exchange
@@ -72,7 +72,7 @@ async def test_each_body_that_is_read_holds_a_slot(method: str, key: str) -> Non
             writer.write(f"POST /mcp HTTP/1.1\r\n{head}content-length: 5000\r\n\r\n{{".encode())
             writers.append(writer)
             await asyncio.sleep(0.05)
-        answer = await asyncio.wait_for(reader.readline(), 5)
+        answer = await asyncio.wait_for(reader.readline(), SECONDS)
         held = server.do(lambda: server.app.in_flight.slots.total)
         for writer in writers:
             writer.close()

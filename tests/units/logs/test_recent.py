@@ -102,10 +102,10 @@ def test_memory_and_work_are_bounded() -> None:
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 64 * 1024 * 1024
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(100):
         holds(recent, "nothing of it at all")
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 1.0
 
 
 def test_a_call_that_was_not_gathered_whole_silences_lines_of_nobody() -> None:

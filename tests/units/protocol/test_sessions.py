@@ -202,7 +202,7 @@ async def test_one_id_is_answered_once_at_a_time() -> None:
     sessions, _ = guarding(MCP_TOOL_TIMEOUT_SECONDS="0.05")
     first, second, third = (asking("alice", "s") for _ in range(3))
     answers = [await sessions(first)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):
         answers.append(await sessions(second))
     for release in reversed(first.on_done):
         release()

@@ -134,7 +134,7 @@ async def test_a_stream_ends_with_its_result_when_its_token_expires() -> None:
 async def test_without_a_shared_bus_several_replicas_do_not_serve_it() -> None:
     """A capability that works sometimes is not advertised."""
     with live(MCP_REPLICAS="2", MCP_REQUEST_STATE_KEYS="x" * 32) as server:
-        async with Wire(server.url, KEY) as wire, asyncio.timeout(5):
+        async with Wire(server.url, KEY) as wire, asyncio.timeout(SECONDS):
             reply = await wire.ask("modern", "subscriptions/listen", {"notifications": ALL})
             discovered = await wire.ask("modern", "server/discover")
 
@@ -149,7 +149,7 @@ async def test_a_redis_that_does_not_answer_costs_the_publisher_a_second() -> No
     with socket.create_server(("127.0.0.1", 0)) as silent:
         bus = RedisBus(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", "test")
         bus.subscribe(heard.append)
-        async with asyncio.timeout(5), bus.running():
+        async with asyncio.timeout(SECONDS), bus.running():
             await bus.publish(ToolsListChanged())
 
     assert heard == [ToolsListChanged()]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from captured import captured, exchange
-from live import KEY, OTHER_KEY, live
+from live import KEY, OTHER_KEY, SECONDS, live
 from wire import ERAS, Era, Wire, request
 
 from hardening.exchange import Principal
@@ -67,7 +67,7 @@ async def test_a_message_whose_caller_has_left_stops_nobody() -> None:
     waiting = [asyncio.ensure_future(turns.wait(large("alice"))) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[0].cancel()
-    await asyncio.wait_for(asyncio.gather(*waiting[1:]), 5)
+    await asyncio.wait_for(asyncio.gather(*waiting[1:]), SECONDS)
 
     assert waiting[0].cancelled()
 

@@ -6,7 +6,7 @@ import asyncio
 import re
 
 import pytest
-from live import KEY, PROBE_KEY, Live, free_port, live
+from live import KEY, PROBE_KEY, SECONDS, Live, free_port, live
 from wire import ERAS, Era, Wire, opening, request
 
 
@@ -78,12 +78,12 @@ async def test_a_tool_that_does_not_exist_is_no_series(wire: Wire, probe: Wire) 
 async def test_what_is_in_use_is_shown(server: Live, wire: Wire, probe: Wire) -> None:
     """A call that runs is in flight; the gauge goes back."""
     call = asyncio.ensure_future(wire.call("modern", "wait", {"seconds": 30}))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         while not server.app.server.deadlines.names():
             await asyncio.sleep(0.01)
     during = await scrape(probe)
     call.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SECONDS):
         while server.app.pipeline.in_flight():
             await asyncio.sleep(0.01)
     after = await scrape(probe)

@@ -230,10 +230,10 @@ async def test_a_delay_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_counting_is_cheap() -> None:
     """Counting a call costs a fraction of it, and a scrape of many tools does not stop the server."""
     metrics = Metrics(version="1", schema_sha256="a", timeouts={f"tool_{number}": 1.0 for number in range(50)})
-    before = time.perf_counter()
+    before = time.thread_time()
     for _ in range(1000):
         metrics.observe_call("tool_7", "error", "not_found", 0.1, 1)
-    assert (time.perf_counter() - before) / 1000 < 0.0002
-    before = time.perf_counter()
+    assert (time.thread_time() - before) / 1000 < 0.0002
+    before = time.thread_time()
     metrics.render()
-    assert time.perf_counter() - before < 0.5
+    assert time.thread_time() - before < 0.5

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
-SECONDS = 20
+SECONDS = 60
 POD = "deploy/kubernetes/base/deployment.yaml: spec.template.spec"
 SERVER = f"{POD}.containers.-"
 POLICY = "deploy/kubernetes/base/network-policy.yaml: spec"
@@ -99,7 +99,7 @@ PROMISES = {
         "compose.yaml: services.server.read_only: true",
         "compose.yaml: services.server.cap_drop: [[]ALL]",
     ],
-    "only a commit that ci has passed is released": ['.github/workflows/release.yml: if [[] "$passed" -eq 0 ]; then'],
+    "only a commit that ci has passed is released": ['.github/workflows/release.yml: if ! [[] "$passed" -gt 0 ]; then'],
     "a release is signed": ['.github/workflows/release.yml: jobs.sign.steps.-.run: cosign sign --yes "$IMAGE"'],
     "only an image of this repository is deployed": [
         ".github/workflows/deploy-kubernetes.yml: gh attestation verify *",
@@ -381,7 +381,8 @@ def script(name: str, folder: Path, environment: dict[str, str]) -> int:
 def test_gate_3_says_what_the_probe_says(code: int, tmp_path: Path) -> None:
     """The deployment goes on if the probe found clients served, and only then."""
     environment = stand_in(tmp_path, python3=f'[ "$1" = -c ] || exit {code}') | {
-        "MCP_PUBLIC_URL": "https://mcp.example.com"
+        "MCP_PROBE_KEY": "key",
+        "MCP_PUBLIC_URL": "https://mcp.example.com",
     }
 
     assert script("gate", tmp_path, environment) == code

@@ -1,0 +1,503 @@
+"""Scripts of a project whose answer decides something: each is run on a small template, a small project and a real git.
+
+`HARDENING` names the package that they lie beside.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import alias
+import pytest
+from support.workflow import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SCRIPTS = alias.HARDENING.parents[2] / "scripts"
+RELEASE = alias.HARDENING.parents[2] / ".github/workflows/release.yml"
+SECONDS = 60
+# The programs of a machine, without what a person has set for git and Copier.
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "LC_ALL": "C.UTF-8",
+}
+CONFIG = "[user]\nname = Ada\nemail = ada@example.com\n[init]\ndefaultBranch = main\n[safe]\ndirectory = *\n"
+QUESTIONS = "_subdirectory: files\n_skip_if_exists: [/yours.txt]\ntarget:\n  type: str\n  default: none\n"
+ANSWERS = "{{ _copier_answers | to_nice_yaml }}"
+# What uvx would fetch is installed beside these tests.
+UVX = f'#!/bin/sh\nshift 2\n[ "$1" = copier ] || exit 9\nshift\nexec "{sys.executable}" -m copier "$@"\n'
+
+
+class Place:
+    """A folder with a home of its own, programs that stand in front of the machine's, and git."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.bin = folder / "bin"
+        self.home.mkdir()
+        self.bin.mkdir()
+        (self.home / "gitconfig").write_text(CONFIG, "utf-8")
+        self.program("uvx", UVX)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What scripts are given."""
+        return {
+            **ENVIRONMENT,
+            "PATH": f"{self.bin}{os.pathsep}{ENVIRONMENT['PATH']}",
+            "HOME": str(self.home),
+            "GIT_CONFIG_GLOBAL": str(self.home / "gitconfig"),
+            "COPIER_CACHE_DIR": str(self.home / "cache"),
+        }
+
+    def program(self, name: str, text: str) -> None:
+        """Put a program before that of the machine."""
+        (self.bin / name).write_text(text, "utf-8")
+        (self.bin / name).chmod(0o755)
+
+    def run(self, *command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """Run a command; return its exit code and what it said."""
+        done = subprocess.run(
+            [str(part) for part in command],
+            cwd=cwd,
+            env={**self.environment, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    def git(self, *arguments: str, cwd: Path) -> str:
+        """Run git, which has to succeed."""
+        code, said = self.run("git", *arguments, cwd=cwd)
+        assert code == 0, said
+        return said
+
+    def commit(self, folder: Path, message: str) -> None:
+        """Commit everything."""
+        self.git("add", "--all", cwd=folder)
+        self.git("commit", "--quiet", "--allow-empty", "--message", message, cwd=folder)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A machine of the test's own."""
+    return Place(tmp_path)
+
+
+def fill(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+
+
+# --- Gate 2 -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(place: Place) -> Path:
+    """A project with a release and a commit after it; its `python` knows of no difference, but for `DIFFERS`."""
+    project = place.folder / "project"
+    fill(project, {"src/weather/hardening/x": "", "schema/tools.json": "{}\n", "pyproject.toml": "\n"})
+    place.git("init", "--quiet", ".", cwd=project)
+    place.commit(project, "Start")
+    place.git("tag", "v0.1.0", cwd=project)
+    place.commit(project, "Another")
+    place.program(
+        "python",
+        '#!/bin/sh\ncase "$*" in\n'
+        '  *"schema check --against"*) exit "${BREAKS:-0}" ;;\n'
+        '  *"schema check"*) exit "${UNREVIEWED:-0}" ;;\n'
+        '  *"schema diff"*) echo "compared with $6" && exit "${DIFFERS:-0}" ;;\nesac\n',
+    )
+    return project
+
+
+def gate_2(place: Place, project: Path, **environment: str) -> tuple[int, str]:
+    """Run the gate."""
+    return place.run("bash", SCRIPTS / "contract.sh", cwd=project, env=environment)
+
+
+def test_gate_2_passes_what_it_has_compared(place: Place, published: Path) -> None:
+    """With nothing changed it passes, and says with what it has compared."""
+    assert gate_2(place, published)[0] == 0
+    assert "Gate 2, contract: compared with v0.1.0" in gate_2(place, published)[1]
+    assert "Gate 2, contract: compared with HEAD~1" in gate_2(place, published, BASE="HEAD~1")[1]
+
+
+def _shallow(place: Place, project: Path) -> Path:
+    place.git("clone", "--quiet", "--depth", "1", f"file://{project}", "clone", cwd=place.folder)
+    return place.folder / "clone"
+
+
+def _untagged(place: Place, project: Path) -> Path:
+    place.git("clone", "--quiet", "--no-tags", str(project), "clone", cwd=place.folder)
+    return place.folder / "clone"
+
+
+def _unborn(place: Place, project: Path) -> Path:
+    place.run("rm", "-r", ".git", cwd=project)
+    place.git("init", "--quiet", ".", cwd=project)
+    return project
+
+
+def _nowhere(place: Place, project: Path) -> Path:
+    place.run("rm", "-r", ".git", cwd=project)
+    return project
+
+
+def _unreadable(place: Place, project: Path) -> Path:
+    tree = place.git("rev-parse", "v0.1.0^{tree}", cwd=project).strip()
+    (project / ".git/objects" / tree[:2] / tree[2:]).unlink()
+    return project
+
+
+def _elsewhere(place: Place, project: Path) -> Path:  # noqa: ARG001 - one of several
+    return project / "src"
+
+
+@pytest.mark.parametrize(
+    ("arrange", "base"),
+    [
+        (None, "orgin/main"),
+        (None, "0" * 40),
+        (None, "--all"),
+        (_shallow, "HEAD~1"),
+        (_shallow, ""),
+        (_untagged, ""),
+        (_unborn, ""),
+        (_unborn, "HEAD"),
+        (_nowhere, ""),
+        (_nowhere, "HEAD"),
+        (_unreadable, ""),
+        (_elsewhere, ""),
+    ],
+)
+def test_gate_2_fails_where_it_cannot_look(place: Place, published: Path, arrange: object, base: str) -> None:
+    """No revision, no history, no tags, no git: none of them is "nothing has changed"."""
+    project = arrange(place, published) if callable(arrange) else published
+
+    code, said = gate_2(place, project, BASE=base)
+
+    assert code == 1
+    assert "::error::Gate 2, contract: " in said
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ({"UNREVIEWED": "4"}, "run make schema, look at the difference"),
+        ({"BREAKS": "4"}, "a change breaks clients"),
+        ({"DIFFERS": "1"}, "the contract of v0.1.0 cannot be read"),
+        ({"DIFFERS": "2"}, "the contract of v0.1.0 cannot be read"),
+    ],
+)
+def test_gate_2_fails_when_a_comparison_does(
+    place: Place, published: Path, answers: dict[str, str], words: str
+) -> None:
+    """Unreviewed, breaking, or not compared at all: each fails with its own sentence."""
+    code, said = gate_2(place, published, **answers)
+
+    assert code == 1
+    assert words in said
+
+
+def test_gate_2_compares_a_release_with_the_one_before(place: Place, published: Path) -> None:
+    """A tag on the commit itself, as in the workflow of a release, is not what it is compared with."""
+    place.git("tag", "v0.2.0", cwd=published)
+
+    assert "compared with v0.1.0" in gate_2(place, published)[1]
+
+
+# --- Edits in files of the template -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A template with two releases, and a project of the first; the second has moved `ours.txt`, and changed files."""
+    place = Place(tmp_path_factory.mktemp("released"))
+    template = place.folder / "template"
+    fill(
+        template,
+        {
+            "copier.yml": QUESTIONS,
+            "files/{{ _copier_conf.answers_file }}.jinja": ANSWERS,
+            "files/ours.txt": "one\ntwo\nthree\n",
+            "files/also.txt": "one\ntwo\nthree\n",
+            "files/yours.txt": "yours\n",
+            "files/kept/deep.txt": "deep\n",
+            "files/pyproject.toml": "[project]\n",
+            "files/.gitattributes": "* text=auto\n",
+            "files/{% if target == 'fly' %}fly.toml{% endif %}": "fly\n",
+        },
+    )
+    place.git("init", "--quiet", ".", cwd=template)
+    place.commit(template, "One")
+    place.git("tag", "v1.0.0", cwd=template)
+    (template / "files/moved").mkdir()
+    place.git("mv", "files/ours.txt", "files/moved/ours.txt", cwd=template)
+    longer = "zero\none\ntwo\nthree\n"
+    fill(template, {"files/moved/ours.txt": longer, "files/also.txt": longer, "files/kept/deep.txt": "deeper\n"})
+    place.commit(template, "Two")
+    place.git("tag", "v2.0.0", cwd=template)
+    to = place.folder / "my project"
+    copy = ("copy", "--quiet", "--defaults", "--vcs-ref", "v1.0.0")
+    code, said = place.run(sys.executable, "-m", "copier", *copy, template, to, cwd=place.folder)
+    assert code == 0, said
+    place.git("init", "--quiet", ".", cwd=to)
+    return place.folder
+
+
+@pytest.fixture
+def project(place: Place, released: Path) -> Path:
+    """A project of the test's own, with a template of its own."""
+    for name in ("template", "my project"):
+        shutil.copytree(released / name, place.folder / name)
+    project = place.folder / "my project"
+    answers = project / ".copier-answers.yml"
+    answers.write_text(answers.read_text("utf-8").replace(str(released), str(place.folder)), "utf-8")
+    place.commit(project, "Start")
+    return project
+
+
+def add(path: Path) -> None:
+    """Add a line at the end."""
+    path.write_text(path.read_text("utf-8") + "mine\n", "utf-8")
+
+
+def script(place: Place, project: Path, name: str, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Run a script of the project."""
+    return place.run("bash", SCRIPTS / f"{name}.sh", *arguments, cwd=project, env=environment)
+
+
+def version(project: Path) -> str:
+    """Return the version of the template that a project is on."""
+    return next(
+        line.split()[1]
+        for line in (project / ".copier-answers.yml").read_text("utf-8").splitlines()
+        if line.startswith("_commit")
+    )
+
+
+def test_drift_names_edits_and_nothing_else(place: Place, project: Path) -> None:
+    """Edited files of the template, in the working tree as in a commit; not yours, not shared, not deleted ones."""
+    for name in ("also.txt", "pyproject.toml", "yours.txt"):
+        add(project / name)
+    place.commit(project, "Edit")
+    add(project / "ours.txt")
+    (project / "kept/deep.txt").unlink()
+
+    code, said = script(place, project, "drift")
+
+    assert code == 0
+    assert [line.split("|")[0].strip() for line in said.splitlines() if "|" in line] == ["also.txt", "ours.txt"]
+
+
+def test_drift_asks_for_no_signature_and_no_hook(place: Place, project: Path) -> None:
+    """What a person has set for commits of their own is not meant for those in a scratch folder."""
+    hooks = place.folder / "hooks"
+    fill(hooks, {"pre-commit": "#!/bin/sh\nexit 1\n"})
+    (hooks / "pre-commit").chmod(0o755)
+    with (place.home / "gitconfig").open("a", encoding="utf-8") as file:
+        file.write(f"[commit]\ngpgsign = true\n[gpg]\nprogram = false\n[core]\nhooksPath = {hooks}\n")
+    add(project / "ours.txt")
+
+    code, said = script(place, project, "drift")
+
+    assert code == 0, said
+    assert "ours.txt" in said
+
+
+def _without_git(place: Place, project: Path) -> None:
+    place.run("rm", "-r", ".git", cwd=project)
+
+
+def _without_template(place: Place, project: Path) -> None:  # noqa: ARG001 - one of several
+    (place.folder / "template").rename(place.folder / "gone")
+
+
+def _without_network(place: Place, project: Path) -> None:  # noqa: ARG001 - one of several
+    place.program("uvx", "#!/bin/sh\necho 'no route to host' >&2\nexit 2\n")
+
+
+def _without_answers(place: Place, project: Path) -> None:  # noqa: ARG001 - one of several
+    (project / ".copier-answers.yml").unlink()
+
+
+@pytest.mark.parametrize("arrange", [_without_git, _without_template, _without_network, _without_answers])
+@pytest.mark.parametrize("called", [("drift",), ("drift", "--moved"), ("update",), ("restore", "kept/deep.txt")])
+def test_what_cannot_be_looked_up_is_not_fine(
+    place: Place, project: Path, arrange: object, called: tuple[str, ...]
+) -> None:
+    """Without git, the template, the network or the answers nobody is told that there are no edits, or no file."""
+    add(project / "ours.txt")
+    (project / "kept/deep.txt").unlink()
+    place.commit(project, "Edit")
+    assert callable(arrange)
+    arrange(place, project)
+
+    code, said = script(place, project, *called)
+
+    assert code != 0
+    assert said
+    assert "mine" in (project / "ours.txt").read_text("utf-8")
+
+
+def test_an_update_stops_before_an_edit_is_lost(place: Place, project: Path) -> None:
+    """The file that moves is named, the one that stays is not, and nothing has changed."""
+    add(project / "ours.txt")
+    add(project / "also.txt")
+    place.commit(project, "Edit")
+
+    code, said = script(place, project, "update")
+
+    assert code == 1
+    assert [line.strip() for line in said.splitlines() if line.startswith("  ")] == ["ours.txt"]
+    assert version(project) == "v1.0.0"
+    assert place.git("status", "--porcelain", cwd=project) == ""
+
+
+def test_an_update_carries_edits_over(place: Place, project: Path) -> None:
+    """An edit is in the file's new place; what was deleted stays deleted; what is yours in shared files stays."""
+    for name in ("ours.txt", "also.txt", "pyproject.toml", ".gitattributes", "yours.txt"):
+        add(project / name)
+    (project / "kept/deep.txt").unlink()
+    place.commit(project, "Edit")
+
+    code, said = script(place, project, "update", EDITS="carry")
+
+    assert code == 0, said
+    assert version(project) == "v2.0.0"
+    assert (project / "moved/ours.txt").read_text("utf-8") == "zero\none\ntwo\nthree\nmine\n"
+    assert (project / "also.txt").read_text("utf-8") == "zero\none\ntwo\nthree\nmine\n"
+    assert not (project / "kept/deep.txt").exists()
+    assert not (project / "ours.txt").exists()
+    for name in ("pyproject.toml", ".gitattributes", "yours.txt"):
+        assert (project / name).read_text("utf-8").endswith("mine\n"), name
+    assert place.git("status", "--porcelain", cwd=project) == ""
+
+
+def test_an_update_carries_nothing_that_is_not_committed(place: Place, project: Path) -> None:
+    """It stops before it begins, and what was not committed is there."""
+    add(project / "ours.txt")
+    fill(project, {"half.txt": "half\n"})
+
+    code, said = script(place, project, "update", EDITS="carry")
+
+    assert code == 1
+    assert "Commit everything first" in said
+    assert (project / "half.txt").read_text("utf-8") == "half\n"
+
+
+def test_an_update_commits_no_conflict(place: Place, project: Path) -> None:
+    """Where both have changed a line that an edit of a shared file needs, a person decides before the commit."""
+    add(project / "ours.txt")
+    fill(project, {"pyproject.toml": "[project]  # mine\n"})
+    place.commit(project, "Edit")
+    template = place.folder / "template"
+    fill(template, {"files/pyproject.toml": "[project]  # theirs\n"})
+    place.commit(template, "Three")
+    place.git("tag", "v3.0.0", cwd=template)
+
+    code, said = script(place, project, "update", EDITS="carry")
+
+    assert code == 1
+    assert "Decide on one side of each conflict" in said
+    assert "<<<<<<<" not in place.git("show", "HEAD:pyproject.toml", cwd=project)
+
+
+@pytest.mark.parametrize("how", ["committed", "not committed", "ignored"])
+def test_restore_brings_what_was_deleted(place: Place, project: Path, how: str) -> None:
+    """With the deletion committed or not, and where the author's git ignores the file; nothing else changes."""
+    add(project / "ours.txt")
+    (project / "also.txt").unlink()
+    place.commit(project, "Edit")
+    (project / "kept/deep.txt").unlink()
+    if how != "not committed":
+        fill(project, {".git/info/exclude": "deep.txt\n" if how == "ignored" else ""})
+        place.commit(project, "Delete")
+
+    code, said = script(place, project, "restore", "./kept/deep.txt")
+
+    assert code == 0, said
+    assert (project / "kept/deep.txt").read_text("utf-8") == "deep\n"
+    assert "mine" in (project / "ours.txt").read_text("utf-8")
+    assert not (project / "also.txt").exists()
+
+
+def test_restore_leaves_what_is_there(place: Place, project: Path) -> None:
+    """A file that is there is refused, and one that a pattern names too stays as it is."""
+    add(project / "ours.txt")
+    (project / "also.txt").unlink()
+    place.commit(project, "Edit")
+
+    code, said = script(place, project, "restore", "ours.txt")
+    assert code == 1
+    assert "ours.txt is here already" in said
+    code, said = script(place, project, "restore", "*.txt")
+    assert code == 0, said
+    assert (project / "also.txt").exists()
+    assert "mine" in (project / "ours.txt").read_text("utf-8")
+
+
+def test_restore_says_what_the_template_does_not_have(place: Place, project: Path) -> None:
+    """A file of another answer, and no file at all, fail with a sentence."""
+    code, said = script(place, project, "restore", "fly.toml")
+    assert code == 1
+    assert "The template has no fly.toml for the answers of this project" in said
+    code, said = script(place, project, "restore", "")
+    assert code == 1
+    assert "Name what to bring" in said
+
+
+# --- How a release is signed --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("visibility", "signing", "decided"),
+    [
+        ("public", "", "public"),
+        ("public", "public", "public"),
+        ("public", "none", "none"),
+        ("private", "github", "github"),
+        ("internal", "none", "none"),
+        ("public", "github", None),
+        ("private", "", None),
+        ("internal", "", None),
+        ("private", "public", None),
+        ("private", "yes", None),
+        ("", "", None),
+        ("", "none", None),
+    ],
+)
+def test_a_release_that_is_not_public_decides_how_to_sign(
+    place: Place, visibility: str, signing: str, decided: str | None
+) -> None:
+    """Whatever is not known to be public is neither signed in a public log nor pushed without a decision."""
+    (place.folder / "pyproject.toml").write_text('[project]\nversion = "0.1.0"\n', "utf-8")
+    place.program("gh", "#!/bin/sh\necho '[{}]'\n")
+    place.program("docker", f"#!/bin/sh\necho called >> {place.folder}/called\nexit 1\n")
+    place.program("bash", '#!/bin/sh\ncase "$1" in scripts/*) exit 0 ;; esac\nexec /bin/bash "$@"\n')
+    contexts = {"github.event.repository.visibility": visibility, "vars.RELEASE_SIGNING": signing}
+    environment = {"GITHUB_REF_NAME": "v0.1.0", "GITHUB_REPOSITORY": "e/w", "GITHUB_SHA": "0" * 40, "GITHUB_ACTOR": "a"}
+
+    done = Run(RELEASE, "image", place.folder, place.folder / "scratch", (place.bin,), contexts, environment)()
+
+    if decided is None:
+        assert done.failed == ["Insist on a decision about signatures"], done.said
+        assert not (place.folder / "called").exists()
+    else:
+        assert done.ids["signing"].outputs == {"signing": decided}
+        assert (place.folder / "called").exists()
