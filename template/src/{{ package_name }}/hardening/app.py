@@ -21,6 +21,7 @@ from .edge.pipeline import Pipeline
 from .edge.request_head import RequestHead
 from .limits.concurrency import InFlight, OpenStreams
 from .logs.access_log import AccessLog
+from .protocol.direct_calls import DirectCalls
 from .protocol.long_lived_streams import LongLivedStreams, serve_listen
 from .protocol.message import MessageCheck
 from .protocol.sessions import Sessions
@@ -104,6 +105,7 @@ class App:
             self.session_manager.app,
             self.streams,
             list_cache=server.list_cache,
+            direct=DirectCalls(self.session_manager.app, self._plain) if settings.direct_calls else None,
             stateless=not stateful,
             ping_seconds=settings.stream_ping_seconds,
         )
@@ -151,6 +153,10 @@ class App:
                 pool_idle=lambda: database.idle,
                 pool_waiting=lambda: database.waiting,
             )
+
+    def _plain(self, name: str) -> bool | None:
+        tool = self.server.declared.get(name)
+        return tool.results.schema is not None and not tool.results.built if tool else None
 
     def _input_schema(self, name: str) -> dict[str, object] | None:
         tool = self.server.declared.get(name)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ..exchange import Exchange
+    from .direct_calls import DirectCalls
     from .list_cache import ListCache
 
     Identity = tuple[InitializeRequestParams | None, ClientCapabilities | None]
@@ -55,14 +56,23 @@ class StatelessTransport:
         server: The SDK's low-level server: handlers, middleware, names.
         transports: The SDK's own way, for everything else.
         list_cache: Listings that are written already.
+        direct: The shorter way of calls; None to have `serve_one` answer them too.
         stateless: Whether legacy requests stand alone.
         ping_seconds: How long an answer may be silent before a comment is sent.
     """
 
-    def __init__(
-        self, server: Server[Any], transports: ASGIApp, *, list_cache: ListCache, stateless: bool, ping_seconds: float
+    def __init__(  # noqa: PLR0913 - each is one part of the way
+        self,
+        server: Server[Any],
+        transports: ASGIApp,
+        *,
+        list_cache: ListCache,
+        direct: DirectCalls | None,
+        stateless: bool,
+        ping_seconds: float,
     ) -> None:
         self.server = server
+        self.direct = direct
         self.transports = transports
         self.list_cache = list_cache
         self.stateless = stateless
@@ -132,7 +142,11 @@ class StatelessTransport:
         params = exchange.params or None
         method = exchange.rpc_method or ""
         try:
-            result = await serve_one(self.server, reply, method, params, connection=connection, lifespan_state={})
+            direct = self.direct and self.direct.params(exchange, connection.protocol_version)
+            if self.direct and direct:
+                result = await self.direct.answer(exchange, direct, connection, reply)
+            else:
+                result = await serve_one(self.server, reply, method, params, connection=connection, lifespan_state={})
         except MCPError as failure:
             error = failure.error
         except ValidationError:
