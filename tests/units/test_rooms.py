@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # At run time a module imports from its own room and from rooms that stand before it here.
 ORDER = (
-    *("errors", "exchange", "response", "routes"),
+    *("errors", "exchange", "http_answers", "response", "routes"),
     *("logs", "auth", "settings", "telemetry", "limits", "edge", "calls", "database", "outbound", "protocol"),
     *("services", "primitives", "server", "stack", "app", "harden", "lifecycle"),
     *("contract", "dev", "probe", "__init__"),

@@ -11,18 +11,24 @@ import ipaddress
 import json
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment
+
+from ..errors import TooLarge
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
     import jwt
 
+    from ..http_answers import Budget
+
 MAX_DOCUMENT_BYTES = 262_144
+# Of all answers of one fetch together: metadata at every place, and the keys.
+MAX_FETCH_BYTES = 655_360
 MAX_KEYS = 100
 # Issuers that publish a new key under an old id do so next to the old one; each is one more signature check.
 MAX_KEYS_OF_ID = 4
-# Pieces that a document may come in: a chunk of HTTP, or what one read of the socket gave.
-MAX_PIECES = 2048
-PIECES_AT_ONCE = 64
 PLACE_TIMEOUT_SECONDS = 1.5
 RSA_BITS = range(2048, 8193)
 
@@ -75,29 +81,39 @@ def is_safe(url: str, issuer: str) -> bool:
     return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and local))
 
 
+def open_client(url: str, tls: ssl.SSLContext, budget: Budget, *, outside: bool) -> httpx2.AsyncClient:
+    """Return a client for a URL whose answers take from a budget, through the proxy of the environment if `outside`."""
+    import httpcore2
+    import httpx2
+
+    from ..http_answers import BoundedTransport
+
+    parts, environment, proxy = urlsplit(url), getproxies_environment(), None
+    through = environment.get(parts.scheme) or environment.get("all")
+    if outside and through and not proxy_bypass_environment(parts.netloc, environment):
+        stated = httpx2.Proxy(through if "://" in through else f"http://{through}")
+        proxy = httpcore2.Proxy(str(stated.url), stated.raw_auth)
+    transport = BoundedTransport(MAX_DOCUMENT_BYTES, tls, budget=budget, proxy=proxy)
+    return httpx2.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
+
+
 async def read_document(client: httpx2.AsyncClient, url: str) -> dict[str, Any]:
     """Return a JSON object of the issuer.
 
     The caller sets the deadline and switches redirects off.
 
     Raises:
-        FetchError: It is not a JSON object of at most 256 KiB, answered with 200.
+        FetchError: It is not a JSON object, answered with 200 within the bounds of the client.
     """
-    body = bytearray()
-    pieces = 0
     # Uncompressed, so that a few bytes on the wire cannot become gigabytes in memory.
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    async with client.stream("GET", url, headers=headers) as response:
-        if response.status_code != 200:  # noqa: PLR2004 - the one status that carries a document
-            raise FetchError("bad_status")
-        async for chunk in response.aiter_raw():
-            body += chunk
-            pieces += 1
-            if len(body) > MAX_DOCUMENT_BYTES or pieces > MAX_PIECES:
-                raise FetchError("document_too_large")
-            if pieces % PIECES_AT_ONCE == 0:
-                # What has been read already comes without waiting, and nobody else would get a turn.
-                await asyncio.sleep(0)
+    try:
+        async with client.stream("GET", url, headers=headers) as response:
+            if response.status_code != 200:  # noqa: PLR2004 - the one status that carries a document
+                raise FetchError("bad_status")
+            body = b"".join([piece async for piece in response.aiter_raw()])
+    except TooLarge as error:
+        raise FetchError("document_too_large") from error
     try:
         document: object = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from .issuer_metadata import NO_KEY_ID, FetchError, find_key_set, is_loopback, is_safe, read_document, usable_keys
+from .issuer_metadata import (
+    MAX_FETCH_BYTES,
+    NO_KEY_ID,
+    FetchError,
+    find_key_set,
+    is_loopback,
+    is_safe,
+    open_client,
+    read_document,
+    usable_keys,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -170,11 +180,14 @@ class Keys:
     async def _fetch(self) -> dict[tuple[str, str], tuple[jwt.PyJWK, ...]]:
         import httpx2
 
+        from ..http_answers import Budget
+
         if self._tls is None:
             self._tls = httpx2.create_ssl_context()
         # A proxy of the environment may stand before the internet, never before this machine.
-        outside = not is_loopback(self._issuer)
-        async with httpx2.AsyncClient(verify=self._tls, follow_redirects=False, trust_env=outside) as client:
-            if not self._url:
+        outside, budget = not is_loopback(self._issuer), Budget(MAX_FETCH_BYTES)
+        if not self._url:
+            async with open_client(self._issuer, self._tls, budget, outside=outside) as client:
                 self._url = await find_key_set(client, self._issuer)
+        async with open_client(self._url, self._tls, budget, outside=outside) as client:
             return usable_keys(await read_document(client, self._url))

@@ -12,10 +12,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol, cast
 
-import httpcore2
 import httpx2
 
 from .. import errors
+from ..http_answers import BoundedTransport
 from .addresses import GuardedBackend
 from .breaker import Breaker
 
@@ -35,7 +35,6 @@ RETRIED = frozenset({"GET", "HEAD"})
 # The host has said itself that it cannot.
 UNWELL = frozenset({502, 503, 504})
 CONNECTION_FAILED = (httpx2.NetworkError, httpx2.RemoteProtocolError)
-TOO_LARGE = "The answer of the other system is too large. Ask for less."
 ENCODED = "The other system has sent a compressed answer that nobody asked for."
 
 # What the libraries write holds the whole URL, query included.
@@ -51,7 +50,7 @@ class Call(Protocol):
         ...
 
 
-class Outbound(httpx2.AsyncHTTPTransport):
+class Outbound(BoundedTransport):
     """The connections of one server.
 
     Args:
@@ -60,20 +59,15 @@ class Outbound(httpx2.AsyncHTTPTransport):
     """
 
     def __init__(self, settings: HardeningSettings, on_answer: OnAnswer) -> None:
-        context = httpx2.create_ssl_context()
-        super().__init__(verify=context, trust_env=False)
-        # The library has no parameter for it. Without the attribute nothing is served, guarded or not.
-        if not isinstance(vars(self).get("_pool"), httpcore2.AsyncConnectionPool):
-            raise TypeError("httpx2: the pool of connections is not where it was")
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=context,
+        super().__init__(
+            settings.http_max_response_bytes,
+            httpx2.create_ssl_context(),
+            backend=GuardedBackend(settings.http_allow),
             max_connections=MOST_CONNECTIONS,
             max_keepalive_connections=KEPT_CONNECTIONS,
             keepalive_expiry=KEPT_SECONDS,
-            network_backend=GuardedBackend(settings.http_allow),
         )
         self.breaker = Breaker()
-        self.max_bytes = settings.http_max_response_bytes
         self.on_answer = on_answer
 
     def client(self, call: Call) -> httpx2.AsyncClient:
@@ -126,7 +120,7 @@ class _CallTransport(httpx2.AsyncBaseTransport):
         return httpx2.Response(
             response.status_code,
             headers=response.headers,
-            stream=_Bounded(cast("httpx2.AsyncByteStream", response.stream), outbound.max_bytes, self._call),
+            stream=_Timely(cast("httpx2.AsyncByteStream", response.stream), self._call),
             extensions=response.extensions,
         )
 
@@ -147,16 +141,14 @@ class _CallTransport(httpx2.AsyncBaseTransport):
         """Leave the connections open: other calls use them."""
 
 
-class _Bounded(httpx2.AsyncByteStream):
-    """A body that ends in time, and is not larger than it may be."""
+class _Timely(httpx2.AsyncByteStream):
+    """A body that ends in time."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, most: int, call: Call) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, call: Call) -> None:
         self._stream = stream
-        self._most = most
         self._call = call
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
         chunks = self._stream.__aiter__()
         while True:
             try:
@@ -166,9 +158,6 @@ class _Bounded(httpx2.AsyncByteStream):
                 return
             except TimeoutError:
                 raise errors.Timeout from None
-            size += len(chunk)
-            if size > self._most:
-                raise errors.TooLarge(TOO_LARGE)
             yield chunk
 
     async def aclose(self) -> None:

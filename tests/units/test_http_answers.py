@@ -1,0 +1,225 @@
+"""Answers of other systems are bounded on the wire: by bytes, by number and by the time of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+from live import ENVIRONMENT, settings_from
+from structlog.testing import capture_logs
+
+from hardening.auth.jwks import Keys, KeysUnavailableError
+from hardening.errors import TooLarge
+from hardening.outbound.client import Outbound
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    Answer = Callable[[str], tuple[bytes, bytes]]
+
+SECONDS = 20.0
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+# What comes first, and what follows without end.
+ENDLESS = {
+    "interim answers": (b"", b"HTTP/1.1 103 \r\n\r\n"),
+    "interim answers with fields": (b"", b"HTTP/1.1 103 \r\n" + b"a:\r\n" * 20 + b"\r\n"),
+    "fields": (OK, b"a:\r\n"),
+    "one field": (OK + b"a:", b"x" * 1000),
+    "lines of one field": (OK + b"a: b\r\n", b" x\r\n"),
+    "reason": (b"HTTP/1.1 200 ", b"x" * 1000),
+    "empty lines": (b"", b"\r\n"),
+    "chunks of one byte": (CHUNKED, b"1\r\n \r\n"),
+    "chunk extensions": (CHUNKED, b"1;" + b"x" * 2000 + b"\r\n \r\n"),
+    "one chunk extension": (CHUNKED + b"1;", b"x" * 1000),
+    "trailers": (CHUNKED + b"2\r\n{}\r\n0\r\n", b"a:\r\n"),
+    "body": (OK + b"\r\n", b" " * 1000),
+    # These end by themselves.
+    "5000 chunks": (CHUNKED + b"1\r\n \r\n" * 5000 + b"0\r\n\r\n", b""),
+    "8000 fields": (OK + b"a:\r\n" * 8000 + b"content-length: 2\r\n\r\n{}", b""),
+    "1900 cookies": (OK + b"set-cookie:a=b\r\n" * 1900 + b"content-length: 2\r\n\r\n{}", b""),
+    "101 fields": (OK + b"a:\r\n" * 100 + b"content-length: 2\r\n\r\n{}", b""),
+}
+
+
+class Hostile:
+    """A host that sends what it likes, as fast as it can, from threads of its own."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def close(self) -> None:
+        """Let every connection end."""
+        self._over.set()
+        # Closing alone wakes nobody who accepts.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self._over.is_set():
+                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(SECONDS)
+            while request := connection.recv(65536):
+                first, more = self._answer(request.split(b" ")[1].decode())
+                connection.sendall(first)
+                many = more * (65536 // max(1, len(more)))
+                while many and not self._over.is_set():
+                    connection.sendall(many)
+
+
+@pytest.fixture
+def hostile() -> Iterator[Callable[[Answer], str]]:
+    """Start hosts that answer by the path; return their URL."""
+    hosts: list[Hostile] = []
+
+    def start(answer: Answer) -> str:
+        hosts.append(Hostile(answer))
+        return hosts[-1].url
+
+    yield start
+    for host in hosts:
+        host.close()
+
+
+class Loop:
+    """What the event loop does while something runs: CPU seconds in all, and the most between two turns."""
+
+    longest = 0.0
+    busy = 0.0
+
+    async def watch(self) -> None:
+        """Measure until cancelled; the CPU time of this thread alone, so a busy machine does not matter."""
+        began = before = time.thread_time()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.thread_time()
+            self.longest, self.busy, before = max(self.longest, now - before), now - began, now
+
+
+@contextlib.asynccontextmanager
+async def watched() -> AsyncIterator[Loop]:
+    """Hold what happens inside to a second of CPU, 50 ms of it at a time, and to four seconds by the clock."""
+    # What earlier tests have left is not collected in this one.
+    gc.collect()
+    gc.freeze()
+    loop, began = Loop(), time.monotonic()
+    watch = asyncio.create_task(loop.watch())
+    await asyncio.sleep(0.01)
+    try:
+        async with asyncio.timeout(SECONDS):
+            yield loop
+        await asyncio.sleep(0.01)
+    finally:
+        gc.unfreeze()
+        watch.cancel()
+    assert loop.longest < 0.05
+    assert loop.busy < 1
+    assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("path", ["", "/keys"], ids=["metadata", "keys"])
+@pytest.mark.parametrize("kind", ENDLESS)
+async def test_an_issuer_costs_no_more_than_its_bounds(kind: str, path: str, hostile: Callable[[Answer], str]) -> None:
+    """Whatever it sends without end, at every place: 503, at most 50 ms of the event loop at a time, within 4 s."""
+    now, ready = [1000.0], threading.Event()
+    url = hostile(lambda _: ENDLESS[kind] if ready.is_set() else (b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n", b""))
+    keys = Keys(url, path and url + path, clock=lambda: now[0])
+
+    # The first fetch loads certificates.
+    with capture_logs() as lines, pytest.raises(KeysUnavailableError):
+        await keys.find("a", "ES256")
+    now[0] += 11
+    ready.set()
+    async with watched():
+        with pytest.raises(KeysUnavailableError):
+            await keys.find("a", "ES256")
+
+    assert [line["event"] for line in lines] == ["issuer keys unavailable"]
+
+
+class Call:
+    """A call with plenty of time."""
+
+    def remaining_seconds(self) -> float:
+        """Return how long it may still take."""
+        return SECONDS
+
+
+@pytest.fixture
+async def outbound() -> AsyncIterator[Outbound]:
+    """The connections behind `ctx.http`, which take 100 kB."""
+    allowed = {"MCP_HTTP_ALLOW": "127.0.0.0/8", "MCP_HTTP_MAX_RESPONSE_BYTES": "100000"}
+    outbound = Outbound(settings_from(ENVIRONMENT | allowed), lambda *_: None)
+    yield outbound
+    await outbound.aclose()
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+async def test_an_upstream_costs_no_more_than_its_bounds(
+    kind: str, outbound: Outbound, hostile: Callable[[Answer], str]
+) -> None:
+    """`ctx.http` raises an error of its own, and nobody else waits longer than 50 ms for it."""
+    url = hostile(lambda _: ENDLESS[kind])
+    import httpx2
+
+    async with watched():
+        with pytest.raises((TooLarge, httpx2.RemoteProtocolError)):
+            await outbound.client(Call()).get(url)
+
+
+async def test_each_answer_on_a_connection_has_the_whole_bound(
+    outbound: Outbound, hostile: Callable[[Answer], str]
+) -> None:
+    """What came for earlier requests does not count: five answers of nearly 100 kB each, on one connection."""
+    body = b"x" * 99_000
+    url = hostile(lambda _: (OK + b"content-length: 99000\r\n\r\n" + body, b""))
+    client = outbound.client(Call())
+
+    assert [len((await client.get(url)).content) for _ in range(5)] == [99_000] * 5
+
+
+async def test_an_answer_of_many_small_chunks_is_taken(outbound: Outbound, hostile: Callable[[Answer], str]) -> None:
+    """What streams token by token is no attack: 1,500 chunks of 60 bytes."""
+    url = hostile(lambda _: (CHUNKED + (b"3c\r\n" + b"x" * 60 + b"\r\n") * 1500 + b"0\r\n\r\n", b""))
+
+    assert len((await outbound.client(Call()).get(url)).content) == 90_000
+
+
+async def test_an_issuer_has_one_budget_for_all_its_answers(hostile: Callable[[Answer], str]) -> None:
+    """Metadata at three places and the keys are 640 KiB together, though each document is within its own bound."""
+    public = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key(), as_dict=True)
+
+    def padded(document: object) -> tuple[bytes, bytes]:
+        body = json.dumps(document).encode().ljust(padding)
+        return OK + f"content-length: {len(body)}\r\n\r\n".encode() + body, b""
+
+    def answer(path: str) -> tuple[bytes, bytes]:
+        if path == "/keys":
+            return padded({"keys": [public | {"kid": "a"}]})
+        right = path == "/tenant/.well-known/openid-configuration"
+        return padded({"issuer": f"{url}/tenant" if right else "", "jwks_uri": f"{url}/keys"})
+
+    url = hostile(answer)
+    padding = 150_000
+    assert await Keys(f"{url}/tenant").find("a", "ES256")
+    padding = 250_000
+    with pytest.raises(KeysUnavailableError):
+        await Keys(f"{url}/tenant").find("a", "ES256")
