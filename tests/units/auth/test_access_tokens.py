@@ -402,8 +402,8 @@ async def test_an_address_in_a_token_is_never_asked(issuer: Issuer, verifier: To
         with pytest.raises(InvalidTokenError):
             await verifier.verify(ATTACKS[attack](issuer))
 
-    # Metadata and key set, once each.
-    assert issuer.asked == 2
+    # Metadata once; the key set once, and again for each signature that its keys do not explain.
+    assert issuer.asked == 4
 
 
 async def test_a_rollover_fails_no_request(issuer: Issuer, verifier: TokenVerifier) -> None:
@@ -481,3 +481,68 @@ async def test_every_key_of_an_id_is_tried() -> None:
             await verifier.verify(one.sign(rsa.generate_private_key(65537, 2048)))
 
     assert (by_new.name, by_old.name) == ("alice", "alice")
+
+
+class Replacing(Issuer):
+    """An issuer that publishes new keys under the id of old ones."""
+
+    published = RSA_KEY
+
+    def documents(self) -> dict[str, dict[str, Any]]:
+        """Publish the key of now under the one id."""
+        documents = super().documents()
+        documents["/jwks.json"]["keys"] = [
+            RSAAlgorithm.to_jwk(self.published.public_key(), as_dict=True) | {"kid": "rsa"}
+        ]
+        return documents
+
+
+async def test_a_key_that_is_replaced_under_its_id_refuses_no_good_token() -> None:
+    """A signature that the known key does not explain makes the server look again: the new key is there at once."""
+    with Replacing() as one:
+        verifier = TokenVerifier(Keys(one.url), issuer=one.url, audience=AUDIENCE)
+        assert (await verifier.verify(one.sign())).name == "alice"
+
+        one.published = OTHER_RSA_KEY
+
+        assert (await verifier.verify(one.sign(OTHER_RSA_KEY))).name == "alice"
+        with pytest.raises(InvalidTokenError):
+            await verifier.verify(one.sign())
+
+
+async def test_forgeries_do_not_make_a_replaced_key_bad() -> None:
+    """While the issuer has been asked enough a signature is in doubt, 503 and not 401; known keys verify all along."""
+    time = [1000.0]
+    with Replacing() as one:
+        keys = Keys(one.url, clock=lambda: time[0])
+        verifier = TokenVerifier(keys, issuer=one.url, audience=AUDIENCE)
+        assert (await verifier.verify(one.sign())).name == "alice"
+        forged, good = one.sign(rsa.generate_private_key(65537, 2048)), one.sign()
+        for _ in range(2):
+            time[0] += 1
+            with pytest.raises(InvalidTokenError):
+                await verifier.verify(forged)
+        asked = one.asked
+        with pytest.raises(KeysUnavailableError):
+            await verifier.verify(forged)
+        assert (await verifier.verify(good)).name == "alice"
+
+        one.published = OTHER_RSA_KEY
+        with pytest.raises(KeysUnavailableError) as caught:
+            await verifier.verify(one.sign(OTHER_RSA_KEY))
+        assert one.asked == asked
+        time[0] += caught.value.retry_after
+
+        assert caught.value.retry_after <= 30
+        assert (await verifier.verify(one.sign(OTHER_RSA_KEY))).name == "alice"
+
+
+async def test_a_forgery_with_bad_claims_asks_for_no_keys(issuer: Issuer, verifier: TokenVerifier) -> None:
+    """A token that could not be good whatever its signature says causes no fetch."""
+    assert (await verifier.verify(issuer.sign())).name == "alice"
+    asked = issuer.asked
+    for changes in ({"exp": now() - 600}, {"aud": "other"}, {"iss": "https://elsewhere.example.com"}):
+        with pytest.raises(InvalidTokenError):
+            await verifier.verify(issuer.sign(OTHER_RSA_KEY, **changes))
+
+    assert issuer.asked == asked

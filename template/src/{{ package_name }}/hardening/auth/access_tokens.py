@@ -100,20 +100,22 @@ class TokenVerifier:
             # must not be able to cause a fetch of keys.
             self._claims(token, None, kind)
         refused = InvalidTokenError("unknown_key")
-        keys = await self.keys.find(kid, algorithm)
-        for key in keys:
-            try:
-                return self._believed(self._claims(token, key, kind))
-            except InvalidTokenError as error:
-                refused = error
-                if error.reason != "InvalidSignatureError":
-                    raise
-        if kid and all(key.key_id is not None for key in keys):
-            raise refused
-        # Without an id nobody can tell an unknown key from a forged signature; see above for what may ask.
-        self._claims(token, None, kind)
-        for key in await self.keys.find(kid, algorithm, but=keys):
-            return self._believed(self._claims(token, key, kind))
+        tried: tuple[jwt.PyJWK, ...] = ()
+        for _ in range(2):
+            keys = await self.keys.find(kid, algorithm, but=tried)
+            for key in keys:
+                try:
+                    return self._believed(self._claims(token, key, kind))
+                except InvalidTokenError as error:
+                    refused = error
+                    if error.reason != "InvalidSignatureError":
+                        raise
+            if not keys:
+                break
+            # Nobody can tell a forged signature from a key that is new under the same id, or under none: ask once
+            # more, for a token that is good but for its signature.
+            self._claims(token, None, kind)
+            tried = keys
         raise refused
 
     def _believed(self, claims: dict[str, Any]) -> Principal:

@@ -1,9 +1,9 @@
 """Cache of the issuer's key set (JWKS): refreshed in the background, one fetch at a time (503 while unknown).
 
 No key is trusted for longer than an hour after it was fetched.
-A key set is renewed behind the callers' backs every five minutes, and at once for a key id that
-it does not hold, so a rollover fails no request.
-Key ids made up by an attacker cause three fetches in thirty seconds at most; meanwhile an unknown id is 503, not 401.
+A key set is renewed behind the callers' backs every five minutes, and at once for a key id that it does not hold or
+whose keys do not verify the token, so a rollover fails no request, under the same id neither.
+Tokens of an attacker cause three fetches in thirty seconds at most; then what other keys might verify is 503, not 401.
 While the issuer is away the last set serves on, until it is an hour old.
 """
 
@@ -95,7 +95,7 @@ class Keys:
         Args:
             kid: Key id of the token; empty when it names none.
             algorithm: Algorithm of the token.
-            but: Keys without id that did not verify the token: the issuer may have others by now.
+            but: Keys that did not verify the token: the issuer may have others by now.
 
         Raises:
             KeysUnavailableError: The issuer has to be asked, and does not answer or has been asked enough.
