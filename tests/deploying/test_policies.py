@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import copy
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from support.kubernetes import Manifest, build, of_kind, pods, restricted
 from support.overlays import with_components
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
 # One overlay for each kind of cluster, with everything that can be switched on beside it.
 CLUSTERS = {
@@ -52,6 +54,8 @@ NAMES = [("UDP", 53), ("TCP", 53)]
 PRIVATE = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"}
 INSIDE = {*PRIVATE, "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"}
 HTTP = [("TCP", "http")]
+# Every object that is applied, whole: its numbers, its selectors, whom it refers to.
+OBJECTS = Path(__file__).with_name("objects.yaml")
 HOST_NETWORK = "policy-group.network.openshift.io/host-network"
 
 
@@ -142,6 +146,20 @@ NOTES = {
 PATHS = {("Exact", "/mcp"), ("Exact", "/.well-known/oauth-protected-resource/mcp")}
 
 
+def whole(manifests: Iterable[Manifest]) -> dict[str, Any]:
+    """Return what objects say, by kind and name, without the hash of the settings; rules have tests of their own."""
+    parts = ("spec", "data", "stringData", "roleRef", "rules", "subjects")
+    found: dict[str, Any] = {}
+    for manifest in manifests:
+        if manifest["kind"] != "PrometheusRule":
+            said = yaml.safe_dump({part: manifest[part] for part in parts if part in manifest})
+            name = re.sub("(mcp-server-settings)-[a-z0-9]{10}", r"\1", manifest["metadata"]["name"])
+            found[f"{manifest['kind']} {name}"] = yaml.safe_load(
+                re.sub("(mcp-server-settings)-[a-z0-9]{10}", r"\1", said)
+            )
+    return found
+
+
 @pytest.fixture(scope="module", params=CLUSTERS)
 def cluster(request: pytest.FixtureRequest, project: Path) -> list[Manifest]:
     """Everything that is applied to one kind of cluster."""
@@ -225,6 +243,21 @@ def pod_rights(spec: Manifest) -> list[str]:
         *sorted(spec.keys() - POD_KEYS),
         *(problem for problem, holds in rules.items() if not holds),
     ]
+
+
+def test_every_object_is_the_one_that_is_listed(cluster: list[Manifest]) -> None:
+    """No number, selector, reference or label in a selector is another one, and no object says more."""
+    listed = yaml.safe_load(OBJECTS.read_text("utf-8"))
+
+    for name, said in whole(cluster).items():
+        assert said in listed[name], name
+
+
+def test_the_probes_object_is_the_one_that_is_listed(probe: list[Manifest]) -> None:
+    """How often it looks, for how long, with whose key, and what happens when it hangs."""
+    listed = yaml.safe_load(OBJECTS.read_text("utf-8"))
+
+    assert all(said in listed[name] for name, said in whole(probe).items())
 
 
 def test_nothing_has_a_right_that_is_not_listed(cluster: list[Manifest]) -> None:

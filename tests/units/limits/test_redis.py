@@ -259,6 +259,20 @@ async def test_charges_reach_the_other_replicas(shared: Server, limiter: Replica
     assert await burst([third], Claim(CALLER, "a")) == 7
 
 
+async def test_a_charge_is_known_here_at_once(shared: Server, own: Server, limiter: Replica) -> None:
+    """20 of 20 units are gone, 19 are not; without Redis 10 of 20 are, whatever nobody has asked for meanwhile."""
+    clock = Clock()
+    own.kill()
+    for server, units in ((shared, 20), (own, 10)):
+        replica = limiter(server, clock=clock)
+        await replica.take([Claim(ADDRESS, "unrelated")])
+        replica.charge([Claim(CALLER, "a", units - 1), Claim(CALLER, "b", units)])
+        assert replica.degraded is (server is own)
+        assert replica.check([Claim(CALLER, "a")]).allowed
+        assert not replica.check([Claim(CALLER, "b")]).allowed
+        assert not replica.check([Claim(CALLER, "a", 2)]).allowed
+
+
 async def test_without_redis_limits_are_tighter_and_not_open(own: Server, limiter: Replica) -> None:
     """A Redis that was never there leaves half of each limit, or less if more replicas are declared."""
     own.kill()
