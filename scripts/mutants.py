@@ -66,13 +66,15 @@ def room_of(file: str) -> str:
     return file.partition("/")[0] if "/" in file else "root"
 
 
-def tests_of(room: str) -> list[str]:
-    """Return the files of tests of a room, as pytest is given them."""
+def files_of(room: str, module: str = "") -> list[str]:
+    """Return the files of tests of a room, as pytest is given them; first those that are named as a module is."""
     folder = ROOT / "tests/units"
     if room in FILES:
         return [os.path.normpath(f"tests/deploying/{name}.py") for name in FILES[room][1]]
     found = folder.glob("*.py") if room == "root" else (folder / room).glob("test_*.py")
-    return sorted(str(path.relative_to(ROOT)) for path in found if path.name.startswith("test_"))
+    named = folder.rglob(f"test_{module.partition('_')[0]}*.py") if module else ()
+    paths = [*sorted(named), *sorted(path for path in found if path.name.startswith("test_"))]
+    return list(dict.fromkeys(str(path.relative_to(ROOT)) for path in paths))
 
 
 class Coverage:
@@ -88,7 +90,7 @@ class Coverage:
         data, report = self._scratch / f"{room}.db", self._scratch / f"{room}.xml"
         if not data.exists():
             measured = (f"--cov={package}", "--cov-context=test", "--cov-report=", f"--junitxml={report}")
-            command = [sys.executable, "-m", "pytest", *OPTIONS[2:], "-q", *measured, *tests_of(room)]
+            command = [sys.executable, "-m", "pytest", *OPTIONS[2:], "-q", *measured, *files_of(room)]
             environment = {**os.environ, "COVERAGE_FILE": str(data), "HARDENING": str(package)}
             subprocess.run(  # noqa: S603 - pytest, with what is written here
                 command, cwd=ROOT, env=environment, check=False, timeout=600, stdout=subprocess.DEVNULL
@@ -252,7 +254,7 @@ def sample_room(room: str, asked: argparse.Namespace, again: dict[str, Any] | No
         copy = copies.get()
         try:
             stages = () if room in FILES else coverage.tests(change)
-            rest = [] if coverage.running(change) else tests_of(room)
+            rest = [] if coverage.running(change) else files_of(room, Path(change.file).stem)
             outcomes[change.name] = copy.attempt(change, *stages, rest)
         finally:
             copies.put(copy)
