@@ -86,6 +86,7 @@ def answers(project: Path, given: list[str]) -> dict[str, Any]:
     found["database"] = "postgres" if re.search(r"\b(asyncpg|psycopg2?|databases)\b", uses) else "none"
     targets = {
         "kubernetes": "deploy/kubernetes",
+        "helm": "deploy/helm",
         "fly": "fly.toml",
         "railway": "railway.json",
         "compose": "compose.yaml",

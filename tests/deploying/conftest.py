@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def project(template: Template) -> Path:
-    """A project with PostgreSQL and all four targets; shared, so nobody changes it."""
+    """A project with PostgreSQL and all five targets; shared, so nobody changes it."""
     return template.render(ANSWERS)
 
 

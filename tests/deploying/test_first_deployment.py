@@ -13,7 +13,7 @@ from support.programs import find, run
 if TYPE_CHECKING:
     from pathlib import Path
 
-PLATFORMS = ["Compose, on one machine", "Kubernetes", "Fly.io", "Railway"]
+PLATFORMS = ["Compose, on one machine", "Kubernetes", "Kubernetes with Helm", "Fly.io", "Railway"]
 # What the person who types has from the blocks before, or from the platform.
 GIVEN = "NAMESPACE=weather ADMIN_URL=postgresql://admin@db/mcp; export NAMESPACE ADMIN_URL\n"
 
@@ -79,7 +79,7 @@ def test_the_file_of_secrets_is_what_the_server_takes(page: str, project: Path, 
     )
     assert (tmp_path / ".env.production").stat().st_mode & 0o777 == 0o600
     assert ".env.*" in (project / ".gitignore").read_text("utf-8").splitlines()
-    (command,) = [line for line in "".join(blocks(page)).splitlines() if "create secret generic" in line]
+    (command,) = {line for line in "".join(blocks(page)).splitlines() if "create secret generic" in line}
     kubectl, dry = find("kubectl"), " --dry-run=client --output yaml --kubeconfig /dev/null"
     done = run("bash", "-euc", command.replace("kubectl", kubectl, 1) + dry, cwd=tmp_path, env={"NAMESPACE": "weather"})
     assert done.returncode == 0, done.stderr

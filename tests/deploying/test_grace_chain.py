@@ -66,6 +66,7 @@ def test_every_file_is_read(chain: Any, project: Path) -> None:
         "compose.yaml",
         "fly.toml",
         "railway.json",
+        "deploy/helm/values.production.yaml",
         "deploy/kubernetes/base",
         "deploy/kubernetes/overlays/production",
     }
@@ -98,6 +99,7 @@ def test_as_shipped_it_fits(chain: Any, project: Path) -> None:
         (SETTINGS, "MCP_DRAIN_TIMEOUT_SECONDS=35", "MCP_DRAIN_TIMEOUT_SECONDS=30"),
         (SETTINGS, "MCP_READINESS_DELAY_SECONDS=5", "MCP_READINESS_DELAY_SECONDS=1"),
         ("deploy/kubernetes/overlays/production/settings.env", "MCP_AUTH", "MCP_TOOL_TIMEOUT_SECONDS=40\nMCP_AUTH"),
+        ("deploy/helm/values.production.yaml", "  MCP_AUTH", '  MCP_TOOL_TIMEOUT_SECONDS: "40"\n  MCP_AUTH'),
         ("compose.yaml", "    # Readiness delay", "    stop_grace_period: 40s\n    #"),
         ("fly.toml", "kill_timeout = 60", "kill_timeout = 45"),
         ("railway.json", '"drainingSeconds": 60', '"drainingSeconds": 45'),

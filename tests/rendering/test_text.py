@@ -97,7 +97,8 @@ def test_every_format_parses(project: Path) -> None:
     seen = set()
     for name in files(project):
         parse = parsers.get(PurePosixPath(name).suffix)
-        if parse:
+        # A template of Helm's is YAML only when it is rendered; tests/deploying/test_helm.py does.
+        if parse and not name.startswith("deploy/helm/templates/"):
             parse((project / name).read_text("utf-8"))
             seen.add(PurePosixPath(name).suffix)
 

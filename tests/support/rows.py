@@ -16,7 +16,7 @@ VALUES: dict[str, list[object]] = {
     "author_name": [None, AWKWARD["author_name"]],
     "author_email": [None, AWKWARD["author_email"]],
     "license": ["MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary"],
-    "deploy_targets": [None, (), ("kubernetes",), ("fly", "railway"), ("compose",)],
+    "deploy_targets": [None, (), ("kubernetes",), ("helm",), ("fly", "railway"), ("compose",)],
 }
 
 

@@ -200,6 +200,11 @@ def kubernetes(root: Path) -> list[Place]:
     return places
 
 
+def helm(path: Path) -> Place:
+    """Read the values of the chart; its grace is computed from them."""
+    return Place(path, settings=assignments(path.read_text(encoding="utf-8")))
+
+
 def fly(path: Path) -> Place:
     """Read fly.toml."""
     stated = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -227,6 +232,7 @@ def places(root: Path) -> list[Place]:
         "deploy/nginx/mcp-server.conf": nginx,
         "deploy/nginx/mcp-server-proxy.conf": nginx_proxy,
         "compose.yaml": compose,
+        "deploy/helm/values.production.yaml": helm,
         "fly.toml": fly,
         "railway.json": railway,
     }

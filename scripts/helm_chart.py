@@ -1,0 +1,260 @@
+"""Writes the Helm chart from the Kubernetes manifests: the same objects, with values in the places that differ.
+
+`python scripts/helm_chart.py` writes; a test compares, so that a change of a manifest reaches the chart.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TEMPLATE = Path(__file__).parents[1] / "template"
+KUBERNETES = TEMPLATE / "deploy/{% if 'kubernetes' in deploy_targets %}kubernetes{% endif %}"
+CHART = TEMPLATE / "deploy/{% if 'helm' in deploy_targets %}helm{% endif %}"
+
+# Made by Helm itself (--create-namespace), by kustomize, or by a template of its own below.
+LEFT_OUT = {"namespace.yaml", "kustomization.yaml", "name-reference.yaml"}
+NAMED = re.compile(
+    r"^(\s*(?:- )?(?:name|serviceAccountName|secretName|key|app\.kubernetes\.io/name): )mcp-server\b", re.MULTILINE
+)
+# What comes before this in a pod is in seconds and in no setting: preStop 5, closing 5, and 10 to spare.
+AROUND_THE_DRAIN = 20
+SECRETS = (*("MCP_API_KEYS", "MCP_API_KEY", "MCP_PROBE_KEY", "MCP_REQUEST_STATE_KEYS", "DATABASE_URL", "REDIS_URL"),)
+
+HELPERS = """\
+{{- /* Settings: those of every cluster, of the components that are switched on, and yours, in this order. */ -}}
+{{- define "mcp-server.settings" -}}
+{{- $settings := dict "MCP_REPLICAS" (toString .Values.replicas.max) %(base)s -}}
+%(components)s\
+{{- mergeOverwrite $settings .Values.settings | toYaml -}}
+{{- end -}}
+
+{{- define "mcp-server.image" -}}
+{{ .Values.image.repository }}{{ with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag }}{{ end }}
+{{- end -}}
+
+{{- define "mcp-server.host" -}}
+{{ (urlParse .Values.settings.MCP_PUBLIC_URL).host }}
+{{- end -}}
+
+{{- /* The version of the Secret: another one with each change. `helm template` sees no cluster. */ -}}
+{{- define "mcp-server.secrets" -}}
+{{- $secret := lookup "v1" "Secret" .Release.Namespace (printf "%%s-secrets" .Release.Name) -}}
+{{ dig "metadata" "resourceVersion" "not seen" $secret }}
+{{- end -}}
+"""
+SETTINGS = """\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ .Release.Name }}-settings
+data:
+  {{- include "mcp-server.settings" . | nindent 2 }}
+"""
+# A changed setting and a changed Secret change the pods, so both reach them with the next `helm upgrade`.
+ROLLS = """\
+      annotations:
+        mcp-server/settings: {{ include "mcp-server.settings" . | sha256sum }}
+        mcp-server/secrets: {{ include "mcp-server.secrets" . | quote }}
+"""
+RELOADER = """\
+  {{- if has "reloader" .Values.components }}
+  annotations:
+    secret.reloader.stakater.com/reload: {{ .Release.Name }}-secrets
+  {{- end }}
+"""
+STACK = """\
+  {{- if has "kube-prometheus-stack" .Values.components }}
+  labels:
+    release: {{ .Values.prometheusRelease }}
+  {{- end }}
+"""
+HOOK = """\
+  annotations:
+    # Before the server, and in place of the job of the last release; Argo CD takes these as PreSync.
+    helm.sh/hook: pre-install,pre-upgrade
+    helm.sh/hook-delete-policy: before-hook-creation
+"""
+COMMAND = """\
+            {{- required "migrations.command changes the database" .Values.migrations.command | toYaml | nindent 12 }}
+"""
+JOB_SETTINGS = """\
+          # The ConfigMap and the account of the server come after this hook.
+          env:
+            {{- range $name, $value := include "mcp-server.settings" . | fromYaml }}
+            - name: {{ $name }}
+              value: {{ $value | quote }}
+            {{- end }}
+          envFrom:
+"""
+# OpenShift gives each namespace users of its own.
+USER = "        runAsUser: 10001\n        runAsGroup: 10001\n"
+# One place of one file: what is there, and what the chart says instead. Each must be there.
+CHANGES: dict[str, list[tuple[str, str]]] = {
+    "base/deployment.yaml": [
+        ("spec:\n  # No", RELOADER + "spec:\n  # No"),
+        ("    spec:\n      serviceAccountName", ROLLS + "    spec:\n      serviceAccountName"),
+        (
+            "      # preStop 5 + readiness delay 5 + drain 35 + closing 5 = 50, and 10 to spare.\n",
+            ("      # preStop 5 + readiness delay + drain + closing 5, and 10 to spare.\n"
+            '      {{- $settings := include "mcp-server.settings" . | fromYaml }}\n'),
+        ),
+        (
+            "terminationGracePeriodSeconds: 60",
+            (f"terminationGracePeriodSeconds: {{{{ add {AROUND_THE_DRAIN} (ceil $settings.MCP_READINESS_DELAY_SECONDS)"
+            " (ceil $settings.MCP_DRAIN_TIMEOUT_SECONDS) }}"),
+        ),
+        (
+            "          # The overlay names the real image; this one does not exist, so forgetting fails at once.\n",
+            "",
+        ),
+    ],
+    "base/horizontal-pod-autoscaler.yaml": [
+        ("minReplicas: 2", "minReplicas: {{ .Values.replicas.min }}"),
+        ("maxReplicas: 6", "maxReplicas: {{ .Values.replicas.max }}"),
+    ],
+    "components/gateway/http-route.yaml": [
+        ("    - name: public\n", "    - name: {{ .Values.gateway.name }}\n"),
+        ("      namespace: gateway\n", "      namespace: {{ .Values.gateway.namespace }}\n"),
+    ],
+    "components/gateway/network-policy.yaml": [
+        ("kubernetes.io/metadata.name: gateway", "kubernetes.io/metadata.name: {{ .Values.gateway.namespace }}"),
+    ],
+    "components/monitoring/service-monitor.yaml": [("spec:\n", STACK + "spec:\n")],
+    "components/monitoring/prometheus-rule.yaml": [("spec:\n  groups", STACK + "spec:\n  groups")],
+    "components/migrations/job.yaml": [
+        ("      serviceAccountName: {{ .Release.Name }}\n", ""),
+        ("            - python\n            - -c\n", ""),
+        (
+            '            - raise SystemExit("set the command of the job mcp-server-migrations in your overlay")\n',
+            COMMAND,
+        ),
+        (
+            "          envFrom:\n            - configMapRef:\n                name: {{ .Release.Name }}-settings\n",
+            JOB_SETTINGS,
+        ),
+    ],
+}  # fmt: skip
+
+
+def chart() -> dict[str, str]:
+    """Return every file of the chart that is made from the manifests, by its path in the chart."""
+    files = {"templates/_helpers.tpl": helpers(), "templates/settings.yaml": SETTINGS}
+    for file in sorted((KUBERNETES / "base").glob("*.yaml")):
+        if file.name not in LEFT_OUT:
+            files[f"templates/{file.name}"] = template(file)
+    names = sorted(folder.name for folder in (KUBERNETES / "components").iterdir() if folder.is_dir())
+    for name in names:
+        for file in sorted((KUBERNETES / "components" / name).glob("*.yaml")):
+            if file.name not in LEFT_OUT:
+                text = f'{{{{- if has "{name}" .Values.components }}}}\n{template(file)}{{{{- end }}}}\n'
+                files[f"templates/components/{name}/{file.name}"] = text
+    files["values.schema.json"] = json.dumps(schema(names), indent=2) + "\n"
+    return files
+
+
+def template(file: Path) -> str:
+    """Return one manifest as a template."""
+    place = str(file.relative_to(KUBERNETES))
+    text = file.read_text("utf-8").replace("{{", '{{ "{{" }}')
+    text = NAMED.sub(r"\1{{ .Release.Name }}", text)
+    if place == "components/migrations/job.yaml":
+        start, end = text.index("  annotations:\n"), text.index("spec:\n")
+        text = text[:start] + HOOK + text[end:]
+    for found, put in CHANGES.get(place, ()):
+        if text.count(found) != 1:
+            raise ValueError(f"{place}: {found!r} is there {text.count(found)} times")
+        text = text.replace(found, put)
+    text = text.replace("image: mcp-server:0.0.0", 'image: {{ include "mcp-server.image" . }}')
+    text = re.sub(r"mcp\.example\.com", '{{ include "mcp-server.host" . }}', text)
+    text = text.replace(
+        USER, f'        {{{{- if not (has "openshift" .Values.components) }}}}\n{USER}        {{{{- end }}}}\n'
+    )
+    if place == "base/deployment.yaml":
+        start, end = text.index("          resources:\n"), text.index("          securityContext:\n")
+        text = text[:start] + "          resources: {{- .Values.resources | toYaml | nindent 12 }}\n" + text[end:]
+    return text
+
+
+def helpers() -> str:
+    """Return the named templates, with the settings that kustomize merges."""
+    base = {name: value for name, value in literals("base").items() if name != "MCP_REPLICAS"}
+    components = [
+        f'{{{{- if has "{folder.name}" .Values.components }}}}'
+        f"{{{{- $settings = mergeOverwrite $settings (dict {pairs(merged)}) }}}}{{{{- end -}}}}\n"
+        for folder in sorted((KUBERNETES / "components").iterdir())
+        if (merged := literals(f"components/{folder.name}"))
+    ]
+    return HELPERS % {"base": pairs(base), "components": "".join(components)}
+
+
+def literals(folder: str) -> dict[str, str]:
+    """Return the settings that a folder's kustomization states."""
+    said: dict[str, Any] = yaml.safe_load((KUBERNETES / folder / "kustomization.yaml").read_text("utf-8"))
+    stated = [line for generator in said.get("configMapGenerator", ()) for line in generator["literals"]]
+    return dict(line.split("=", 1) for line in stated)
+
+
+def pairs(settings: dict[str, str]) -> str:
+    """Return settings as arguments of `dict`."""
+    return " ".join(f'"{name}" "{value}"' for name, value in settings.items())
+
+
+def schema(components: list[str]) -> dict[str, Any]:
+    """Return what values may be: an unknown name is a mistake, and a secret does not belong into them."""
+
+    def object_of(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "additionalProperties": False,
+            "required": list(required),
+            "properties": properties,
+        }
+
+    text = {"type": "string", "minLength": 1}
+    count = {"type": "integer", "minimum": 1}
+    return {"$schema": "http://json-schema.org/draft-07/schema#"} | object_of(
+        ("image", "settings", "components", "replicas"),
+        image=object_of(
+            ("repository",),
+            repository=text,
+            tag={"type": "string"},
+            digest={"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
+        )
+        | {"anyOf": [{"properties": {one: {"minLength": 1}}, "required": [one]} for one in ("tag", "digest")]},
+        settings={
+            "type": "object",
+            "required": ["MCP_PUBLIC_URL", "MCP_AUTH"],
+            "properties": {"MCP_PUBLIC_URL": {"type": "string", "pattern": "^https://[^/]+"}},
+            "additionalProperties": {"type": "string"},
+            "propertyNames": {"pattern": "^[A-Z][A-Z0-9_]*$", "not": {"enum": list(SECRETS)}},
+        },
+        components={"type": "array", "uniqueItems": True, "items": {"enum": components}},
+        replicas=object_of(("min", "max"), min=count, max=count),
+        resources={"type": "object"},
+        gateway=object_of(("name", "namespace"), name=text, namespace=text),
+        migrations=object_of((), command={"type": "array", "items": {"type": "string"}}),
+        prometheusRelease=text,
+        **{"global": {"type": "object"}},
+    )
+
+
+def main() -> int:
+    """Write the chart, and take away what is no longer part of it."""
+    files = chart()
+    for old in (CHART / "templates").rglob("*"):
+        if old.is_file() and str(old.relative_to(CHART)) not in files:
+            old.unlink()
+    for name, text in files.items():
+        path = CHART / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

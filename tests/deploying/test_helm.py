@@ -1,0 +1,283 @@
+"""The Helm chart makes the objects of the overlay, refuses values that are mistakes, and rolls the pods."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import re
+import shutil
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import helm_python as helm
+import pytest
+import yaml
+from support.kubernetes import Manifest, build, of_kind, pods, restricted
+from support.overlays import SETTINGS, with_components
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+# One way in at a time, and everything that can stand beside it. The job is a hook, and compared by itself.
+SETS = [
+    ("gateway", "datastores"),
+    (
+        *("gateway", "ingress-nginx", "from-envoy-gateway", "from-cilium", "gke-gateway"),
+        *("dns-nodelocal", "dns-cloud", "datastores", "datastores-managed"),
+        *("issuer-inside", "gateway-inside", "otlp", "ipv6"),
+        *("monitoring", "kube-prometheus-stack", "external-secret", "reloader"),
+    ),
+    ("traefik",),
+    ("alb",),
+    ("openshift",),
+]
+DIGEST = "sha256:" + "0" * 64
+ROLLING = {"mcp-server/settings", "mcp-server/secrets"}
+
+
+@pytest.fixture(scope="module")
+def chart(project: Path) -> Path:
+    """Where the chart of a project is."""
+    return project / "deploy/helm"
+
+
+@pytest.fixture
+def values(chart: Path) -> dict[str, Any]:
+    """The values of production, as they are rendered."""
+    return yaml.safe_load((chart / "values.production.yaml").read_text("utf-8"))
+
+
+def rendered(chart: Path, values: dict[str, Any], name: str = "mcp-server", space: str = "apps") -> list[Manifest]:
+    """Return what `helm template` makes of a chart."""
+    with helm.Chart.load(str(chart)) as loaded:
+        loaded.validate_schema(values)
+        files = loaded.render(values, name=name, namespace=space)
+    return [one for text in files.values() for one in yaml.safe_load_all(text) if one]
+
+
+def by_name(manifests: list[Manifest]) -> dict[tuple[str, str], Manifest]:
+    """Return manifests by kind and name, without what kustomize and Helm do each in its own way.
+
+    Helm makes the namespace itself and puts everything into it.
+    kustomize rolls the pods by a suffix of the name of their settings, the chart by annotations.
+    """
+    found: dict[tuple[str, str], Manifest] = {}
+    for one in copy.deepcopy(manifests):
+        one["metadata"].pop("namespace", None)
+        if one["kind"] == "ConfigMap":
+            one["metadata"]["name"] = "mcp-server-settings"
+        for _, pod in pods([one]):
+            pod["metadata"]["annotations"] = {
+                key: value for key, value in pod["metadata"].get("annotations", {}).items() if key not in ROLLING
+            }
+            for source in pod["spec"]["containers"][0]["envFrom"]:
+                if "configMapRef" in source:
+                    source["configMapRef"]["name"] = "mcp-server-settings"
+        if one["kind"] != "Namespace":
+            found[one["kind"], one["metadata"]["name"]] = one
+    return found
+
+
+def test_the_chart_is_made_from_the_manifests() -> None:
+    """A change of a manifest reaches the chart."""
+    spec = importlib.util.spec_from_file_location("helm_chart", ROOT / "scripts/helm_chart.py")
+    assert spec
+    assert spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    files = script.chart()
+    there = {str(path.relative_to(script.CHART)) for path in (script.CHART / "templates").rglob("*") if path.is_file()}
+
+    assert {name for name, text in files.items() if (script.CHART / name).read_text("utf-8") != text} == set()
+    assert there == {name for name in files if name.startswith("templates/")}
+
+
+def test_the_values_of_production_make_the_overlay_of_production(
+    project: Path, chart: Path, values: dict[str, Any]
+) -> None:
+    """What a fresh project deploys is the same either way, to the last field."""
+    ours = by_name(rendered(chart, values))
+    overlay = by_name(build(project / "deploy/kubernetes/overlays/production"))
+
+    assert len(ours) == 10
+    assert ours == overlay
+
+
+@pytest.mark.parametrize("components", SETS, ids=["default", "everything", "traefik", "alb", "openshift"])
+def test_each_component_makes_what_kustomize_makes(
+    project: Path, chart: Path, values: dict[str, Any], components: tuple[str, ...]
+) -> None:
+    """The same names switch the same objects on."""
+    values["settings"] = dict(line.split("=", 1) for line in SETTINGS.split())
+    with with_components(project / "deploy/kubernetes", components) as overlay:
+        expected = by_name(build(overlay))
+
+    assert by_name(rendered(chart, values | {"components": list(components)})) == expected
+
+
+def test_every_component_is_known(project: Path, chart: Path) -> None:
+    """A component of the manifests that the chart lacked would be refused as a mistake."""
+    there = sorted(path.name for path in (project / "deploy/kubernetes/components").iterdir())
+    schema = json.loads((chart / "values.schema.json").read_text("utf-8"))
+
+    assert schema["properties"]["components"]["items"]["enum"] == there
+    assert {name for names in SETS for name in names} | {"migrations"} == set(there)
+
+
+def test_the_job_comes_before_the_server(project: Path, chart: Path, values: dict[str, Any]) -> None:
+    """The hook needs nothing that Helm makes after it, and is otherwise the job of the manifests."""
+    command = ["python", "-m", "alembic", "upgrade", "head"]
+    values |= {"components": ["migrations", "datastores"], "migrations": {"command": command}}
+    job = of_kind(rendered(chart, values), "Job")
+    with with_components(project / "deploy/kubernetes", ("migrations",)) as overlay:
+        theirs = of_kind(build(overlay), "Job")
+    pod, their_pod = job["spec"]["template"]["spec"], theirs["spec"]["template"]["spec"]
+    (container,), (their_container,) = pod.pop("containers"), their_pod.pop("containers")
+    env = {one["name"]: one["value"] for one in container.pop("env")}
+
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    assert container["command"] == command
+    assert env == of_kind(rendered(chart, values), "ConfigMap")["data"]
+    assert container["envFrom"] == [{"secretRef": {"name": "mcp-server-secrets"}}]
+    assert their_pod.pop("serviceAccountName") == "mcp-server"
+    assert pod == their_pod
+    assert restricted(job["spec"]["template"]["spec"] | {"containers": [container]}) == []
+    for key in ("command", "envFrom"):
+        their_container.pop(key), container.pop(key)
+    assert container == their_container
+    with pytest.raises(helm.HelmRenderError, match=r"migrations\.command changes the database"):
+        rendered(chart, values | {"migrations": {}})
+
+
+def test_two_releases_stand_side_by_side(chart: Path, values: dict[str, Any]) -> None:
+    """Nothing of one release is named, or selected, by the other."""
+    values["components"] = ["gateway", "datastores", "monitoring", "reloader"]
+    one, other = (rendered(chart, values, name) for name in ("first-mcp-server", "second-mcp-server"))
+    # Alerts look at every server of this template that is scraped, and tell them apart by job and namespace.
+    for manifest in one:
+        if manifest["kind"] == "PrometheusRule":
+            del manifest["spec"]
+    names, others = ({(m["kind"], m["metadata"]["name"]) for m in made} for made in (one, other))
+    text = json.dumps(one).replace("first-mcp-server", "")
+
+    assert not names & others
+    assert set(re.findall(r"[^\s\"]*mcp-server[^\s\"]*", text)) == ROLLING
+
+
+def test_numbers_follow_the_settings(chart: Path, values: dict[str, Any]) -> None:
+    """A longer drain makes a longer grace, and the bounds of the autoscaler the number of replicas."""
+    values["settings"] |= {"MCP_DRAIN_TIMEOUT_SECONDS": "204.5", "MCP_READINESS_DELAY_SECONDS": "7"}
+    values["replicas"] = {"min": 3, "max": 12}
+    made = rendered(chart, values)
+
+    assert of_kind(made, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 20 + 7 + 205
+    assert of_kind(made, "ConfigMap")["data"]["MCP_REPLICAS"] == "12"
+    assert of_kind(made, "HorizontalPodAutoscaler")["spec"]["minReplicas"] == 3
+    assert of_kind(made, "HorizontalPodAutoscaler")["spec"]["maxReplicas"] == 12
+
+
+def test_a_digest_takes_the_place_of_the_tag(chart: Path, values: dict[str, Any]) -> None:
+    """What a release has signed is what runs."""
+    values["image"] = {"repository": "registry.example.com/weather-server", "digest": DIGEST}
+    (_, pod), *_ = pods(rendered(chart, values))
+
+    assert pod["spec"]["containers"][0]["image"] == f"registry.example.com/weather-server@{DIGEST}"
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"component": ["gateway"]}, "component"),
+        ({"components": ["gatway"]}, "components"),
+        ({"image": {"repository": "registry.example.com/x"}}, "tag"),
+        ({"image": {"repository": "registry.example.com/x", "digest": "latest"}}, "digest"),
+        ({"replicas": {"min": 0}}, "min"),
+        ({"settings": {"MCP_PUBLIC_URL": "mcp.example.com"}}, "MCP_PUBLIC_URL"),
+        ({"settings": {"MCP_MAX_BODY_BYTES": 1_048_576}}, "MCP_MAX_BODY_BYTES"),
+        ({"settings": {"MCP_API_KEYS": "alice:secret"}}, "MCP_API_KEYS"),
+        ({"settings": {"DATABASE_URL": "postgresql://u:p@h/d"}}, "DATABASE_URL"),
+    ],
+)
+def test_values_that_are_a_mistake_are_refused(
+    chart: Path, values: dict[str, Any], changed: dict[str, Any], named: str
+) -> None:
+    """A typing mistake, and a secret that would be readable in the release, end the installation."""
+    for name, value in changed.items():
+        values[name] = values.get(name, {}) | value if name in {"settings", "replicas"} else value
+
+    with pytest.raises(helm.HelmError, match=named):
+        rendered(chart, values)
+
+
+def test_the_linter_finds_nothing_wrong(chart: Path, values: dict[str, Any]) -> None:
+    """Helm's own linter, with warnings as errors; that an icon is recommended is neither."""
+    report = helm.lint(str(chart), values, strict=True, kube_version="v1.33.0")
+
+    assert [message for message in report["messages"] if message["severity"] > 1] == []
+
+
+def test_a_changed_setting_changes_the_pods(chart: Path, values: dict[str, Any]) -> None:
+    """The pods read their settings at start, so they have to start anew."""
+    before = of_kind(rendered(chart, values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+    values["settings"]["MCP_LOG_LEVEL"] = "debug"
+    after = of_kind(rendered(chart, values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+
+    assert before["mcp-server/settings"] != after["mcp-server/settings"]
+    assert before["mcp-server/secrets"] == after["mcp-server/secrets"] == "not seen"
+
+
+@contextmanager
+def api_server(version: str) -> Iterator[str]:
+    """Answer what Helm asks an API server before it renders; the Secret has this version."""
+    secret = {"metadata": {"name": "mcp-server-secrets", "namespace": "apps", "resourceVersion": version}}
+    kinds = [{"name": "secrets", "singularName": "secret", "namespaced": True, "kind": "Secret", "verbs": ["get"]}]
+    answers: dict[str, dict[str, Any]] = {
+        "/version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
+        "/api": {"kind": "APIVersions", "versions": ["v1"]},
+        "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
+        "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": kinds},
+        "/api/v1/namespaces/apps/secrets/mcp-server-secrets": {"apiVersion": "v1", "kind": "Secret", **secret},
+    }
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = answers.get(self.path.partition("?")[0])
+            body = json.dumps(found or {"kind": "Status", "apiVersion": "v1", "code": 404}).encode()
+            self.send_response(200 if found else 404)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join(5)
+
+
+@pytest.mark.parametrize("version", ["7", "8"])
+def test_a_changed_secret_changes_the_pods(chart: Path, values: dict[str, Any], tmp_path: Path, version: str) -> None:
+    """Helm asks the cluster for the Secret: another version of it is another pod, so a removed key is refused."""
+    looking = shutil.copytree(chart, tmp_path / "chart")
+    (looking / "templates/look.yaml").write_text('{{ fail (printf "<%s>" (include "mcp-server.secrets" .)) }}', "utf-8")
+
+    with (
+        api_server(version) as url,
+        helm.Config(kube_apiserver=url, namespace="apps", storage_driver="memory") as cluster,
+        pytest.raises(helm.HelmError, match=f"<{version}>"),
+    ):
+        cluster.install(str(looking), "mcp-server", values, dry_run="server")
+
+    assert 'mcp-server/secrets: {{ include "mcp-server.secrets" .' in (chart / "templates/deployment.yaml").read_text(
+        "utf-8"
+    )
