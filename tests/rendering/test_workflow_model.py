@@ -19,7 +19,7 @@ WORKFLOWS = {
 
 def model(path: Path) -> dict[str, Any]:
     """Return a workflow without the text of its scripts, and without the versions that a bot moves."""
-    text = re.sub(r"(uses: *[\w./-]+)@[0-9a-f]{40}.*|@sha256:[0-9a-f]{64}", r"\1", path.read_text("utf-8"))
+    text = re.sub(r"(uses: *[\w./-]+)@[0-9a-f]{40}.*|(?::[\w.-]+)?@sha256:[0-9a-f]{64}", r"\1", path.read_text("utf-8"))
     workflow: dict[str, Any] = yaml.load(text, yaml.BaseLoader)  # noqa: S506 - `on` stays a word
     for job in workflow["jobs"].values():
         for step in job["steps"]:

@@ -1,0 +1,66 @@
+"""What each file of a deployment says, whole: its numbers, switches, names and how many of them there are.
+
+Other tests show that it works; this one, that nothing else is said beside it.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MODEL = Path(__file__).with_name("configuration.yaml")
+DIGEST = re.compile(r"(:[\w.-]+)?@sha256:[0-9a-f]{64}")
+
+
+def directives(text: str) -> list[str]:
+    """Return the directives of a proxy, in their order; where a block ends, there is a bracket."""
+    bare = re.sub(r"^\s*#.*$|\s+#[^'\"]*$", "", text, flags=re.MULTILINE)
+    return [" ".join(line.split()) for line in bare.splitlines() if line.strip()]
+
+
+def instructions(text: str) -> list[str]:
+    """Return the instructions of an image, each in one line."""
+    bare = re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)
+    return [" ".join(line.split()) for line in re.sub(r"\\\n", " ", bare).splitlines() if line.strip()]
+
+
+def unit(text: str) -> dict[str, dict[str, str]]:
+    """Return the sections of a unit of systemd."""
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign] - as its documentation has it
+    parser.read_string(text)
+    return {section: dict(parser[section]) for section in parser.sections()}
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "compose.yaml": yaml.safe_load,
+    "fly.toml": tomllib.loads,
+    "railway.json": json.loads,
+    "Dockerfile": instructions,
+    "deploy/prometheus/prometheus.yaml": yaml.safe_load,
+    "deploy/systemd/mcp-probe@.service": unit,
+    "deploy/caddy/Caddyfile": directives,
+    "deploy/nginx/mcp-server.conf": directives,
+    "deploy/nginx/mcp-server-proxy.conf": directives,
+}
+
+
+def said(project: Path, file: str) -> Any:
+    """Return what a file says, without versions and digests of images, which a bot moves."""
+    return READERS[file](re.sub(DIGEST, "", (project / file).read_text("utf-8")))
+
+
+@pytest.mark.parametrize("file", READERS)
+def test_a_file_says_what_is_listed_and_nothing_else(project: Path, file: str) -> None:
+    """No port more, no privilege, no retry, no shorter wait, no other name: each is changed here too, on purpose."""
+    assert said(project, file) == yaml.safe_load(MODEL.read_text("utf-8"))[file]
