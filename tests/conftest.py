@@ -23,6 +23,8 @@ GIT_CONFIG = """\
 [advice]
     detachedHead = false
 """
+# Files of an author, for a project; its own tests run there.
+collect_ignore = ["support/real_tools"]
 # Of the person who runs the tests; none of it may reach a project under test.
 PERSONAL = ("COPIER_", "GIT_", "MAKE", "MCP_", "MFLAGS", "OTEL_", "PYTHON")
 NAMES = {"DATABASE_URL", "HOST", "PORT", "PYTEST_ADDOPTS", "REDIS_URL", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV"}

@@ -28,7 +28,10 @@ def main() -> int:
         TemporaryDirectory(prefix="postgres-") as folder,
         postgres.EmbeddedPostgres(Path(folder), confined=True) as url,
     ):
-        return subprocess.run(command, env={**os.environ, "DATABASE_URL": url}, check=False).returncode
+        environment = {**os.environ, "DATABASE_URL": url}
+        if (hardening.parent / "migrations").is_dir():
+            subprocess.run([sys.executable, "-m", package, "migrate"], env=environment, check=True)
+        return subprocess.run(command, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from fixtures import database_url, postgres
 from in_process import call, in_one_task
 
 from hardening.lifecycle.startup import opened
+from hardening.migrations.command import MigrationSettings, run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,6 +27,16 @@ if TYPE_CHECKING:
 __all__ = ["database_url", "postgres"]
 
 
+@pytest.fixture(scope="session")
+def migrated(request: pytest.FixtureRequest, database_url: str) -> str:
+    """The database as the role of the server, which row-level security binds; with your migrations, if there are any."""
+    if "TEST_DATABASE_URL" not in os.environ:
+        database_url = request.getfixturevalue("postgres").confine(database_url)
+    if (alias.HARDENING.parent / "migrations").is_dir():
+        assert run(MigrationSettings.model_validate({"DATABASE_URL": database_url})) == 0
+    return database_url
+
+
 @pytest.fixture
 def settings(request: pytest.FixtureRequest) -> HardeningSettings:
     """Your settings; a fixture of this name in tests/tools/conftest.py takes its place.
@@ -34,7 +46,7 @@ def settings(request: pytest.FixtureRequest) -> HardeningSettings:
     settings_type = import_module(f"{alias.PACKAGE}.settings").Settings
     values: dict[str, Any] = {"auth": frozenset({"none"})}
     if settings_type.model_fields["database_url"].is_required():
-        values["DATABASE_URL"] = request.getfixturevalue("database_url")
+        values["DATABASE_URL"] = request.getfixturevalue("migrated")
     return settings_type(**values)
 
 

@@ -201,6 +201,10 @@ def test_prints_the_database_and_runs_migrations(template: Template, tmp_path: P
         )
         assert run(project / ".venv/bin/python", "-c", count, url, cwd=project).stdout == "0\n"
 
+    with Dev(project, arguments=("--no-reload",)) as usual:
+        usual.until("The database is up to date: 0001")
+        assert usual.url
+
     with Dev(project, arguments=("--no-reload", "--migrate", command)) as again:
         again.until("The migrations ended with 1: ")
         assert again.child.wait(SECONDS) == 1

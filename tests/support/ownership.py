@@ -29,6 +29,7 @@ YOURS = [
     "/schema/**",
     "/server.json",
     "/src/*/__init__.py",
+    "/src/*/migrations/**",
     "/src/*/server.py",
     "/src/*/settings.py",
     "/src/*/tools/**",

@@ -253,6 +253,11 @@ async def unreadable(name: type[len]) -> str:  # type: ignore[valid-type]
     return str(name)
 
 
+async def stateful(name: str, ctx: Context[HardeningSettings, dict]) -> str:  # type: ignore[type-arg] - as some write it
+    """Say hello to somebody who is known."""
+    return f"{name} {ctx.state}"
+
+
 DECLARED: dict[str, tuple[Any, str]] = {
     "commands": (lambda s: s.prompt()(poisoned), "prompt poisoned: description gives the model a command"),
     "a description": (lambda s: s.prompt(description="a\u202eb")(hello), "prompt hello: description has a hidden"),
@@ -260,6 +265,8 @@ DECLARED: dict[str, tuple[Any, str]] = {
     "an argument": (lambda s: s.prompt()(described), "prompt described: argument name has a hidden"),
     "many arguments": (lambda s: s.prompt()(gathers), "names must be a parameter that can be given by name"),
     "a type": (lambda s: s.prompt()(unreadable), "prompt unreadable: an argument cannot be read"),
+    "a state": (lambda s: s.prompt()(stateful), "prompt stateful: takes a state of dict; add harden(…, lifespan=…)"),
+    "a resource's state": (lambda s: s.resource("a://{name}")(stateful), "resource a://{name}: takes a state of dict"),
     "no call of the decorator": (lambda s: s.prompt(hello), "prompt hello: write @server.prompt()"),
     "no call, resource": (lambda s: s.resource(hello), "resource hello: write @server.resource(address)"),
     "twice": (lambda s: (s.prompt()(hello), s.prompt()(hello)), "there are two prompts of this name"),

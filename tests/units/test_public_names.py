@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hardening
+import hardening.settings
 
 
 def test_the_seam_is_these_names() -> None:
@@ -18,6 +19,13 @@ def test_the_seam_is_these_names() -> None:
         "log",
         "tool",
     ]
+
+
+def test_the_types_of_settings_are_these_names() -> None:
+    """What an author's class of settings is made of."""
+    assert hardening.settings.__all__ == ["DatabaseUrl", "HardeningSettings", "Names", "Pairs", "RedisUrl", "SecretUrl"]
+    for name in hardening.settings.__all__:
+        assert hasattr(hardening.settings, name)
 
 
 def test_every_name_is_there() -> None:

@@ -19,9 +19,9 @@ ORDER = (
     *("errors", "exchange", "http_answers", "response", "routes"),
     *("logs", "auth", "settings", "telemetry", "limits", "edge", "calls", "database", "outbound", "protocol"),
     *("services", "primitives", "server", "stack", "app", "harden", "lifecycle"),
-    *("contract", "dev", "probe", "__init__"),
+    *("contract", "migrations", "dev", "probe", "__init__"),
 )
-OFF_THE_SERVING_PATH = ("contract", "dev", "probe")
+OFF_THE_SERVING_PATH = ("contract", "migrations", "dev", "probe")
 MODULES = sorted(alias.HARDENING.rglob("*.py"))
 REPORT = """
 import sys

@@ -1,4 +1,4 @@
-"""The command line: serve, stdio, dev, probe, schema, settings."""
+"""The command line: serve, stdio, dev, migrate, probe, schema, settings."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("serve", help="serve in production: strict settings, JSON logs")
     commands.add_parser("stdio", help="serve one client on this machine over standard input and output")
     commands.add_parser("dev", help="serve on this machine: database, key, client snippets, reload", add_help=False)
+    commands.add_parser("migrate", help="bring the database up to date, or begin a migration", add_help=False)
     commands.add_parser("probe", help="check a running server from outside", add_help=False)
     commands.add_parser("schema", help="write, check or diff the published contract", add_help=False)
     commands.add_parser("settings", help="show the effective settings", add_help=False)
     command = parser.parse_args(given[:1]).command
     rest = given[1:]
-    if command == "serve":
-        return _serve()
-    if command == "stdio":
-        return _stdio()
+    if command in {"serve", "stdio"}:
+        return _serve() if command == "serve" else _stdio()
     if command == "dev":
         from .hardening.dev.command import main as dev
 
         return dev(rest, _name())
+    if command == "migrate":
+        from .hardening.migrations.command import main as migrate
+
+        return migrate(rest, _name())
     if command == "probe":
         from .hardening.probe import main as probe
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from captured import captured
 from in_process import call
-from live import ENVIRONMENT, KEY, Live, Process, settings_from
+from live import ENVIRONMENT, KEY, Process, settings_from
 from pydantic import Field
 from wire import ERAS, Era, Wire
 
@@ -182,22 +180,40 @@ async def test_it_has_a_connection_of_its_own(database_url: str) -> None:
     assert server.background.failures == 0
 
 
-@pytest.mark.parametrize("era", ERAS)
-async def test_a_drain_waits_for_it(gate: Gate, request: Any, era: Era) -> None:
-    """What began before the signal ends before the process does, in both eras."""
-    with Live(settings_from(ENVIRONMENT), build) as live:
-        async with Wire(live.url, KEY) as wire:
-            arguments = {"gate": request.node.name, "text": "kept"}
-            reply = await wire.ask(era, "tools/call", {"name": "later", "arguments": arguments})
-            assert not reply.result.get("isError")
-        live.do(lambda: live.running and live.running.http.handle_exit(signal.SIGTERM, None))
-        until = time.monotonic() + SECONDS
-        while not live.app.drain.refusing and time.monotonic() < until:
-            await asyncio.sleep(0.01)
-        assert gate.done == []
-        live.do(gate.open.set)
+LATE = """
+import asyncio
+import sample
+from pathlib import Path
+from typing import Annotated
+from pydantic import Field
+from hardening import Context, HardeningSettings, harden, tool
+from hardening.lifecycle.startup import serve
 
-    assert [text for text, _ in gate.done] == ["kept"]
+async def write(path):
+    await asyncio.sleep(1.5)
+    Path(path).write_text("kept", "utf-8")
+
+@tool(read_only=False)
+async def late(path: Annotated[str, Field(max_length=1000)], ctx: Context) -> str:
+    '''Write a file after the answer.'''
+    ctx.background(write(path))
+    return "answered"
+
+raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tools=(late,))))
+"""
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_drain_waits_for_it(era: Era, tmp_path: Path) -> None:
+    """SIGTERM after the answer: the process ends with 0 when the task has done its work, in both eras."""
+    file = tmp_path / "late"
+    with Process("-c", LATE) as process:
+        async with Wire(process.url, KEY) as wire:
+            reply = await wire.call(era, "late", {"path": str(file)})
+            assert not reply.result.get("isError")
+        assert not file.exists()
+        assert process.stop() == 0
+    assert file.read_text("utf-8") == "kept"
 
 
 FOREVER = """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from in_process import call
 from live import ENVIRONMENT, KEY, Live, Process, free_port, settings_from
+from mcp.types import Completion
 from wire import ERAS, Era, Wire
 
 from hardening import Context, HardeningSettings, harden, tool
@@ -61,6 +62,45 @@ async def test_calls_share_it_on_a_socket(era: Era) -> None:
                 assert reply.result["structuredContent"] == {"result": count}
 
     assert cache.events == ["open", "call", "call", "close"]
+
+
+def with_primitives(cache: Cache, settings: HardeningSettings) -> Any:
+    """Return the same server with a prompt, a resource and a completion."""
+    server = build(cache, settings)
+
+    @server.prompt()
+    async def tell(ctx: Context[HardeningSettings, Cache]) -> str:
+        """Tell how much there is."""
+        return f"{len(ctx.state.events)}"
+
+    @server.resource("cache://events")
+    async def events(ctx: Context[HardeningSettings, Cache]) -> str:
+        """Tell what there is."""
+        return " ".join(ctx.state.events)
+
+    @server.completion()
+    async def complete(_: Any, __: Any, ___: Any, ctx: Context[HardeningSettings, Cache]) -> Completion:
+        return Completion(values=list(ctx.state.events))
+
+    _ = (tell, events, complete)
+    return server
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_prompts_resources_and_completion_share_it_too(era: Era) -> None:
+    """The same object as in tools, in both eras."""
+    cache = Cache()
+    with Live(settings_from(ENVIRONMENT), lambda settings: with_primitives(cache, settings)) as live:
+        async with Wire(live.url, KEY) as wire:
+            await wire.call(era, "remember")
+            prompt = await wire.ask(era, "prompts/get", {"name": "tell"})
+            resource = await wire.ask(era, "resources/read", {"uri": "cache://events"})
+            asked = {"ref": {"type": "ref/prompt", "name": "tell"}, "argument": {"name": "x", "value": ""}}
+            completed = await wire.ask(era, "completion/complete", asked)
+
+    assert prompt.result["messages"][0]["content"]["text"] == "2"
+    assert resource.result["contents"][0]["text"] == "open call"
+    assert completed.result["completion"]["values"] == ["open", "call"]
 
 
 async def test_it_is_closed_when_another_part_fails() -> None:

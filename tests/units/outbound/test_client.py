@@ -34,8 +34,9 @@ class Upstream:
         self.heads: list[str] = []
         self.url = ""
         self.dropping = 0
+        self.left = asyncio.Event()
 
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:  # noqa: C901 - one branch for each path
         """Answer one request."""
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -65,7 +66,11 @@ class Upstream:
             writer.write(b"HTTP/1.1 200 OK\r\nset-cookie: who=me\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
         else:
             status = 503 if path == "/unwell" else 200
-            writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok".encode())
+            kept = "keep-alive" if path == "/stay" else "close"
+            writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 2\r\nconnection: {kept}\r\n\r\nok".encode())
+            if path == "/stay":
+                await reader.read()
+                self.left.set()
         writer.close()
 
 
@@ -244,18 +249,20 @@ async def test_nothing_of_a_request_is_logged(upstream: Upstream, tmp_path: Path
 
 
 async def test_connections_end_with_the_server(upstream: Upstream) -> None:
-    """A client that somebody has kept reaches nothing when the server is closed."""
+    """A connection that the other system holds open is closed, and a client that was kept reaches nothing any more."""
     kept: list[httpx2.AsyncClient] = []
 
     @tool(read_only=True)
-    async def keep(ctx: Context) -> str:
+    async def keep(url: Annotated[str, Field(max_length=300)], ctx: Context) -> str:
         """Keep the client for later."""
         kept.append(ctx.http)
-        return "kept"
+        return (await kept[0].get(url)).text
 
     async with opened(server := harden(settings_from(ALLOWED), tools=(keep,))):
-        await call(server, "keep", {})
-        assert (await kept[0].get(upstream.url)).status_code == 200
-        outbound = server.services._outbound  # noqa: SLF001 - nobody else has a reason to ask
-        assert outbound is not None
-    assert outbound._pool.connections == []  # noqa: SLF001 - what is open is the promise
+        assert not (await call(server, "keep", {"url": upstream.url + "/stay"})).is_error
+        assert not upstream.left.is_set()
+    async with asyncio.timeout(SECONDS):
+        await upstream.left.wait()
+    with pytest.raises(UpstreamUnavailable):
+        await kept[0].get(upstream.url)
+    assert len(upstream.heads) == 1

@@ -23,6 +23,7 @@ from .calls.lint import text_problems
 from .calls.prompts import read_prompt
 from .calls.resources import read_resource_function
 from .calls.results import check_blocks
+from .calls.state import problems as state_problems
 from .exchange import current
 from .limits.rate_limits import RateLimits
 from .limits.refusals import tool_failure
@@ -78,7 +79,9 @@ class GuardedPrimitives(MCPServer[None]):
             raise InvalidDeclarationError(f"prompt {getattr(name, '__name__', '?')}: write @server.prompt()")
 
         def decorator(function: Declared) -> Declared:
-            read = read_prompt(function, self._context, name=name, title=title, description=description, icons=icons)
+            known = name or getattr(function, "__name__", "?")
+            author = self._author(f"prompt {known}", function)
+            read = read_prompt(author, known, title=title, description=description, icons=icons)
             if read.name in self.prompt_names:
                 raise InvalidDeclarationError(f"prompt {read.name}: there are two prompts of this name")
             self.prompt_names.add(read.name)
@@ -99,7 +102,7 @@ class GuardedPrimitives(MCPServer[None]):
             raise InvalidDeclarationError(f"resource {getattr(uri, '__name__', '?')}: write @server.resource(address)")
 
         def decorator(function: Declared) -> Declared:
-            read = read_resource_function(owner, function, self._context)
+            read = read_resource_function(self._author(owner, function))
             about = declared.get("description") or read.__doc__ or ""
             texts = {"address": uri, "title": declared.get("title") or "", "description": about}
             found = [f"{owner}: {one}" for field, text in texts.items() for one in text_problems(field, text)]
@@ -125,6 +128,12 @@ class GuardedPrimitives(MCPServer[None]):
         """
         cure = "serve it from another process, behind the same proxy; this one answers the protocol alone"
         raise InvalidDeclarationError(f"custom_route {path}: {cure}")
+
+    def _author(self, owner: str, function: Callable[..., Any], *, positional: int = 0) -> AuthorFunction:
+        author = AuthorFunction(owner, function, self._context, positional=positional)
+        if found := state_problems([author], self.hardening_settings, self.services.lifespan):
+            raise InvalidDeclarationError("\n".join(found))
+        return author
 
     def _context(self, sdk: SdkContext[Any, Any]) -> Context[Any, Any]:
         seconds = self.hardening_settings.tool_timeout_seconds
@@ -182,7 +191,7 @@ class GuardedPrimitives(MCPServer[None]):
         register: Callable[[Any], Any] = super().completion()
 
         def decorator(function: Completer) -> Completer:
-            author = AuthorFunction("completion", function, self._context, positional=3)
+            author = self._author("completion", function, positional=3)
 
             async def guarded(*arguments: Any) -> Any:
                 request.set(SdkContext(mcp_server=self))

@@ -154,7 +154,7 @@ class HardenedServer(GuardedPrimitives):
     ) -> CallToolResult | InputRequiredResult:
         seconds = tool.declaration.timeout_seconds or self.hardening_settings.tool_timeout_seconds
         first = self.services.context(seconds, sdk, exchange, read_only=tool.declaration.read_only)
-        contexts: list[Context[Any]] = []
+        contexts: list[Context[Any, Any]] = []
 
         async def call(sdk: SdkContext[None, Any]) -> CallToolResult | InputRequiredResult:
             # A context for each round of questions: the one before has ended with its round.

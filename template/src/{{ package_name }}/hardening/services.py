@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .calls.state import Lifespan
     from .database import OnConnection
-    from .outbound.client import Outbound
+    from .outbound.client import OnAnswer, Outbound
     from .settings import HardeningSettings
 
 IN_PROCESS = Principal("none", "in process")
@@ -38,7 +38,7 @@ class Services:
         lifespan: Opens the author's state.
         on_acquired: Called with the seconds that a call has waited for its connection.
         on_connection: Awaited with each new connection to the database.
-        on_answer: Called with the host and the outcome of each HTTP request of a call.
+        on_answer: Called after each HTTP request of a call, see `Outbound`.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class Services:
         settings: HardeningSettings,
         lifespan: Lifespan | None,
         on_acquired: Callable[[float], object],
-        on_answer: Callable[[str, str], object],
+        on_answer: OnAnswer,
         on_connection: OnConnection | None = None,
     ) -> None:
         self.settings = settings
         self.database = pool_of(settings, on_acquired=on_acquired, on_connection=on_connection)
-        self.state = State(lifespan, settings)
+        self.lifespan, self.state = lifespan, State(lifespan, settings)
         self.background = Background(settings)
         self.threads = Threads(settings)
         self._on_answer = on_answer

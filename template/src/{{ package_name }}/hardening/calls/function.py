@@ -58,7 +58,7 @@ class AuthorFunction:
         *,
         positional: int = 0,
     ) -> None:
-        self.owner = owner
+        self.owner = self.name = owner
         self.function = function
         self._context = context
         if not (inspect.isfunction(function) or inspect.ismethod(function)) or inspect.isasyncgenfunction(function):
@@ -72,7 +72,7 @@ class AuthorFunction:
         sdk = [name for name in parameters if _is_sdk_context(self.hints.get(name))]
         self._sdk_name = sdk[0] if sdk else None
         ours = {name: one for name, one in parameters.items() if name not in sdk}
-        self._context_name, _ = context_parameter(owner, ours, self.hints)
+        self._context_name, self.context_types = context_parameter(owner, ours, self.hints)
         given = {name: one for name, one in ours.items() if name != self._context_name}
         self.parameters = dict(list(given.items())[positional:])
         self.required = [name for name, one in self.parameters.items() if one.default is inspect.Parameter.empty]

@@ -13,47 +13,38 @@ from mcp.server.mcpserver.prompts.base import PromptArgument
 from pydantic.fields import FieldInfo
 
 from .declaration import InvalidDeclarationError
-from .function import AuthorFunction
 from .lint import text_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mcp.types import Icon
     from pydantic import BaseModel
 
+    from .function import AuthorFunction
 
-def read_prompt(  # noqa: PLR0913 - those of the SDK's decorator
-    function: Callable[..., Any],
-    context: Callable[..., Any],
-    *,
-    name: str | None,
-    title: str | None,
-    description: str | None,
-    icons: list[Icon] | None,
+
+def read_prompt(
+    author: AuthorFunction, name: str, *, title: str | None, description: str | None, icons: list[Icon] | None
 ) -> Prompt:
     """Return the prompt that the SDK lists and renders.
 
     Raises:
         InvalidDeclarationError: It cannot be served; every reason is named.
     """
-    known = name or getattr(function, "__name__", "?")
-    if known == "<lambda>":
+    if name == "<lambda>":
         raise InvalidDeclarationError("prompt <lambda>: name it, @server.prompt(name=…)")
-    author = AuthorFunction(f"prompt {known}", function, context)
     arguments = [
         PromptArgument(name=one, description=_described(author.hints.get(one)), required=one in author.required)
         for one in author.parameters
     ]
-    about = description or inspect.cleandoc(function.__doc__ or "")
+    about = description or inspect.cleandoc(author.function.__doc__ or "")
 
     async def render(**given: Any) -> Any:
         return await author(**author.read(given))
 
     prompt = Prompt(
-        name=known, title=title, description=about, arguments=arguments, icons=icons, fn=render, context_kwarg=None
+        name=name, title=title, description=about, arguments=arguments, icons=icons, fn=render, context_kwarg=None
     )
-    refuse_texts(f"prompt {known}", prompt)
+    refuse_texts(author.owner, prompt)
     return prompt
 
 

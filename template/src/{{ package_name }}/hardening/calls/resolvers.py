@@ -56,7 +56,9 @@ class Resolvers:
             self.asks = _asks(tool, one) or self.asks
         self.asks = self.asks or returns_input_required(function)
 
-    async def fill(self, arguments: Mapping[str, Any], context: Context[Any]) -> dict[str, Any] | InputRequiredResult:
+    async def fill(
+        self, arguments: Mapping[str, Any], context: Context[Any, Any]
+    ) -> dict[str, Any] | InputRequiredResult:
         """Return the values of the parameters, or what has to be asked first (modern)."""
         if not self.names:
             return {}

@@ -5,24 +5,15 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from .function import AuthorFunction
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .function import AuthorFunction
 
-def read_resource_function(owner: str, function: Callable[..., Any], context: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that the SDK can register: the parameters of the address, and nothing else.
 
-    Args:
-        owner: The resource, for sentences about it.
-        function: The author's.
-        context: Makes the context of a call.
-
-    Raises:
-        InvalidDeclarationError: It cannot be called.
-    """
-    author = AuthorFunction(owner, function, context)
+def read_resource_function(author: AuthorFunction) -> Callable[..., Any]:
+    """Return a function that the SDK can register: the parameters of the address, and nothing else."""
+    function = author.function
 
     async def read(**given: Any) -> Any:
         # The SDK fills in defaults, which need not fit the types.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ..settings import HardeningSettings
+    from .function import AuthorFunction
     from .tool import Tool
 
     Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
@@ -122,8 +123,10 @@ def _away(error: Exception) -> bool:
     return isinstance(error, socket.gaierror) or (failure is not None and failure.retryable)
 
 
-def problems(tools: Iterable[Tool], settings: HardeningSettings, lifespan: Lifespan | None) -> list[str]:
-    """Return one sentence for each tool whose `Context[…]` is not what it will be given."""
+def problems(
+    tools: Iterable[Tool | AuthorFunction], settings: HardeningSettings, lifespan: Lifespan | None
+) -> list[str]:
+    """Return one sentence for each tool, prompt or resource whose `Context[…]` is not what it will be given."""
     found: list[str] = []
     yields = _yielded(lifespan)
     for tool in tools:

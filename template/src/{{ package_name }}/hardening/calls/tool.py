@@ -78,7 +78,7 @@ class Tool:
         return [self.name, *self.input_schema.get("properties", {})]
 
     async def call(
-        self, arguments: Mapping[str, Any], context: Context[Any], max_bytes: int
+        self, arguments: Mapping[str, Any], context: Context[Any, Any], max_bytes: int
     ) -> CallToolResult | InputRequiredResult:
         """Return the result as it goes out.
 

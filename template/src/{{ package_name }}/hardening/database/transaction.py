@@ -46,7 +46,7 @@ class NestedConnectionError(RuntimeError):
 
 
 @asynccontextmanager
-async def connection(ctx: Context[Any]) -> AsyncGenerator[DatabaseConnection]:
+async def connection(ctx: Context[Any, Any]) -> AsyncGenerator[DatabaseConnection]:
     """Take a connection for the rest of this block: one transaction, committed at its end.
 
     In it `current_setting('mcp.principal')` and `current_setting('mcp.tenant')` say who is calling.
@@ -81,7 +81,7 @@ async def connection(ctx: Context[Any]) -> AsyncGenerator[DatabaseConnection]:
 
 
 @asynccontextmanager
-async def _transaction(ctx: Context[Any], taken: DatabaseConnection) -> AsyncGenerator[None]:
+async def _transaction(ctx: Context[Any, Any], taken: DatabaseConnection) -> AsyncGenerator[None]:
     transaction = taken.transaction(readonly=ctx.read_only)
     takes_writes = True
     try:
@@ -106,7 +106,7 @@ async def _transaction(ctx: Context[Any], taken: DatabaseConnection) -> AsyncGen
 
 
 async def _is_another(
-    ctx: Context[Any], taken: DatabaseConnection, error: BaseException, *, takes_writes: bool
+    ctx: Context[Any, Any], taken: DatabaseConnection, error: BaseException, *, takes_writes: bool
 ) -> bool:
     """Return whether what answers is not what this server needs: a standby, or PgBouncer without its setting.
 
@@ -125,7 +125,7 @@ async def _is_another(
     return True
 
 
-async def _undo(ctx: Context[Any], taken: DatabaseConnection, transaction: Transaction) -> None:
+async def _undo(ctx: Context[Any, Any], taken: DatabaseConnection, transaction: Transaction) -> None:
     """Roll back in time, or cut the connection: the reason to undo may be that nothing answers."""
     try:
         async with asyncio.timeout(RELEASE_SECONDS):

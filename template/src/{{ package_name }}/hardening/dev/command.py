@@ -35,7 +35,7 @@ def main(arguments: Sequence[str], name: str) -> int:
     parser = argparse.ArgumentParser(prog=f"{name} dev", description=main.__doc__)
     parser.add_argument("--no-reload", action="store_true", help="do not restart when a file changes")
     parser.add_argument("--jwt", action="store_true", help="accept tokens of a local issuer, and print one")
-    parser.add_argument("--migrate", metavar="COMMAND", help="run this before the server, with DATABASE_URL set")
+    parser.add_argument("--migrate", metavar="COMMAND", help="run this in place of the project's migrations")
     chosen = parser.parse_args(arguments)
     package = __name__.partition(".")[0]
     with ExitStack() as stack:
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str], name: str) -> int:
                 _say("Starting PostgreSQL …\n")
                 environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres(DATA / "postgres", confined=True))
                 _say(f"DATABASE_URL={environment['DATABASE_URL']}\n")
+                chosen.migrate = chosen.migrate or _own_migrations(package)
             if chosen.migrate:
                 _migrate(chosen.migrate, environment)
             _say(snippets(name, url, key, environment["MCP_PROBE_KEY"]))
@@ -68,6 +69,12 @@ def _url(environment: Mapping[str, str]) -> str:
     host = environment.get("MCP_HOST") or environment.get("HOST") or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)  # noqa: S104 - read, not bound
     return f"http://{host}:{environment['PORT']}/mcp"
+
+
+def _own_migrations(package: str) -> str | None:
+    """Return the command for the project's migrations; of the database here only, never of one that was named."""
+    folder = Path(__file__).parents[2] / "migrations"
+    return shlex.join((sys.executable, "-m", package, "migrate")) if folder.is_dir() else None
 
 
 def _migrate(command: str, environment: Mapping[str, str]) -> None:

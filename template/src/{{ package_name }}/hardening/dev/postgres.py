@@ -75,16 +75,21 @@ class EmbeddedPostgres:
                 )
             self.server = library.get_server(data, cleanup_mode="stop")
             url = str(self.server.get_uri())
+            self._psql = [programs / "psql", "--quiet", url]
             if self.confined:
-                # Not the library's own way, which puts the path of the program into a shell.
-                psql = [programs / "psql", "--quiet", url]
-                subprocess.run(psql, input=ROLE, text=True, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - ours
+                url = self.confine(url)
         except (OSError, subprocess.SubprocessError) as problem:
             sys.exit(
                 f"PostgreSQL does not start with its data in {data} ({problem}). See {data}/log; "
                 "delete the folder to begin anew, or set DATABASE_URL to a database of your own."
             )
-        return url.replace("//postgres:", "//mcp:", 1) if self.confined else url
+        return url
+
+    def confine(self, url: str) -> str:
+        """Make the role `mcp`, and return its URL."""
+        # Not the library's own way, which puts the path of the program into a shell.
+        subprocess.run(self._psql, input=ROLE, text=True, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - ours
+        return url.replace("//postgres:", "//mcp:", 1)
 
     def __exit__(self, *_: object) -> None:
         self.server.cleanup()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..settings import HardeningSettings
 
-    OnAnswer = Callable[[str, str], object]
+    OnAnswer = Callable[[str, str, str, int | None, float], object]
 
 CONNECT_SECONDS = 5.0
 MOST_CONNECTIONS = 100
@@ -55,7 +55,7 @@ class Outbound(BoundedTransport):
 
     Args:
         settings: What may be reached, and how large an answer may be.
-        on_answer: Called with the host and the outcome: `ok`, `error` or `refused`.
+        on_answer: Called with host, outcome (`ok`, `error` or `refused`), method, status and seconds.
     """
 
     def __init__(self, settings: HardeningSettings, on_answer: OnAnswer) -> None:
@@ -69,6 +69,12 @@ class Outbound(BoundedTransport):
         )
         self.breaker = Breaker()
         self.on_answer = on_answer
+        self.closed = False
+
+    async def aclose(self) -> None:
+        """Close every connection; clients of calls that are over reach nothing any more."""
+        self.closed = True
+        await super().aclose()
 
     def client(self, call: Call) -> httpx2.AsyncClient:
         """Return the client of one call."""
@@ -94,12 +100,15 @@ class _CallTransport(httpx2.AsyncBaseTransport):
             InsideAddressError: The host is on the inside.
         """
         outbound, host = self._outbound, f"{request.url.host}:{request.url.port or request.url.scheme}"
+        if outbound.closed:
+            raise errors.UpstreamUnavailable
         outbound.breaker.check(host)
-        outcome, began = "error", time.monotonic()
+        outcome, status, began = "error", None, time.monotonic()
         try:
             async with asyncio.timeout(self._call.remaining_seconds()):
                 response = await self._sent(request)
-            outcome = "error" if response.status_code in UNWELL else "ok"
+            status = response.status_code
+            outcome = "error" if status in UNWELL else "ok"
         except errors.PermissionDenied:
             outcome = "refused"
             raise
@@ -112,7 +121,7 @@ class _CallTransport(httpx2.AsyncBaseTransport):
             outbound.breaker.failed(host)
             raise
         finally:
-            outbound.on_answer(request.url.host, outcome)
+            outbound.on_answer(request.url.host, outcome, request.method, status, time.monotonic() - began)
         outbound.breaker.failed(host) if outcome == "error" else outbound.breaker.succeeded(host)
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.aclose()

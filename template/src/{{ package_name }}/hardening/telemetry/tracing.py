@@ -17,6 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ..exchange import current
 from ..routes import DISCOVER, INITIALIZE, LISTEN, TOOLS_CALL, TOOLS_LIST
+from . import http_spans
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -165,7 +166,9 @@ def scrubbed(span: ReadableSpan, names: Names) -> ReadableSpan:
     from opentelemetry.sdk.trace import ReadableSpan as Span
     from opentelemetry.trace import Link, Status
 
-    kept: dict[str, Any] = {name: value for name, value in (span.attributes or {}).items() if name in KEPT}
+    http = span.instrumentation_scope is not None and span.instrumentation_scope.name == http_spans.SCOPE
+    allowed_names = http_spans.KEPT if http else KEPT
+    kept: dict[str, Any] = {name: value for name, value in (span.attributes or {}).items() if name in allowed_names}
     allowed = {METHOD: METHODS, TOOL: names.tools, PROMPT: names.prompts, VERSION: VERSIONS}
     kept |= {name: OTHER for name, values in allowed.items() if name in kept and kept[name] not in values}
     # An id that is a text is whatever the client has written.
@@ -173,7 +176,7 @@ def scrubbed(span: ReadableSpan, names: Names) -> ReadableSpan:
         kept.pop(RPC_ID, None)
     parts = (kept.get(METHOD, OTHER), kept.get(TOOL), kept.get(PROMPT))
     return Span(
-        name=" ".join(str(part) for part in parts if part),
+        name=kept[http_spans.REQUEST_METHOD] if http else " ".join(str(part) for part in parts if part),
         context=_bare(span.context),
         parent=_bare(span.parent),
         resource=span.resource,

@@ -1,0 +1,51 @@
+"""One connection for the migrations, opened as the server opens its own, and a lock that only one process holds.
+
+The lock ends with the transaction, so it holds behind PgBouncer too.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+from sqlalchemy import NullPool, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from ..database.connecting import connect_arguments, connect_in_time
+from ..settings.urls import database_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
+
+# Any number: the name of this lock in the database.
+LOCK = text("SELECT pg_advisory_xact_lock(728051)")
+
+
+async def connected(settings: Any, work: Callable[[Any], Result]) -> Result:
+    """Return what `work` returns, in one transaction.
+
+    Raises:
+        DatabaseUnavailableError: No answer within `MCP_DATABASE_START_TIMEOUT_SECONDS`, or the URL is wrong.
+    """
+    seconds = settings.database_start_timeout_seconds
+    target = database_target(settings.database_url.get_secret_value(), pgbouncer=settings.database_pgbouncer)
+    given = connect_arguments(target, pooled=settings.database_pgbouncer or target.pooled, seconds=seconds)
+    # Waits for a database that starts at the same time.
+    pool: Any = await connect_in_time(lambda: asyncpg.create_pool(min_size=1, max_size=1, **given), seconds)
+    await pool.close()
+
+    def connect() -> Any:
+        return engine.dialect.dbapi.connect(
+            async_creator_fn=lambda: asyncpg.connect(**given),
+            # Behind PgBouncer another connection may have prepared something of the same name.
+            prepared_statement_name_func=lambda: f"migrate_{uuid.uuid4().hex}",
+            prepared_statement_cache_size=0,
+        )
+
+    engine: Any = create_async_engine("postgresql+asyncpg://", creator=connect, poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.execute(LOCK)
+        return await connection.run_sync(work)
