@@ -41,7 +41,7 @@ IDLE_SECONDS = 2
 SETTINGS = {
     **OPEN,
     "MCP_TOOL_TIMEOUT_SECONDS": "3",
-    "MCP_DRAIN_TIMEOUT_SECONDS": "5",
+    "MCP_DRAIN_TIMEOUT_SECONDS": "25",
     "MCP_SESSION_IDLE_SECONDS": str(IDLE_SECONDS),
     "MCP_MAX_SESSIONS_PER_PRINCIPAL": "1000",
     # A pool that grows with its load is no leak.

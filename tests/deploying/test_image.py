@@ -15,6 +15,7 @@ from support.containers import PYTHON_IMAGE, Container, Engine
 from support.mcp_client import ERAS, Era, Reply, events, tool_call
 from support.programs import KEY, PROBE_KEY
 from support.proxies import free_port
+from support.watched_server import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -236,6 +237,19 @@ async def test_a_call_in_flight_is_answered_before_the_exit(
     assert len(reply.progress) == 6
     assert code == 0
     assert "stopped" in container.logs()
+
+
+def test_process_1_collects_children(start: Callable[..., tuple[Container, str]]) -> None:
+    """What a command leaves behind becomes a child of process 1: it ends, and keeps no entry of the process table."""
+    container, _ = start()
+
+    def ended() -> int:
+        return container.exec("sh", "-c", "cat /proc/[0-9]*/stat").count(") Z ")
+
+    container.exec("sh", "-c", "for each in 1 2 3; do (sleep 0.1 &); done")
+    until(lambda: ended() == 3)
+    # It looks every ten seconds, and takes what was there at the last look.
+    until(lambda: ended() == 0)
 
 
 def test_a_shell_as_process_1_fails_the_same_test(

@@ -6,7 +6,7 @@ Rows of the table in `support/faults.py`, as in `test_faults.py`.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -116,6 +116,33 @@ async def test_redis_takes_no_writes(project: Path, tmp_path: Path, database: st
                     else:
                         await replicate(second)
                 await asyncio.to_thread(ends_well, server)
+
+
+async def test_the_certificate_of_redis_is_not_trusted(project: Path, tmp_path: Path, database: str) -> None:
+    """While Redis shows a certificate of somebody else, nothing is asked of it."""
+    port = free_port()
+    certificates(tmp_path)
+
+    def serving(name: str) -> AbstractContextManager[object]:
+        files = ("--tls-cert-file", f"{tmp_path}/{name}.crt", "--tls-key-file", f"{tmp_path}/{name}.key")
+        trust = ("--tls-ca-cert-file", f"{tmp_path}/{name}.crt", "--tls-auth-clients", "no")
+        return faults.redis(tmp_path, port, "--port", "0", "--tls-port", str(port), *files, *trust)
+
+    url = f"rediss://127.0.0.1:{port}?ssl_ca_certs={tmp_path}/server.crt"
+    with ExitStack() as first, ExitStack() as second, ExitStack() as third:
+        first.enter_context(serving("server"))
+        environment = {**SETTINGS, "DATABASE_URL": database, "REDIS_URL": url}
+        async with Watched(project, tmp_path / "log", environment=environment) as server:
+            name = "the certificate of Redis is not trusted"
+            async with under(name, server, Load(server.url, ECHO)) as load:
+                assert "rate limits degraded" not in {line["msg"] for line in server.lines()}
+                first.close()
+                second.enter_context(serving("other"))
+                await asyncio.to_thread(server.line, "rate limits degraded")
+                await load.next(50)
+                second.close()
+                third.enter_context(serving("server"))
+            await asyncio.to_thread(ends_well, server)
 
 
 async def replicate(port: int, *source: str) -> None:

@@ -43,7 +43,7 @@ FLAT_KIB = 16_384
 QUICK = {
     "MCP_BODY_TIMEOUT_SECONDS": "1",
     "MCP_TOOL_TIMEOUT_SECONDS": "3",
-    "MCP_DRAIN_TIMEOUT_SECONDS": "5",
+    "MCP_DRAIN_TIMEOUT_SECONDS": "25",
     "MCP_MAX_SESSIONS_PER_PRINCIPAL": "1000",
     # A pool that grows with its load is no leak.
     "MCP_POOL_MIN_SIZE": "4",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SETTINGS = {
     **OPEN,
     "MCP_TOOL_TIMEOUT_SECONDS": "2",
-    "MCP_DRAIN_TIMEOUT_SECONDS": "5",
+    "MCP_DRAIN_TIMEOUT_SECONDS": "25",
     "MCP_POOL_ACQUIRE_TIMEOUT_SECONDS": "1",
     "MCP_BODY_TIMEOUT_SECONDS": "2",
 }
@@ -78,6 +78,7 @@ TABLE = {
     "Redis fails over to a replica": row(5, "", LIMITS),
     "Redis becomes a replica": row(5, "", LIMITS),
     "Redis is away at the start": row(5, "", LIMITS),
+    "the certificate of Redis is not trusted": row(5, "", LIMITS),
     "PostgreSQL and Redis are 20 ms away": row(5),
     "a library that a tool calls does not return": row(5, "timeout, busy", "tool call"),
     "the issuer is away, its keys are known": row(5),
