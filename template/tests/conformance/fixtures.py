@@ -455,8 +455,7 @@ def add_removed_methods(server: HardenedServer) -> None:
     async def done(*_: object) -> EmptyResult:
         return EmptyResult()
 
-    server.streamable_http_app()
-    protocol = server.session_manager.app
+    protocol = server.open_protocol().app
     protocol.add_request_handler("logging/setLevel", SetLevelRequestParams, done)
     protocol.add_request_handler("resources/subscribe", SubscribeRequestParams, done)
     protocol.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, done)

@@ -89,7 +89,7 @@ class App:
         self.metrics_endpoint = MetricsEndpoint(self.metrics, server.database.ping if server.database else None)
         # A class attribute is how the library is told (its type says that it never changes).
         setattr(EventSourceResponse, "DEFAULT_PING_INTERVAL", settings.stream_ping_seconds)  # noqa: B010
-        server.streamable_http_app(
+        self.session_manager = server.open_protocol(
             stateless_http=not stateful,
             max_request_body_size=settings.max_body_bytes,
             session_idle_timeout=settings.session_idle_seconds,
@@ -97,7 +97,6 @@ class App:
             # The guards above have checked Host and Origin, on every route and not on this one alone.
             host="checked.invalid",
         )
-        self.session_manager = server.session_manager
         self.session_manager.app.get_tool_input_schema = self._input_schema
         self.listening = serve_listen(self.session_manager.app, server.bus)
         self.streams = LongLivedStreams(self.session_manager.handle_request)

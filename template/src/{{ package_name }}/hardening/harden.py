@@ -6,7 +6,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .calls import lint, state
-from .calls.declaration import InvalidDeclarationError
+from .calls.declaration import refuse_declaration
 from .calls.extensions import contributions
 from .calls.tool import try_tools
 from .server import HardenedServer
@@ -53,7 +53,9 @@ def harden(  # noqa: PLR0913 - one keyword for each thing that an author brings
     found += lint.problems(declared) + lint.asking_problems(declared, settings)
     found += lint.drain_problems(declared, settings)
     if found := found + state.problems(declared, settings, lifespan):
-        raise InvalidDeclarationError("\n".join(found))
+        refuse_declaration("\n".join(found))
+        # Prompts and resources that come after are looked at all the same.
+        by_name, added = {}, []
     return HardenedServer(
         settings,
         by_name,

@@ -13,10 +13,11 @@ from mcp import MCPError
 from mcp.server.mcpserver import Context as SdkContext
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.server.mcpserver.resources import HttpResource
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, GetPromptResult, InputRequiredResult
 
 from . import errors
-from .calls.declaration import InvalidDeclarationError
+from .calls.declaration import InvalidDeclarationError, refuse_declaration
 from .calls.failures import failure_or_crash, kind_of, protocol_error
 from .calls.function import AuthorFunction, request
 from .calls.lint import text_problems
@@ -24,6 +25,7 @@ from .calls.prompts import read_prompt
 from .calls.resources import read_resource_function
 from .calls.results import check_blocks
 from .calls.state import problems as state_problems
+from .entry_points import ClosedEntryPoints
 from .exchange import current
 from .limits.rate_limits import RateLimits
 from .limits.refusals import tool_failure
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     from mcp.server.lowlevel.helper_types import ReadResourceContents
+    from mcp.server.mcpserver.resources import Resource
     from mcp.types import Icon
     from pydantic import AnyUrl
 
@@ -46,7 +49,7 @@ Declared = TypeVar("Declared", bound="Callable[..., Any]")
 Completer = TypeVar("Completer", bound="Callable[..., Coroutine[Any, Any, Any]]")
 
 
-class GuardedPrimitives(MCPServer[None]):
+class GuardedPrimitives(ClosedEntryPoints):
     """The SDK's server with a boundary around everything of the author's that is no tool."""
 
     hardening_settings: HardeningSettings
@@ -55,10 +58,14 @@ class GuardedPrimitives(MCPServer[None]):
     questions: Questions
     services: Services
 
-    def declare_primitives(self) -> None:
-        """Give resources and completion their rates; each prompt gets one of its own."""
+    def __init__(self, **options: Any) -> None:
+        # Extensions add resources while the SDK's server is made.
         self.prompt_names: set[str] = set()
         self._addresses: set[str] = set()
+        super().__init__(**options)
+
+    def declare_primitives(self) -> None:
+        """Give resources and completion their rates; each prompt gets one of its own."""
         for kind in ("resource", "completion"):
             self.limits.declare(kind)
 
@@ -76,17 +83,23 @@ class GuardedPrimitives(MCPServer[None]):
             InvalidDeclarationError: It cannot be served.
         """
         if callable(name):
-            raise InvalidDeclarationError(f"prompt {getattr(name, '__name__', '?')}: write @server.prompt()")
+            refuse_declaration(f"prompt {getattr(name, '__name__', '?')}: write @server.prompt()")
+            return name
 
         def decorator(function: Declared) -> Declared:
             known = name or getattr(function, "__name__", "?")
-            author = self._author(f"prompt {known}", function)
-            read = read_prompt(author, known, title=title, description=description, icons=icons)
+            try:
+                author = self._author(f"prompt {known}", function)
+                read = read_prompt(author, known, title=title, description=description, icons=icons)
+            except InvalidDeclarationError as problem:
+                refuse_declaration(problem)
+                return function
             if read.name in self.prompt_names:
-                raise InvalidDeclarationError(f"prompt {read.name}: there are two prompts of this name")
+                refuse_declaration(f"prompt {read.name}: there are two prompts of this name")
+                return function
             self.prompt_names.add(read.name)
             self.limits.declare(f"prompt {read.name}")
-            self.add_prompt(read)
+            MCPServer.add_prompt(self, read)
             return function
 
         return decorator
@@ -99,35 +112,51 @@ class GuardedPrimitives(MCPServer[None]):
         """
         owner = f"resource {uri}"
         if callable(uri):
-            raise InvalidDeclarationError(f"resource {getattr(uri, '__name__', '?')}: write @server.resource(address)")
+            refuse_declaration(f"resource {getattr(uri, '__name__', '?')}: write @server.resource(address)")
+            return uri
 
         def decorator(function: Declared) -> Declared:
-            read = read_resource_function(self._author(owner, function))
-            about = declared.get("description") or read.__doc__ or ""
-            texts = {"address": uri, "title": declared.get("title") or "", "description": about}
-            found = [f"{owner}: {one}" for field, text in texts.items() for one in text_problems(field, text)]
-            if found:
-                raise InvalidDeclarationError("\n".join(found))
-            if uri in self._addresses:
-                raise InvalidDeclarationError(f"{owner}: there are two resources of this address")
             try:
+                read = read_resource_function(self._author(owner, function))
+                about = declared.get("description") or read.__doc__ or ""
+                self._check_resource(uri, declared.get("name"), declared.get("title"), about)
                 super(GuardedPrimitives, self).resource(uri, **declared)(read)
+            except InvalidDeclarationError as problem:
+                refuse_declaration(problem)
             except ValueError as problem:
-                reason = str(problem).partition("\n")[0]
-                raise InvalidDeclarationError(f"{owner}: {reason}") from None
-            self._addresses.add(uri)
+                refuse_declaration(f"{owner}: {str(problem).partition(chr(10))[0]}")
+            else:
+                self._addresses.add(uri)
             return function
 
         return decorator
 
-    def custom_route(self, path: str, *_: Any, **__: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Refuse a route: it would stand outside of every guard.
+    def add_resource(self, resource: Resource) -> None:
+        """Add a resource of the SDK's: a text, bytes, a file, a directory or a function.
 
         Raises:
-            InvalidDeclarationError: Always.
+            InvalidDeclarationError: It cannot be served.
         """
-        cure = "serve it from another process, behind the same proxy; this one answers the protocol alone"
-        raise InvalidDeclarationError(f"custom_route {path}: {cure}")
+        if isinstance(resource, HttpResource):
+            cure = "fetch it with ctx.http, in a function below @server.resource(address)"
+            refuse_declaration(f"resource {resource.uri}: {cure}")
+            return
+        try:
+            self._check_resource(resource.uri, resource.name, resource.title, resource.description)
+        except InvalidDeclarationError as problem:
+            refuse_declaration(problem)
+        else:
+            self._addresses.add(resource.uri)
+            super().add_resource(resource)
+
+    def _check_resource(self, uri: str, name: str | None, title: str | None, description: str | None) -> None:
+        owner = f"resource {uri}"
+        texts = {"address": uri, "name": name, "title": title, "description": description}
+        found = [f"{owner}: {one}" for field, text in texts.items() for one in text_problems(field, text or "")]
+        if uri in self._addresses:
+            found.append(f"{owner}: there are two resources of this address")
+        if found:
+            raise InvalidDeclarationError("\n".join(dict.fromkeys(found)))
 
     def _author(self, owner: str, function: Callable[..., Any], *, positional: int = 0) -> AuthorFunction:
         author = AuthorFunction(owner, function, self._context, positional=positional)
@@ -191,7 +220,11 @@ class GuardedPrimitives(MCPServer[None]):
         register: Callable[[Any], Any] = super().completion()
 
         def decorator(function: Completer) -> Completer:
-            author = self._author("completion", function, positional=3)
+            try:
+                author = self._author("completion", function, positional=3)
+            except InvalidDeclarationError as problem:
+                refuse_declaration(problem)
+                return function
 
             async def guarded(*arguments: Any) -> Any:
                 request.set(SdkContext(mcp_server=self))

@@ -37,7 +37,7 @@ from .telemetry.http_metrics import HttpMetrics
 from .telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from .calls.context import Context
     from .calls.extensions import Contribution
@@ -107,11 +107,6 @@ class HardenedServer(GuardedPrimitives):
         """Return the names that the server makes known; log lines may have them."""
         words = {word for tool in self.declared.values() for word in tool.words()}
         return words | self.prompt_names
-
-    def add_tool(self, fn: Callable[..., Any], *_: Any, **__: Any) -> None:
-        """Refuse a tool that the SDK would call outside the boundary."""
-        name = getattr(fn, "__name__", "?")
-        raise InvalidDeclarationError(f"{name}: declare it with @tool(read_only=…) and add it to TOOLS")
 
     async def list_tools(self) -> list[WireTool]:
         """Return the declared tools, sorted by name."""

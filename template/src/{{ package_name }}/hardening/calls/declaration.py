@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+Settings = TypeVar("Settings")
+Server = TypeVar("Server")
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 
 
@@ -16,6 +19,46 @@ class InvalidDeclarationError(Exception):
     def problems(self) -> list[str]:
         """One sentence each."""
         return str(self).split("\n")
+
+
+# What is wrong with the server that is being built; None where nobody asks for all of it.
+_found: ContextVar[list[str] | None] = ContextVar("found", default=None)
+
+
+def refuse_declaration(problem: InvalidDeclarationError | str) -> None:
+    """Raise it, or keep it for the list while `build_whole` runs; the caller goes on without what is refused.
+
+    Raises:
+        InvalidDeclarationError: Nobody makes a list.
+    """
+    refused = problem if isinstance(problem, InvalidDeclarationError) else InvalidDeclarationError(problem)
+    found = _found.get()
+    if found is None:
+        raise refused
+    found += refused.problems
+
+
+def build_whole(build: Callable[[Settings], Server], settings: Settings) -> Server:
+    """Return what `build` makes of the settings.
+
+    Raises:
+        InvalidDeclarationError: Tools, prompts, resources or others cannot be served; all are named.
+    """
+    found: list[str] = []
+    token = _found.set(found)
+    try:
+        server = build(settings)
+        if not found:
+            return server
+    except InvalidDeclarationError as last:
+        found += last.problems
+    except Exception:
+        # It may well come of what was left out.
+        if not found:
+            raise
+    finally:
+        _found.reset(token)
+    raise InvalidDeclarationError("\n".join(dict.fromkeys(found)))
 
 
 @dataclass(frozen=True, slots=True)

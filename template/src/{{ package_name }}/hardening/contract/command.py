@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..calls import lint
 from ..calls.canonical import Json, canonical, tool_hashes, tools_sha256
-from ..calls.declaration import InvalidDeclarationError
+from ..calls.declaration import InvalidDeclarationError, build_whole
 from ..logs import setup as logs
 from ..settings.environment import refuse
 from .diff import diff, version_ok
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str], settings_type: type[SettingsT], build: Callab
     logs.configure(level="warning", fmt="console")
     # Defaults without a check: a contract must be the same wherever it is written, and needs no secret.
     try:
-        server = build(settings_type.model_construct())
+        server = build_whole(build, settings_type.model_construct())
     except InvalidDeclarationError as invalid:
         refuse("tools", invalid.problems)
     if chosen.action == "check" and (undecided := lint.undecided(server.declared.values())):

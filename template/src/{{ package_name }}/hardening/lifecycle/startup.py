@@ -15,7 +15,7 @@ import uvicorn
 import uvloop
 
 from ..app import App
-from ..calls.declaration import InvalidDeclarationError
+from ..calls.declaration import InvalidDeclarationError, build_whole
 from ..calls.state import StateUnavailableError
 from ..database import DatabaseUnavailableError
 from ..edge.connections import bounded
@@ -46,7 +46,7 @@ def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedS
     """Serve until a signal comes, then end the process with 0 after a complete drain."""
     settings = settings_or_exit(settings_type)
     try:
-        server = build(settings)
+        server = build_whole(build, settings)
     except InvalidDeclarationError as invalid:
         refuse("tools", invalid.problems)
     output = open_log(server)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from ..calls.declaration import InvalidDeclarationError
+from ..calls.declaration import InvalidDeclarationError, build_whole
 from ..logs import setup as logs
 from ..logs.stdio import StdioCapture
 from ..protocol.long_lived_streams import Listening, serve_listen
@@ -63,7 +63,7 @@ def serve_stdio(
     os.environ.update(LOCAL)
     settings = settings_or_exit(settings_type)
     try:
-        server = build(settings)
+        server = build_whole(build, settings)
     except InvalidDeclarationError as invalid:
         refuse("tools", invalid.problems)
     output = open_log(server)
@@ -77,8 +77,7 @@ async def _run(server: HardenedServer, wire: tuple[int, int], taken: StdioCaptur
     async with opened(server):
         tidy()
         # How the SDK gives out its low-level server.
-        server.streamable_http_app()
-        sdk = server.session_manager.app
+        sdk = server.open_protocol().app
         listening = serve_listen(sdk, server.bus)
         source, target = wire
         transport = StdioTransport(settings, LineReader(source, settings.max_body_bytes), target)
