@@ -146,3 +146,62 @@ async def test_the_pool_is_shown(database_url: str) -> None:
     assert series["mcp_pool_size"] >= 1
     assert series["mcp_pool_waiting"] == 0
     assert series["mcp_pool_acquire_seconds_count"] == 1
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_times_are_in_seconds(server: Live, wire: Wire, probe: Wire, era: Era) -> None:
+    """A call of 0.4 s adds 0.4 to its sum, is that old while it runs, and 30 is its deadline."""
+    before = await scrape(probe)
+    call = asyncio.ensure_future(wire.call(era, "wait", {"seconds": 0.4}))
+    async with asyncio.timeout(SECONDS):
+        while server.app.server.deadlines.oldest_seconds() < 0.2:
+            await asyncio.sleep(0.01)
+    during = await scrape(probe)
+    await call
+    after = await scrape(probe)
+    name = 'mcp_tool_duration_seconds_sum{tool="wait"}'
+
+    assert 0.2 <= during["mcp_oldest_call_seconds"] < 10
+    assert 0.4 <= after[name] - before.get(name, 0) < 10
+    assert after['mcp_tool_timeout_seconds{tool="echo"}'] == 30
+    assert after['mcp_tool_timeout_seconds{tool="wait"}'] == 30
+
+
+async def test_the_pool_shows_who_holds_and_who_waits(database_url: str) -> None:
+    """Two connections: both are held while a third call waits, and then both are idle; its wait is in the sum."""
+    bounds = {"MCP_POOL_MIN_SIZE": "2", "MCP_POOL_MAX_SIZE": "2"}
+    with live(DATABASE_URL=database_url, **bounds) as running:
+        async with Wire(running.url, KEY) as wire, Wire(running.url, PROBE_KEY) as probe:
+            asleep = {"sql": "SELECT pg_sleep(0.6)::text"}
+            calls = [asyncio.ensure_future(wire.call("modern", "query", asleep)) for _ in range(3)]
+            async with asyncio.timeout(SECONDS):
+                while (during := await scrape(probe))["mcp_pool_waiting"] < 1:
+                    await asyncio.sleep(0.01)
+            await asyncio.gather(*calls)
+            async with asyncio.timeout(SECONDS):
+                while (after := await scrape(probe))["mcp_pool_idle"] < 2:
+                    await asyncio.sleep(0.01)
+
+    assert [during[f"mcp_pool_{name}"] for name in ("size", "idle", "waiting")] == [2, 0, 1]
+    assert [after[f"mcp_pool_{name}"] for name in ("size", "idle", "waiting")] == [2, 2, 0]
+    assert after["mcp_pool_acquire_seconds_count"] == 3
+    assert 0.2 <= after["mcp_pool_acquire_seconds_sum"] < 10
+
+
+async def test_the_first_of_each_series_is_there_from_the_start() -> None:
+    """An increase from nothing to one is none for Prometheus: outcomes, faults of the server, events of streams."""
+    with live() as running:
+        async with Wire(running.url, PROBE_KEY) as probe:
+            series = await scrape(probe)
+
+    for outcome in ("ok", "error", "cancelled"):
+        assert series[f'mcp_tool_calls_total{{outcome="{outcome}",tool="echo"}}'] == 0
+    for kind in ("internal", "timeout", "upstream_unavailable", "busy"):
+        assert series[f'mcp_tool_errors_total{{kind="{kind}",tool="echo"}}'] == 0
+    assert series['mcp_tool_duration_seconds_count{tool="echo"}'] == 0
+    assert series['mcp_notifications_sent_total{tool="stream"}'] == 0
+    assert series['mcp_progress_requested_total{tool="stream"}'] == 0
+    for name in ("in_flight", "oldest_call_seconds", "background_tasks", "background_failures_total", "threads_busy"):
+        assert series[f"mcp_{name}"] == 0
+    for name in ("oldest_thread_seconds", "sessions", "streams", "draining", "limits_degraded", "redis_errors_total"):
+        assert series[f"mcp_{name}"] == 0
