@@ -41,8 +41,9 @@ mutants: .venv/dev ## change modules by rule, and see a test fail: ROOM=auth SAM
 soak: .venv/dev ## an hour of mixed traffic, to see that nothing grows; MINUTES= for another time
 	@.venv/bin/python bench/soak.py
 
-bench: .venv/bench ## measure, and write docs/performance.md; needs wrk, takes 15 minutes
-	@.venv/bin/python bench/run.py --write
+bench: .venv/bench ## measure, and write docs/performance.md; needs wrk, takes 12 minutes
+	@.venv/bin/python bench/run.py --rounds 4 --write
+	@.venv/bin/python bench/growth.py --rounds 2 --write
 
 constraints: .venv/demo ## pin the newest versions of the tools in constraints.txt
 	.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \

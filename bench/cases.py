@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import statistics
+import subprocess
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -101,6 +103,20 @@ def cold_start(servers: Sequence[Server], plan: Plan) -> Table:
                     _note(table, server.name, seconds=started, cpu_seconds=spent, rss_mib=server.rss_mib())
         plan.say(f"cold start: round {number} of {plan.rounds}")
     return table
+
+
+def beyond_import(server: Server, command: list[str], plan: Plan) -> float:
+    """Return how much more CPU a start takes than the import of the SDK alone, as a share of that."""
+    shares: list[float] = []
+    for number in range(plan.rounds + 1):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        alone = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        with server:
+            if number:
+                shares.append(server.started_cpu_seconds / alone - 1)
+    return statistics.median(shares)
 
 
 def session_memory(servers: Sequence[Server], number: int, plan: Plan) -> Table:

@@ -8,18 +8,22 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client import sessions
 from messages import ID
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 SCRIPT = """
-local sessions = { %(sessions)s }
+local values, header = { %(values)s }, %(header)s
 local headers = { %(headers)s }
 local before, after = %(before)s, %(after)s
 local number = 0
 function request()
   number = number + 1
-  if #sessions > 0 then headers["Mcp-Session-Id"] = sessions[number %% #sessions + 1] end
+  if #values > 0 then headers[header] = values[number %% #values + 1] end
   return wrk.format("POST", "/mcp", headers, before .. number .. after)
 end
 function done(summary, latency)
@@ -46,19 +50,28 @@ def _lua(value: str) -> str:
     return json.dumps(value)
 
 
-def script(request: tuple[dict[str, str], str], names: list[str]) -> str:
-    """Return the program for wrk; a session per connection where the server keeps sessions."""
+def script(request: tuple[dict[str, str], str], header: str, values: Sequence[str]) -> str:
+    """Return the program for wrk; each request has the next of the values in that header, where there are any."""
     headers, body = request
     before, _, after = body.partition(ID)
     return SCRIPT % {
-        "sessions": ", ".join(map(_lua, names)),
+        "header": _lua(header),
+        "values": ", ".join(map(_lua, values)),
         "headers": ", ".join(f"[{_lua(name)}] = {_lua(value)}" for name, value in headers.items()),
         "before": _lua(before),
         "after": _lua(after),
     }
 
 
-def run(port: int, request: tuple[dict[str, str], str], seconds: float, connections: int, *, keeps: bool) -> Load:
+def run(  # noqa: PLR0913 - each is one part of a load
+    port: int,
+    request: tuple[dict[str, str], str],
+    seconds: float,
+    connections: int,
+    *,
+    keeps: bool = False,
+    callers: Sequence[str] = (),
+) -> Load:
     """Ask for so long.
 
     Args:
@@ -67,14 +80,17 @@ def run(port: int, request: tuple[dict[str, str], str], seconds: float, connecti
         seconds: How long.
         connections: How many at once.
         keeps: Whether the server needs a session.
+        callers: Keys of the callers who ask in turn; default: the one of the request.
 
     Raises:
         RuntimeError: Something was not answered, or not with success.
     """
-    names = asyncio.run(sessions(port, connections)) if keeps else []
+    header, values = "Authorization", [f"Bearer {key}" for key in callers]
+    if keeps:
+        header, values = "Mcp-Session-Id", asyncio.run(sessions(port, connections))
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "load.lua"
-        program.write_text(script(request, names), "utf-8")
+        program.write_text(script(request, header, values), "utf-8")
         # wrk counts in whole seconds, as do its rounds here.
         command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(program)]
         done = subprocess.run(
@@ -84,7 +100,7 @@ def run(port: int, request: tuple[dict[str, str], str], seconds: float, connecti
     requests, took, p50, p99, errors = map(int, line.split()[1:])
     if not requests and seconds < LONGEST:
         # Still warming up, on a busy machine.
-        return run(port, request, seconds * 3, connections, keeps=keeps)
+        return run(port, request, seconds * 3, connections, keeps=keeps, callers=callers)
     if errors or not requests:
         raise RuntimeError(f"{errors} errors in {requests} requests:\n{done.stdout}")
     return Load(requests / took * 1e6, p50 / 1e3, p99 / 1e3, requests)

@@ -50,6 +50,11 @@ def call(era: str) -> tuple[dict[str, str], str]:
     return headers(era, "tools/call", "echo"), body(era, "tools/call", name="echo", arguments={"text": "hello"})
 
 
+def call_of(name: str, **arguments: Any) -> tuple[dict[str, str], str]:
+    """Return a call of any tool, in the newest protocol."""
+    return headers("modern", "tools/call", name), body("modern", "tools/call", name=name, arguments=arguments)
+
+
 def listing(era: str) -> tuple[dict[str, str], str]:
     """Return a listing of the tools."""
     return headers(era, "tools/list"), body(era, "tools/list")

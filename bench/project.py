@@ -24,7 +24,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..hardening import tool
+from ..hardening import Context, connection, tool
+
+LONG = "x" * 1_048_576
 
 
 def _named(number: int) -> Callable[..., Awaitable[str]]:
@@ -36,7 +38,23 @@ def _named(number: int) -> Callable[..., Awaitable[str]]:
     return tool(read_only=True)(echo)
 
 
+@tool(read_only=True)
+async def sized(size: Annotated[int, Field(ge=1, le=1_048_576, description="Characters to return.")]) -> str:
+    """Return a text of that size, for the measurement."""
+    return LONG[:size]
+
+
+@tool(read_only=True)
+async def hold(ctx: Context) -> str:
+    """Hold a connection to the database for 20 milliseconds."""
+    async with connection(ctx) as db:
+        await db.execute("select pg_sleep(0.02)")
+    return "held"
+
+
 TOOLS = tuple(_named(number) for number in range(int(os.environ.get("BENCH_TOOLS", "1"))))
+if os.environ.get("BENCH_GROWTH"):
+    TOOLS = (*TOOLS, sized, hold)
 '''
 
 

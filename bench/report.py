@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from project import IMPORT
-from text import HEAD, NOTES, REASONS
+from text import GROWTH, HEAD, NOTES, REASONS
 from versions import versions
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -18,19 +18,20 @@ LOADED |= {"list50": "tools/list, 50 tools"}
 # What the project is measured against: (case, column, goal, whether more is better).
 GOALS = (
     ("call modern", "per_second", 2.5, True),
-    ("call legacy", "per_second", 2.5, True),
-    ("open modern", "per_second", 2.0, True),
+    ("call legacy", "per_second", 3.5, True),
+    ("open modern", "per_second", 2.5, True),
     ("open legacy", "per_second", 2.0, True),
     ("list50 modern", "per_second", 6.0, True),
     ("list50 legacy", "per_second", 6.0, True),
-    ("call modern", "p99_ms", 1.0, False),
-    ("call legacy", "p99_ms", 1.0, False),
+    ("call modern", "p99_ms", 0.5, False),
+    ("call legacy", "p99_ms", 0.3, False),
     ("start", "seconds", 0.8, False),
     ("start", "rss_mib", 1.1, False),
     ("sessions", "kib", 1.0, False),
     ("replicas", "per_second", 1.8, True),
 )
 FROM_NOTHING_SECONDS = 15
+COPYING = 2.0
 NAMES = {
     "per_second": "requests per second",
     "p99_ms": "p99",
@@ -40,12 +41,14 @@ NAMES = {
 }
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a number with as many digits as mean something."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"  # noqa: PLR2004 - three digits say enough
 
 
@@ -55,9 +58,9 @@ def _loaded(rows: Found) -> str:
     lines: list[list[str]] = []
     for name in order:
         row = rows[name]
-        shown = [_number(row[column]["median"]) for column in ("per_second", "p50_ms", "p99_ms", "cpu_ms")]
+        shown = [number(row[column]["median"]) for column in ("per_second", "p50_ms", "p99_ms", "cpu_ms")]
         lines.append([name, f"**{row['per_second']['ratio']:.2f}**", *shown, f"{row['cpu_ms']['ratio']:.2f}"])
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _plain(rows: Found, head: str, columns: dict[str, str]) -> str:
@@ -65,11 +68,11 @@ def _plain(rows: Found, head: str, columns: dict[str, str]) -> str:
     lines = [
         [
             name,
-            *(text for column in columns for text in (_number(row[column]["median"]), f"{row[column]['ratio']:.2f}")),
+            *(text for column in columns for text in (number(row[column]["median"]), f"{row[column]['ratio']:.2f}")),
         ]
         for name, row in rows.items()
     ]
-    return _table([head, *titles], lines)
+    return table([head, *titles], lines)
 
 
 def _goals(found: Found) -> str:
@@ -88,20 +91,23 @@ def _goals(found: Found) -> str:
         if "typescript v2" in rows:
             ratio = rows["render"]["per_second"]["ratio"] / rows["typescript v2"]["per_second"]["ratio"]
             lines.append([f"call {era}: × TypeScript SDK v2", "> 1", f"{ratio:.2f}", "yes" if ratio > 1 else "**no**"])
-    costs = [_cost(rows, "render without protections") for case, rows in found.items() if case.startswith("call ")]
-    if "guards" in found:
-        costs.append(_cost(found["guards"], "bare"))
-    if costs := [cost for cost in costs if cost is not None]:
-        reached = "yes" if max(costs) <= 0.03 else "**no**"  # noqa: PLR2004 - the goal
-        lines.append(["CPU of a call that all protections cost, at worst", "≤ 3 %", f"{max(costs):.0%}", reached])
+    for era in ("modern", "legacy"):
+        if rows := found.get(f"guards {era}"):
+            cost = rows["render"]["cpu_ms"]["ratio"] - 1
+            reached = "yes" if cost <= 0.05 else "**no**"  # noqa: PLR2004 - the goal
+            lines.append([f"all protections, CPU of a {era} call that does nothing", "≤ 5 %", f"{cost:.0%}", reached])
+    if (beyond := found.get("import")) is not None:
+        reached = "yes" if beyond <= 0.15 else "**no**"  # noqa: PLR2004 - the goal
+        lines.append(["start of `serve`, CPU beyond `import mcp`", "≤ 15 %", f"{beyond:+.0%}", reached])
     if steps := found.get("steps"):
         added = steps["copier copy"] / steps[IMPORT] - 1
-        lines.append(["copier copy, beyond its own import", "≤ 1.0", f"{added:.2f}", "yes" if added <= 1 else "**no**"])
+        reached = "yes" if added <= COPYING else "**no**"
+        lines.append(["copier copy, beyond its own import", f"≤ {COPYING}", f"{added:.2f}", reached])
         reached = "yes" if _whole(steps) <= FROM_NOTHING_SECONDS else "**no**"
         lines.append(
             ["from nothing to a probed server", f"≤ {FROM_NOTHING_SECONDS} s", f"{_whole(steps):.1f} s", reached]
         )
-    return _table(["goal, against bare", "goal", "measured", "reached"], lines)
+    return table(["goal, against bare", "goal", "measured", "reached"], lines)
 
 
 def _whole(steps: dict[str, float]) -> float:
@@ -109,23 +115,14 @@ def _whole(steps: dict[str, float]) -> float:
     return sum(steps.values()) - steps[IMPORT]
 
 
-def _cost(rows: Found, without: str) -> float | None:
-    if without not in rows:
-        return None
-    return rows["render"]["cpu_ms"]["median"] / rows[without]["cpu_ms"]["median"] - 1
-
-
-def _guards(rows: Found) -> str:
-    whole = rows["render"]["cpu_ms"]["median"]
-    lines = [
-        [
-            name.removeprefix("without ") if name != "bare" else "all of them",
-            f"{1 - row['cpu_ms']['median'] / whole:+.1%}",
-        ]
-        for name, row in rows.items()
-        if name != "render"
-    ]
-    return _table(["taken out", "CPU of a call that goes away"], lines)
+def _guards(found: Found) -> str:
+    eras = [era for era in ("modern", "legacy") if f"guards {era}" in found]
+    lines: list[list[str]] = []
+    for era in eras:
+        rows = found[f"guards {era}"]
+        medians = [number(rows[name]["cpu_ms"]["median"]) for name in ("render", "bare")]
+        lines.append([era, *medians, f"{rows['render']['cpu_ms']['ratio'] - 1:+.1%}"])
+    return table(["era", "CPU ms, whole", "without protections", "what they add"], lines)
 
 
 def plot(found: Found) -> str:
@@ -170,16 +167,18 @@ def page(found: Found) -> str:
     for case, title, head, columns in tables:
         if case in found:
             parts += [f"## {title}\n", _plain(found[case], head, columns), NOTES[case]]
-    if "guards" in found:
-        parts += ["## Each protection\n", NOTES["guards"], _guards(found["guards"])]
+    if any(case.startswith("guards") for case in found):
+        parts += ["## All protections\n", NOTES["guards"], _guards(found)]
     if steps := found.get("steps"):
         rows = [[name, f"{seconds:.1f}"] for name, seconds in steps.items()]
         rows.append(["all of it, the import counted once", f"{_whole(steps):.1f}"])
-        parts += ["## From nothing to a probed server\n", NOTES["steps"], _table(["step", "seconds"], rows)]
+        parts += ["## From nothing to a probed server\n", NOTES["steps"], table(["step", "seconds"], rows)]
     return "\n".join(parts)
 
 
 def write(found: Found) -> None:
-    """Write the page and the plot."""
-    (DOCS / "performance.md").write_text(page(found), "utf-8")
+    """Write the page and the plot; what `growth.py` has written at the end of the page stays."""
+    place = DOCS / "performance.md"
+    _, heading, grown = (place.read_text("utf-8") if place.exists() else "").partition(GROWTH)
+    place.write_text(page(found) + ("\n" + heading + grown if heading else ""), "utf-8")
     (DOCS / "performance.svg").write_text(plot(found), "utf-8")

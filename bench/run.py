@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     from cases import Table
 
-# Nobody unknown gets past the authorization, so it goes with the authentication.
-GUARDS = ("host", "declared", "address_rate", "authentication,authorization", "principal_rate", "in_flight", "rate")
-GUARDS += ("deadline",)
 ALL = ("call", "list", "list50", "open", "start", "sessions", "replicas", "guards")
 MANY = 50
 
@@ -58,6 +56,8 @@ def measure(project: Project, npm: Path | None, asked: argparse.Namespace) -> It
             yield f"{name} {era}", plain(cases.throughput(servers, kind, era, plan))
     if "start" in only:
         yield "start", plain(cases.cold_start([*others(npm), render(project)], plan))
+        python = str(project.folder / ".venv/bin/python")
+        yield "import", cases.beyond_import(render(project), [python, "-c", "import mcp"], plan)
     if "sessions" in only:
         many_sessions = {"MCP_MAX_SESSIONS": "5000", "MCP_MAX_SESSIONS_PER_PRINCIPAL": "5000"}
         stateful = render(project, "render, stateful", MCP_LEGACY="stateful", **many_sessions)
@@ -65,10 +65,10 @@ def measure(project: Project, npm: Path | None, asked: argparse.Namespace) -> It
         yield "sessions", plain(cases.session_memory([*keepers, stateful], 1000, plan))
     if "replicas" in only:
         yield "replicas", plain(cases.replicas(lambda name: render(project, name), plan))
-    if "guards" in only:
-        parts = [render(project, f"without {guard}", off=guard) for guard in GUARDS]
-        shown = [render(project, "bare", off="all"), render(project), *parts]
-        yield "guards", plain(cases.throughput(shown, "call", "modern", plan))
+    for era in ("modern", "legacy") if "guards" in only else ():
+        # A small difference: two servers alone, and more rounds.
+        pair = [render(project, "bare", off="all"), render(project)]
+        yield f"guards {era}", plain(cases.throughput(pair, "call", era, replace(plan, rounds=3 * plan.rounds)))
     if project.steps:
         with render(project) as server:
             python, url = project.folder / ".venv/bin/python", f"http://127.0.0.1:{server.port}/mcp"
