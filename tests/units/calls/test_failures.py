@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import http.client
+import json
+import smtplib
 import socket
 import ssl
 import urllib.error
 from email.message import Message
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import alias
 import asyncpg
 import httpx2
 import pytest
 import redis.exceptions
+import requests
+import urllib3
 from captured import calling, captured
 from jsonschema import Draft202012Validator
 
@@ -39,6 +46,27 @@ class AiohttpError(Exception):
 
 AiohttpError.__module__ = "aiohttp.client_exceptions"
 AiohttpError.__name__ = "ClientError"
+
+
+def of(module: str, name: str, **attributes: Any) -> Exception:
+    """Return an error as a library raises it that is not installed here."""
+    kind = type(name, (Exception,), {"__module__": module})
+    error = kind("secret")
+    for attribute, value in attributes.items():
+        setattr(error, attribute, value)
+    return error
+
+
+def aws(code: str, status: int) -> Exception:
+    """Return what botocore raises for an answer."""
+    response = {"Error": {"Code": code, "Message": "secret"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return of("botocore.exceptions", "ClientError", response=response)
+
+
+def grpc(code: str) -> Exception:
+    """Return what gRPC raises for an answer."""
+    return of("grpc.aio._call", "RpcError", code=lambda: SimpleNamespace(name=code))
+
 
 KNOWN: list[tuple[BaseException, type[errors.ToolFailure]]] = [
     (asyncpg.UniqueViolationError("secret"), errors.Conflict),
@@ -69,12 +97,50 @@ KNOWN: list[tuple[BaseException, type[errors.ToolFailure]]] = [
     (ssl.SSLError("secret"), errors.UpstreamUnavailable),
     (TimeoutError("secret"), errors.Timeout),
     (ConnectionResetError("secret"), errors.UpstreamUnavailable),
+    (asyncpg.LockNotAvailableError("secret"), errors.Busy),
+    (asyncpg.ForeignKeyViolationError("secret"), errors.Conflict),
+    (asyncpg.DiskFullError("secret"), errors.UpstreamUnavailable),
+    (asyncpg.OutOfMemoryError("secret"), errors.UpstreamUnavailable),
+    (asyncpg.PostgresIOError("secret"), errors.UpstreamUnavailable),
+    (asyncpg.IdleInTransactionSessionTimeoutError("secret"), errors.UpstreamUnavailable),
+    (redis.exceptions.ReadOnlyError("secret"), errors.UpstreamUnavailable),
+    (redis.exceptions.BusyLoadingError("secret"), errors.UpstreamUnavailable),
+    (urllib3.exceptions.ReadTimeoutError(cast("Any", None), "http://secret", "secret"), errors.Timeout),
+    (urllib3.exceptions.SSLError("secret"), errors.UpstreamUnavailable),
+    (requests.exceptions.JSONDecodeError("secret", "secret", 0), errors.UpstreamUnavailable),
+    (requests.exceptions.ReadTimeout("secret"), errors.Timeout),
+    (requests.exceptions.ConnectionError("secret"), errors.UpstreamUnavailable),
+    (http.client.BadStatusLine("secret"), errors.UpstreamUnavailable),
+    (smtplib.SMTPServerDisconnected("secret"), errors.UpstreamUnavailable),
+    (OSError(errno.EHOSTUNREACH, "secret"), errors.UpstreamUnavailable),
+    (OSError(errno.ENETUNREACH, "secret"), errors.UpstreamUnavailable),
+    (OSError("Multiple exceptions: [Errno 111] secret"), errors.UpstreamUnavailable),
+    (of("aiohttp.client_exceptions", "ClientError", status=200), errors.UpstreamUnavailable),
+    (of("aiohttp.client_exceptions", "ClientError", status=404), errors.NotFound),
+    (aws("ThrottlingException", 400), errors.UpstreamUnavailable),
+    (aws("InternalError", 500), errors.UpstreamUnavailable),
+    (aws("NoSuchKey", 404), errors.NotFound),
+    (aws("ConditionalCheckFailedException", 400), errors.Conflict),
+    (grpc("UNAVAILABLE"), errors.UpstreamUnavailable),
+    (grpc("DEADLINE_EXCEEDED"), errors.Timeout),
+    (grpc("NOT_FOUND"), errors.NotFound),
+    (of("google.api_core.exceptions", "GoogleAPICallError", code=503), errors.UpstreamUnavailable),
+    (of("azure.core.exceptions", "HttpResponseError", status_code=404), errors.NotFound),
+    (of("openai", "APITimeoutError"), errors.Timeout),
+    (of("anthropic", "APIStatusError", status_code=529), errors.UpstreamUnavailable),
+    (of("sqlalchemy.exc", "OperationalError", code="e3q8"), errors.UpstreamUnavailable),
+    (of("sqlalchemy.exc", "TimeoutError", code="3o7r"), errors.Busy),
+    (of("websockets.exceptions", "ConnectionClosed", code=1006), errors.UpstreamUnavailable),
 ]
 CRASHES: list[BaseException] = [
     RuntimeError("secret"),
     KeyError("secret"),
     ZeroDivisionError("secret"),
     OSError("secret"),
+    OSError(errno.ENOSPC, "secret"),
+    aws("AccessDenied", 403),
+    grpc("INVALID_ARGUMENT"),
+    json.JSONDecodeError("secret", "secret", 0),
     httpx2.HTTPStatusError("secret", request=REQUEST, response=httpx2.Response(401)),
     asyncpg.UndefinedTableError("secret"),
     asyncpg.InterfaceError("secret"),

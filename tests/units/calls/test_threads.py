@@ -14,6 +14,7 @@ from pydantic import Field
 from wire import ERAS, Era, Wire
 
 from hardening import Context, Principal, harden, tool
+from hardening.calls.shared_threads import SharedThreads
 from hardening.exchange import current
 from hardening.lifecycle.startup import opened
 
@@ -31,6 +32,12 @@ def _wait(gate: str) -> str:
 async def block(gate: Annotated[str, Field(max_length=200)], ctx: Context) -> bool:
     """Wait in a thread, and say whether it knows its call."""
     return await ctx.thread(_wait, gate) == ctx.request_id
+
+
+@tool(read_only=True, timeout_seconds=0.5)
+async def block_shared(gate: Annotated[str, Field(max_length=200)]) -> bool:
+    """Wait in a thread of asyncio's."""
+    return bool(await asyncio.to_thread(_wait, gate))
 
 
 def _raise(kind: str) -> None:
@@ -68,7 +75,7 @@ async def leave(ctx: Context) -> str:
 
 def build(settings: Any) -> Any:
     """Return a server with these tools."""
-    return harden(settings, tools=(block, fail, leave, name))
+    return harden(settings, tools=(block, block_shared, fail, leave, name))
 
 
 def server_with(**environment: str) -> Any:
@@ -182,3 +189,41 @@ async def test_code_that_a_call_left_behind_gets_none() -> None:
         await call(server, "leave", {})
         with pytest.raises(RuntimeError, match="await everything"):
             await LEFT.pop()
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_lost_thread_of_asyncio_is_in_the_metrics(gate: str, era: Era) -> None:
+    """The alert for threads that hang sees those of `asyncio.to_thread` too."""
+    with Live(settings_from(ENVIRONMENT), build) as live:
+        services = live.server.services
+        async with Wire(live.url, KEY) as wire:
+            reply = await wire.ask(era, "tools/call", {"name": "block_shared", "arguments": {"gate": gate}})
+            assert reply.result["_meta"]["hardening/error"]["kind"] == "timeout"
+            metrics = live.do(live.app.metrics.render).decode()
+            assert live.do(services.oldest_thread_seconds) > 0.4
+            GATES[gate].set()
+            await until(lambda: live.do(services.shared_threads.busy) == 0)
+
+    assert "mcp_shared_threads_busy 1.0" in metrics
+
+
+async def test_what_hangs_on_the_shared_threads_is_seen() -> None:
+    """`asyncio.to_thread` and lookups of names share their threads with everybody: their number and age are known."""
+    clock = [1000.0]
+    shared = SharedThreads(lambda: clock[0])
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(shared)
+    release = threading.Event()
+    hanging = asyncio.ensure_future(asyncio.to_thread(release.wait))
+    await loop.getaddrinfo("127.0.0.1", 80)
+    clock[0] += 50
+    assert (shared.busy(), shared.oldest_seconds()) == (1, 50)
+    # Its caller has gone; the thread is still lost.
+    hanging.cancel()
+    await asyncio.sleep(0)
+    assert shared.busy() == 1
+    release.set()
+    async with asyncio.timeout(10):
+        while shared.busy():
+            await asyncio.sleep(0.01)
+    assert shared.oldest_seconds() == 0

@@ -1,7 +1,8 @@
-"""A server whose tool starts a process that outlives it: not a test."""
+"""A server whose tools start what outlives them, a process and a task: not a test."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 
@@ -24,5 +25,20 @@ async def fork() -> int:
     return child
 
 
+@tool(read_only=True)
+async def forget() -> str:
+    """Start a task that nobody waits for."""
+    FORGOTTEN.append(asyncio.create_task(never_delivered()))
+    return "started"
+
+
+async def never_delivered() -> None:
+    """Take longer than there is."""
+    await asyncio.sleep(3600)
+
+
+FORGOTTEN: list[asyncio.Task[None]] = []
+
+
 if __name__ == "__main__":
-    raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tools=(fork,))))
+    raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tools=(fork, forget))))

@@ -74,6 +74,17 @@ async def test_children_hold_neither_the_port_nor_a_connection(era: Era) -> None
                     os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_task_that_nobody_waits_for_is_named_when_it_is_lost(era: Era) -> None:
+    """`asyncio.create_task` in a tool: the server ends with 0, and one line names the function."""
+    with Process(FORKING) as process:
+        async with Wire(process.url, KEY) as wire:
+            await wire.call(era, "forget", {})
+        assert await asyncio.to_thread(process.stop) == 0
+
+    assert process.line("tasks lost at the end")["calls"] == ["never_delivered"]
+
+
 async def gone(pid: int) -> None:
     """Wait until a process that is nobody's child here has ended."""
     async with asyncio.timeout(SECONDS):

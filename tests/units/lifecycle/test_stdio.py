@@ -198,17 +198,30 @@ async def test_only_the_protocol_is_on_standard_output(start: Any, era: Era) -> 
 
 
 @pytest.mark.parametrize("era", ERAS)
-@pytest.mark.parametrize("ending", ["input", "signal"])
-async def test_calls_in_flight_are_answered_before_the_end(start: Any, era: Era, ending: str) -> None:
-    """At the end of input and at SIGTERM a call that runs is answered; then the process ends with 0."""
+@pytest.mark.parametrize(
+    "ending",
+    [
+        ("input",),
+        ("SIGTERM",),
+        ("SIGHUP",),
+        # As from `uv run`, which hands on what the whole group got.
+        ("SIGTERM", "SIGTERM"),
+        # As clients do that wait a moment in between.
+        ("input", "SIGTERM"),
+    ],
+)
+async def test_calls_in_flight_are_answered_before_the_end(start: Any, era: Era, ending: tuple[str, ...]) -> None:
+    """At the end of input and at a signal, also when it comes twice, a call is answered; the process ends with 0."""
     client = await start(era)
     number = await client.ask("tools/call", {"name": "wait", "arguments": {"seconds": 1}})
     await client.ask("tools/call", {"name": "echo", "arguments": {"text": "now"}})
     first = await client.read()
-    if ending == "signal":
-        client.process.send_signal(signal.SIGTERM)
-    else:
-        client.process.stdin.close()
+    for end in ending:
+        if end == "input":
+            client.process.stdin.close()
+        else:
+            client.process.send_signal(signal.Signals[end])
+        await asyncio.sleep(0.2)
     answer = await client.read()
     code, log = await client.wait()
 

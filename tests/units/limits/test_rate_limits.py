@@ -100,6 +100,20 @@ class Stack:
             outcome.decision = await self.limits.tool(exchange, tool)
         return None
 
+    async def strangers(self, requests: int, address: str = "192.0.2.1") -> int:
+        """Send requests without a credential, and return how many were admitted to authentication."""
+        admitted = 0
+        for _ in range(requests):
+            nothing: Any = None
+            exchange = open_exchange(
+                {"type": "http", "method": "POST", "path": "/mcp", "headers": []}, nothing, nothing
+            )
+            exchange.address = address
+            admitted += await self.limits.address(exchange) is None
+            for release in exchange.on_end:
+                release()
+        return admitted
+
     async def admitted(self, who: Principal | None = ALICE, attempts: int = 50, **request: Any) -> int:
         """Return how many of some requests at once get through."""
         return sum([(await self.ask(who, **request)).through for _ in range(attempts)])
@@ -155,12 +169,31 @@ async def test_a_caller_gets_its_burst_and_its_rate(stack: Stack, version: str) 
 
 @ERAS
 async def test_an_address_gets_its_burst_and_its_rate(stack: Stack, version: str) -> None:
-    """Many callers at one address get together what an address gets; another address is not affected."""
-    callers = [Principal("api_key", f"caller {number}") for number in range(10)]
-    total = sum([await stack.admitted(caller, 5, version=version) for caller in callers])
-    assert total == 30
-    assert (await stack.ask(BOB, version=version)).limit == "address"
+    """Strangers at one address get together what an address gets; another address is not affected."""
+    assert await stack.strangers(50) == 30
+    outcome = await stack.ask(BOB, version=version)
+    assert outcome.limit == "address"
+    assert outcome.answer is not None
+    assert outcome.answer.status == 429
     assert await stack.admitted(BOB, version=version, address="192.0.2.2") == 10
+
+
+@ERAS
+async def test_a_known_caller_is_counted_by_caller(stack: Stack, version: str) -> None:
+    """Callers behind one address use up nothing of each other's, nor do strangers there of theirs."""
+    callers = [Principal("api_key", f"caller {number}") for number in range(10)]
+    for method in ("tools/list", "initialize"):
+        assert [await stack.admitted(caller, 5, version=version, method=method) for caller in callers] == [5] * 10
+    await stack.strangers(50)
+    assert (await stack.ask(ALICE, version=version, credential=KEY)).through
+    # What nobody has verified yet waits with the strangers.
+    assert (await stack.ask(ALICE, version=version, credential="unknown")).limit == "address"
+
+
+async def test_without_authentication_addresses_are_told_apart(stack: Stack) -> None:
+    """With `MCP_AUTH=none` everybody is one caller, so the address counts too."""
+    nobody = [Principal("none", str(number)) for number in range(10)]
+    assert sum([await stack.admitted(one, 5) for one in nobody]) == 30
 
 
 @ERAS
@@ -169,9 +202,7 @@ async def test_an_address_over_its_limit_is_refused_before_authentication(stack:
     outcomes = [await stack.ask(None, version=version, address="192.0.2.3") for _ in range(50)]
     assert sum(outcome.verified for outcome in outcomes) == 5
     stack.clock[0] += 60
-    callers = [Principal("api_key", str(number)) for number in range(8)]
-    for caller in callers:
-        await stack.admitted(caller, 5, version=version)
+    await stack.strangers(50)
     outcome = await stack.ask(None, version=version)
     assert outcome.limit == "address"
     assert not outcome.verified
@@ -228,38 +259,30 @@ async def test_concurrent_bad_credentials_are_no_way_around(stack: Stack) -> Non
 
 async def test_who_sends_no_credential_counts_as_a_request_only(stack: Stack) -> None:
     """The first request of every client is one without a token; it is no failed attempt."""
-    for _ in range(20):
-        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/mcp", "headers": []}
-        nothing: Any = None
-        exchange = open_exchange(scope, nothing, nothing)
-        exchange.address = "192.0.2.1"
-        assert await stack.limits.address(exchange) is None
-        for release in exchange.on_end:
-            release()
+    assert await stack.strangers(20) == 20
     assert (await stack.ask(None)).limit == "unauthenticated"
-    assert await stack.admitted(ALICE, 9) == 9
+    assert await stack.strangers(20) == 9
     assert (await stack.ask(BOB)).limit == "address"
 
 
 @ERAS
 async def test_initialize_has_a_tighter_limit(stack: Stack, version: str) -> None:
-    """New legacy connections from one address are fewer than requests; what is open goes on."""
-    callers = [Principal("api_key", str(number)) for number in range(3)]
-    total = sum([await stack.admitted(caller, 9, method="initialize", version=version) for caller in callers])
-    assert total == 8
-    assert (await stack.ask(BOB, method="initialize", version=version)).limit == "initialize"
-    assert (await stack.ask(BOB, version=version)).through
+    """New legacy connections of one caller are fewer than requests; what is open goes on."""
+    assert await stack.admitted(method="initialize", version=version) == 8
+    assert (await stack.ask(method="initialize", version=version)).limit == "initialize"
+    assert (await stack.ask(version=version)).through
+    assert (await stack.ask(BOB, method="initialize", version=version)).through
 
 
 async def test_discover_has_a_bucket_of_its_own(stack: Stack) -> None:
     """An address or a caller that is refused everything else can still find out which era this is."""
-    callers = [Principal("api_key", str(number)) for number in range(8)]
-    await stack.admitted(None, 20)
-    for caller in callers:
-        await stack.admitted(caller, 5)
-    assert (await stack.ask(ALICE)).limit == "address"
+    await stack.admitted(ALICE, 20)
+    await stack.strangers(50)
+    assert (await stack.ask(ALICE, credential=KEY)).limit == "principal"
+    assert (await stack.ask(BOB)).limit == "address"
     assert await stack.admitted(ALICE, method="server/discover") == 12
     assert (await stack.ask(ALICE, method="server/discover")).limit == "discover"
+    assert (await stack.ask(BOB, method="server/discover")).through
 
 
 async def test_discover_with_bad_credentials_ends_too(stack: Stack) -> None:
@@ -287,10 +310,8 @@ async def test_a_false_claim_to_discover_gains_nothing(stack: Stack) -> None:
 @ERAS
 async def test_the_probe_is_never_refused_because_of_others(stack: Stack, version: str) -> None:
     """It passes when its address has used up everything, and uses up nothing itself."""
-    callers = [Principal("api_key", str(number)) for number in range(8)]
     await stack.admitted(None, 20)
-    for caller in callers:
-        await stack.admitted(caller, 5)
+    await stack.strangers(50)
     assert await stack.admitted(PROBE, credential=PROBE_KEY, version=version) == 7
     assert (await stack.ask(PROBE, credential=PROBE_KEY, version=version)).limit == "probe"
 
@@ -298,7 +319,7 @@ async def test_the_probe_is_never_refused_because_of_others(stack: Stack, versio
 async def test_the_probe_uses_up_nothing_of_others(stack: Stack) -> None:
     """An address with a monitor has as much as one without."""
     await stack.admitted(PROBE, credential=PROBE_KEY)
-    assert sum([await stack.admitted(Principal("api_key", str(number)), 6) for number in range(6)]) == 30
+    assert await stack.strangers(50) == 30
 
 
 @ERAS

@@ -41,6 +41,11 @@ def remember(recent: RecentValues, *strings: str) -> None:
         ("+41 44 668 18 00", "0041446681800"),
         ("a long sentence of somebody", "… sentence of some …"),
         ("++++", "<++++>"),
+        ("password1", "pass\u200bwo\u2060rd1"),
+        ("soft\u00adhyphen", "softhyphen"),
+        ("Chloe\u0308", "Chloë"),
+        ("\uff26\uff35\uff2c\uff2c", "full"),
+        ("Lovelace, Ada", "ada.lovelace"),
     ],
 )
 def test_separators_case_and_accents_hide_nothing(sent: str, written: str) -> None:

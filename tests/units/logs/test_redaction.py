@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import quopri
 import sys
 import threading
 import time
@@ -48,6 +49,10 @@ FORMS: dict[str, Callable[[str], str]] = {
     "hexadecimal": lambda text: text.encode().hex(),
     "HEXADECIMAL": lambda text: text.encode().hex().upper(),
     "hexadecimal after a digit": lambda text: f"a{text.encode().hex()}",
+    "hexadecimal with colons": lambda text: text.encode().hex(":"),
+    "hexadecimal with blanks": lambda text: f"dump: {text.encode().hex(' ')} end",
+    "bytes of C": lambda text: ", ".join(f"0x{byte:02X}" for byte in text.encode()),
+    "quoted-printable": lambda text: quopri.encodestring(text.encode()).decode(),
     "base64": _base64,
     "base64 without padding": lambda text: _base64(text).rstrip("="),
     "base64 for URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),

@@ -42,6 +42,7 @@ EXPORTED = {
     "mcp_requests_total",
     "mcp_schema_info",
     "mcp_sessions",
+    "mcp_shared_threads_busy",
     "mcp_streams",
     "mcp_threads_busy",
     "mcp_tool_calls_total",

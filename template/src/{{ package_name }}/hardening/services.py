@@ -5,12 +5,14 @@ No call begins before all of it is open, and none of it is closed while a call o
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from .calls.background import Background
 from .calls.context import Context
+from .calls.shared_threads import SharedThreads
 from .calls.state import State
 from .calls.threads import Threads
 from .database import pool_of
@@ -54,8 +56,13 @@ class Services:
         self.lifespan, self.state = lifespan, State(lifespan, settings)
         self.background = Background(settings)
         self.threads = Threads(settings)
+        self.shared_threads = SharedThreads()
         self._on_answer = on_answer
         self._outbound: Outbound | None = None
+
+    def oldest_thread_seconds(self) -> float:
+        """Return how long the oldest function has been running in a thread, whoever started it."""
+        return max(self.threads.oldest_seconds(), self.shared_threads.oldest_seconds())
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -65,6 +72,7 @@ class Services:
             DatabaseUnavailableError: The database did not answer in time.
             StateUnavailableError: The state did not open.
         """
+        asyncio.get_running_loop().set_default_executor(self.shared_threads)
         async with AsyncExitStack() as stack:
             if self.database is not None:
                 stack.push_async_callback(self.database.close)

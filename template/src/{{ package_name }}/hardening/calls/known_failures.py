@@ -5,40 +5,63 @@ What is not here is a crash, told as `internal`.
 
 from __future__ import annotations
 
+import errno
 from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import errors
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 AWAY = errors.UpstreamUnavailable
+STATUS = ("status", "status_code")
 
 # Module, class and meaning; the first row that fits counts.
 _KNOWN: tuple[tuple[str, str, type[errors.ToolFailure]], ...] = tuple(
     (module, name, failure)
     for modules, names, failure in (
-        ("asyncpg psycopg", "UniqueViolationError ExclusionViolationError UniqueViolation", errors.Conflict),
-        ("asyncpg psycopg", "SerializationError DeadlockDetectedError SerializationFailure", errors.Busy),
+        ("asyncpg psycopg psycopg2", "UniqueViolationError ExclusionViolationError UniqueViolation", errors.Conflict),
+        ("asyncpg psycopg psycopg2", "ForeignKeyViolationError ForeignKeyViolation", errors.Conflict),
+        ("asyncpg psycopg psycopg2", "SerializationError DeadlockDetectedError LockNotAvailableError", errors.Busy),
+        ("psycopg psycopg2", "SerializationFailure DeadlockDetected LockNotAvailable", errors.Busy),
         # A column was added under a statement that was prepared; the next call prepares it anew.
         ("asyncpg", "TooManyConnectionsError InvalidCachedStatementError OutdatedSchemaCacheError", errors.Busy),
-        ("asyncpg psycopg", "QueryCanceledError QueryCanceled", errors.Timeout),
+        ("asyncpg psycopg psycopg2", "QueryCanceledError QueryCanceled", errors.Timeout),
         # Text that JSON can carry and PostgreSQL cannot: NUL.
         ("asyncpg", "CharacterNotInRepertoireError UntranslatableCharacterError", errors.InvalidInput),
         ("asyncpg", "ReadOnlySQLTransactionError", errors.PermissionDenied),
         ("asyncpg", "PostgresConnectionError ConnectionDoesNotExistError OperatorInterventionError", AWAY),
-        ("psycopg", "OperationalError", AWAY),
-        ("httpx httpx2", "TimeoutException", errors.Timeout),
-        ("httpx httpx2", "TransportError HTTPStatusError", AWAY),
+        # Its disk or its memory is full, or it has waited too long for this connection.
+        ("asyncpg", "InsufficientResourcesError PostgresSystemError IdleInTransactionSessionTimeoutError", AWAY),
+        ("sqlalchemy pymysql MySQLdb", "IntegrityError", errors.Conflict),
+        ("sqlalchemy", "TimeoutError", errors.Busy),
+        ("psycopg psycopg2 sqlalchemy pymysql MySQLdb", "OperationalError", AWAY),
+        ("pymongo", "DuplicateKeyError", errors.Conflict),
+        ("pymongo", "AutoReconnect ServerSelectionTimeoutError", AWAY),
+        ("redis", "ConnectionError TimeoutError ReadOnlyError ClusterDownError MasterDownError", AWAY),
+        ("elastic_transport", "ConnectionTimeout", errors.Timeout),
+        ("elastic_transport", "ConnectionError", AWAY),
+        ("kafka aiokafka", "KafkaConnectionError KafkaTimeoutError NoBrokersAvailable", AWAY),
+        ("httpx httpx2 httpcore httpcore2", "TimeoutException", errors.Timeout),
+        ("httpx httpx2 httpcore httpcore2", "TransportError HTTPStatusError NetworkError ProtocolError", AWAY),
         ("requests", "Timeout", errors.Timeout),
-        ("requests", "ConnectionError HTTPError", AWAY),
+        ("requests", "ConnectionError HTTPError ChunkedEncodingError JSONDecodeError", AWAY),
         ("urllib3", "TimeoutError", errors.Timeout),
-        ("urllib3", "NewConnectionError MaxRetryError ProtocolError", AWAY),
+        ("urllib3", "NewConnectionError MaxRetryError ProtocolError SSLError", AWAY),
         ("urllib", "HTTPError URLError", AWAY),
-        ("http", "RemoteDisconnected IncompleteRead", AWAY),
+        ("http", "RemoteDisconnected IncompleteRead BadStatusLine", AWAY),
         ("aiohttp", "ServerTimeoutError", errors.Timeout),
         ("aiohttp", "ClientError", AWAY),
+        ("websockets", "ConnectionClosed InvalidStatus", AWAY),
+        ("smtplib", "SMTPServerDisconnected SMTPConnectError", AWAY),
         ("botocore", "ConnectTimeoutError ReadTimeoutError", errors.Timeout),
-        ("botocore", "EndpointConnectionError ConnectionClosedError", AWAY),
-        ("pymongo", "AutoReconnect ServerSelectionTimeoutError", AWAY),
-        ("redis", "ConnectionError TimeoutError", AWAY),
+        ("botocore", "EndpointConnectionError ConnectionClosedError HTTPClientError ClientError", AWAY),
+        ("grpc", "RpcError", AWAY),
+        ("google", "GoogleAPICallError", AWAY),
+        ("azure", "ServiceRequestError ServiceResponseError HttpResponseError", AWAY),
+        ("openai anthropic", "APITimeoutError", errors.Timeout),
+        ("openai anthropic", "APIConnectionError APIStatusError", AWAY),
         # Names that do not resolve, and TLS that breaks off.
         ("socket ssl", "gaierror herror SSLError", AWAY),
         ("builtins", "TimeoutError", errors.Timeout),
@@ -47,13 +70,26 @@ _KNOWN: tuple[tuple[str, str, type[errors.ToolFailure]], ...] = tuple(
     for module in modules.split()
     for name in names.split()
 )
-_REFUSED: dict[int, type[errors.ToolFailure]] = {
+_REFUSED: dict[object, type[errors.ToolFailure]] = {
     HTTPStatus.NOT_FOUND: errors.NotFound,
     HTTPStatus.GONE: errors.NotFound,
     HTTPStatus.CONFLICT: errors.Conflict,
     HTTPStatus.PRECONDITION_FAILED: errors.Conflict,
+    # As gRPC says it, and AWS, whose status is often 400 whatever it means.
+    "NOT_FOUND": errors.NotFound,
+    "ALREADY_EXISTS": errors.Conflict,
+    "FAILED_PRECONDITION": errors.Conflict,
+    "ABORTED": errors.Busy,
+    "DEADLINE_EXCEEDED": errors.Timeout,
+    "ResourceNotFoundException": errors.NotFound,
+    "ConditionalCheckFailedException": errors.Conflict,
 }
-_AGAIN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT})
+_AGAIN = frozenset(
+    {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT, "UNAVAILABLE", "RESOURCE_EXHAUSTED"}
+    | {"ThrottlingException", "Throttling", "RequestLimitExceeded", "ProvisionedThroughputExceededException"}
+)
+# No way to the other system, which Python has no class for.
+_NO_WAY = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ETIMEDOUT})
 
 
 def library_failure(error: BaseException) -> errors.ToolFailure | None:
@@ -61,15 +97,35 @@ def library_failure(error: BaseException) -> errors.ToolFailure | None:
     ancestry = {(base.__module__.partition(".")[0], base.__name__) for base in type(error).__mro__}
     for module, name, failure in _KNOWN:
         if (module, name) in ancestry:
-            status = _status(error)
-            if status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _AGAIN:
-                return failure()
+            said = _said(error)
             # What another system has refused, no retry mends.
-            return _REFUSED[status]() if status in _REFUSED else None
+            refused = next((_REFUSED[one] for one in said if one in _REFUSED), None)
+            if refused is not None:
+                return refused()
+            return failure() if not said or any(map(_may_change, said)) else None
+    if type(error) is OSError:
+        # What asyncio says when a name has several addresses, and none of them answers.
+        several = error.errno is None and str(error).startswith("Multiple exceptions: ")
+        return AWAY() if several or error.errno in _NO_WAY else None
     return None
 
 
-def _status(error: BaseException) -> int | None:
+def _may_change(said: object) -> bool:
+    """Return whether an answer may be another one later: a fault of the other system, too much, or no sense in it."""
+    if isinstance(said, int):
+        return said >= HTTPStatus.INTERNAL_SERVER_ERROR or said in _AGAIN or said < HTTPStatus.MULTIPLE_CHOICES
+    return said in _AGAIN
+
+
+def _said(error: BaseException) -> Sequence[object]:
+    """Return how the other system has answered: a status of HTTP, a code of gRPC or of AWS; nothing if it has not."""
     response = getattr(error, "response", None)
-    found = (getattr(response, "status_code", None), getattr(error, "status", None), getattr(error, "code", None))
-    return next((status for status in found if isinstance(status, int) and not isinstance(status, bool)), None)
+    if isinstance(response, dict):
+        told = cast("dict[str, Any]", response)
+        found = [told.get("Error", {}).get("Code"), told.get("ResponseMetadata", {}).get("HTTPStatusCode")]
+        return [one for one in found if isinstance(one, str | int)]
+    code = getattr(error, "code", None)
+    if callable(code):
+        return [getattr(code(), "name", "")]
+    statuses = (getattr(response, "status_code", None), *(getattr(error, name, None) for name in STATUS))
+    return [one for one in (*statuses, code) if isinstance(one, int) and not isinstance(one, bool)][:1]

@@ -19,11 +19,13 @@ from ..calls.declaration import InvalidDeclarationError, build_whole
 from ..calls.state import StateUnavailableError
 from ..database import DatabaseUnavailableError
 from ..edge.connections import bounded
+from ..logs import past_redaction
 from ..logs import setup as logs
 from ..logs.stdio import StdioCapture
 from ..settings.environment import AWAY, BAD_CONFIGURATION, refuse, settings_or_exit
 from ..settings.reference import effective, secrets_of
 from ..telemetry import otlp
+from . import lost_tasks
 from .descriptors import most_connections
 from .shutdown import CLOSING_SECONDS, DrainingServer
 from .signals import Signals, reaper, release_in_children
@@ -105,6 +107,8 @@ async def _run(
     taken.watch(asyncio.get_running_loop())
     async with Running.open(server) as running:
         tidy()
+        past_redaction.warn()
+        before = lost_tasks.of_the_author()
         signals.begin = running.http.handle_exit
         reaping = reaper()
         running.app.metrics.read(
@@ -113,6 +117,7 @@ async def _run(
         await running.serve(listener)
         if reaping is not None:
             reaping.cancel()
+        lost_tasks.warn_of_lost(before)
         log.info("stopped")
 
 

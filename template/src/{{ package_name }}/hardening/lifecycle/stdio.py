@@ -1,28 +1,31 @@
 """The `stdio` command: the same tools for a client on this machine, without network and credentials (exit 0, 75, 78).
 
 Standard output carries JSON-RPC and nothing else, whatever the author's code prints; logs go to standard error.
-Ends at the end of input and at SIGTERM, with calls in flight answered; deadlines, limits, boundary and scrubbing
-are those of `serve`.
+Ends at the end of input and at SIGTERM, SIGINT or SIGHUP, with calls in flight answered; deadlines, limits,
+boundary and scrubbing are those of `serve`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import threading
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from ..calls.declaration import InvalidDeclarationError, build_whole
+from ..logs import past_redaction
 from ..logs import setup as logs
 from ..logs.stdio import StdioCapture
 from ..protocol.long_lived_streams import Listening, serve_listen
 from ..protocol.stdio_framing import LineReader
 from ..protocol.stdio_transport import StdioTransport
 from ..settings.environment import refuse, settings_or_exit
-from .shutdown import CLOSING_SECONDS, SECOND_SIGNAL, STUCK
+from . import lost_tasks
+from .shutdown import CLOSING_SECONDS, REPEAT_SECONDS, SECOND_SIGNAL, STUCK
+from .signals import STOP, Signals
 from .startup import open_log, opened, run_to_the_end, tidy
 
 if TYPE_CHECKING:
@@ -68,6 +71,7 @@ def serve_stdio(
         refuse("tools", invalid.problems)
     output = open_log(server)
     taken = StdioCapture(output)
+    Signals().install()
     run_to_the_end(_run(server, wire, taken), output, taken)
 
 
@@ -76,6 +80,8 @@ async def _run(server: HardenedServer, wire: tuple[int, int], taken: StdioCaptur
     settings = server.hardening_settings
     async with opened(server):
         tidy()
+        past_redaction.warn()
+        before = lost_tasks.of_the_author()
         # How the SDK gives out its low-level server.
         sdk = server.open_protocol().app
         listening = serve_listen(sdk, server.bus)
@@ -87,6 +93,7 @@ async def _run(server: HardenedServer, wire: tuple[int, int], taken: StdioCaptur
             await sdk.run(transport, transport, sdk.create_initialization_options())
         finally:
             ending.cancel()
+        lost_tasks.warn_of_lost(before)
         log.info("stopped")
 
 
@@ -95,14 +102,20 @@ async def _end(server: HardenedServer, transport: StdioTransport, listening: Lis
     loop = asyncio.get_running_loop()
     grace = server.hardening_settings.drain_timeout_seconds
 
+    first = float("inf")
+
     def leave() -> None:
-        if transport.leaving:
+        nonlocal first
+        now = time.monotonic()
+        # Sooner it is the same signal once more, as from `uv run`.
+        if now - first >= REPEAT_SECONDS:
             logs.write_final_line("second signal, exiting at once")
             os._exit(SECOND_SIGNAL)
+        first = min(first, now)
         transport.leaving = True
         transport.ended.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP:
         loop.add_signal_handler(number, leave)
     await transport.ended.wait()
     transport.leaving = True

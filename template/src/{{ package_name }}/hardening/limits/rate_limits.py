@@ -1,13 +1,13 @@
 """Rate limits by address, caller, tool and budget (429, or a tool result `rate_limited`, `budget_exhausted`).
 
 A request over a limit is refused before it costs anything, and uses up nothing that it shares with others.
-Layer 1 counts by address, before authentication, and by caller: 429.
+Layer 1 counts strangers by address, before authentication, and whoever is known by caller: 429.
+Callers behind one address (a gateway, an office) use up nothing of each other's.
 Layer 3 counts by caller and tool, layer 4 by caller in cost units: a result that says when to call
 again (2026-07-28, Tools: servers must limit invocations). Layer 2, how many at once, is elsewhere.
 
 Limits are looked at early, and everything is taken at once when the message is known, in one
-question to Redis where there is one: a caller over its own limit uses up nothing that it shares with
-others, not even the address. What is answered before that is counted at its end.
+question to Redis where there is one. What is answered before that is counted at its end.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ AUTH_FAILURES = "auth_failures"
 TOOL = "tool"
 STATE = "hardening.rate_limit"
 IN_FLIGHT = "in_flight"
+BOTH = (False, True)
 SMALL_BODY_BYTES = 65_536
 
 
@@ -52,8 +53,9 @@ class RateLimits:
         limit = Limit.per_minute
         self._address = limit("address", settings.rate_address_per_minute, settings.rate_address_burst, anonymous=True)
         self._failures = limit(AUTH_FAILURES, settings.rate_auth_failures_per_minute, anonymous=True)
-        self._initialize = limit("initialize", settings.rate_initialize_per_minute, anonymous=True)
-        self._discover = limit("discover", settings.rate_discover_per_minute, anonymous=True)
+        # Of callers and of strangers.
+        self._initialize = [limit("initialize", settings.rate_initialize_per_minute, anonymous=one) for one in BOTH]
+        self._discover = [limit("discover", settings.rate_discover_per_minute, anonymous=one) for one in BOTH]
         self._principal = limit("principal", settings.rate_principal_per_minute, settings.rate_principal_burst)
         tenant = settings.rate_tenant_per_minute
         self._tenant = None if tenant is None else limit("tenant", tenant)
@@ -82,9 +84,7 @@ class RateLimits:
         decision = self.limiter.check(self._claims(exchange))
         if decision.allowed and state.credential:
             decision = self.limiter.check((Claim(self._failures, exchange.address),))
-            if not decision.allowed and self._good.is_good(state.credential):
-                return None
-        if decision.allowed or self._good.is_probe(state.credential):
+        if decision.allowed or self._good.is_probe(state.credential) or self._good.is_good(state.credential):
             return None
         return self._refuse(exchange, decision)
 
@@ -162,12 +162,15 @@ class RateLimits:
         principal = exchange.principal
         if principal is not None and principal.kind == "probe":
             return (Claim(self._probe, principal.id),)
+        # Without authentication everybody is the same caller, so that addresses are what tells them apart.
+        known = None if principal is None or principal.kind == "none" else principal
+        who = known.id if known else exchange.address
         method = _method(exchange)
         if method == DISCOVER:
-            return (Claim(self._discover, exchange.address),)
-        claims = (Claim(self._address, exchange.address),)
+            return (Claim(self._discover[known is None], who),)
+        claims = () if known else (Claim(self._address, who),)
         if method == INITIALIZE:
-            claims = (*claims, Claim(self._initialize, exchange.address))
+            claims = (*claims, Claim(self._initialize[known is None], who))
         if principal is None:
             return claims
         if self._tenant is not None and principal.tenant:

@@ -2,8 +2,8 @@
 
 `collect` gathers the strings of a call, `leaks` says whether a value that is about to be written
 holds one of them: as it is, in another case, inside a longer text, cut off, escaped as JSON or by
-`repr`, percent-encoded, as HTML entities, in hexadecimal or in base64 of either alphabet at any
-alignment, and any two or three of these on top of each other.
+`repr`, percent-encoded, as HTML entities, as in mails (quoted-printable), in hexadecimal with or without
+separators, or in base64 of either alphabet at any alignment, and any two or three of these on top of each other.
 The value is decoded rather than the call's strings encoded: values in log lines are few and short.
 """
 
@@ -43,6 +43,10 @@ EACH_STRING = 64
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8})|([0-7]{1,3})|(.))", re.DOTALL)
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "0": "\0"}
 _HEX = re.compile(r"[0-9a-fA-F]{8,}")
+# As `bytes.hex(":")` and dumps of memory write it.
+_SPACED_HEX = re.compile(r"(?:(?:0[xX])?[0-9a-fA-F]{2}[ ,:_-]+){3,}(?:0[xX])?[0-9a-fA-F]{2}")
+_BETWEEN_HEX = re.compile(r"[ ,:_-]+(?:0[xX])?|^0[xX]")
+_QUOTED = re.compile(r"=\r?\n|=([0-9a-fA-F]{2})")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{6,}")
 _LEGIBLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd]{6}")
 _URL_SAFE = str.maketrans("-_", "+/")
@@ -189,6 +193,16 @@ def _hexadecimal(text: str) -> Iterable[str]:
     for skipped in (0, 1) if runs else ():
         even = (run[skipped : len(run) - (len(run) - skipped) % 2] for run in runs)
         yield "".join(bytes.fromhex(run).decode("utf-8", "replace") for run in even)
+    spaced = [_BETWEEN_HEX.sub("", run) for run in _SPACED_HEX.findall(text)]
+    if spaced:
+        yield "".join(bytes.fromhex(run).decode("utf-8", "replace") for run in spaced)
+
+
+def _quoted_printable(text: str) -> Iterable[str]:
+    if "=" in text:
+        plain = _QUOTED.sub(lambda match: chr(int(match[1], 16)) if match[1] else "", text)
+        if max(plain, default="") < "\u0100":
+            yield plain.encode("latin-1").decode("utf-8", "replace")
 
 
 def _base64(text: str) -> Iterable[str]:
@@ -207,5 +221,6 @@ _DECODERS: tuple[Callable[[str], Iterable[str]], ...] = (
     _entities,
     _escapes,
     _hexadecimal,
+    _quoted_printable,
     _base64,
 )

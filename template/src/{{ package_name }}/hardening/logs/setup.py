@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 import structlog
 
 from .. import errors
+from . import past_redaction
 from .console import Console
 from .origin import caller, exception_of, is_library
 from .record import Lines, now, to_line
@@ -168,6 +169,7 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record; what is put into its text is scrubbed."""
+        past_redaction.warn_of_handlers(record.name)
         level = next((name for floor, name in LEVELS if record.levelno >= floor), "debug")
         frame = caller(MACHINERY)
         fields = {"logger": record.name}

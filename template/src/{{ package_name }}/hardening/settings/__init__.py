@@ -87,11 +87,11 @@ class HardeningSettings(EnvironmentSettings):
     http_max_response_bytes: int = count(8_388_608, 1024, 268_435_456, "Largest answer that ctx.http takes.")
 
     # How often: requests and calls over a rate are refused.
-    rate_address_per_minute: int = count(1200, 1, 1_000_000, "Requests from one address.")
-    rate_address_burst: int = count(600, 1, 1_000_000, "Requests from one address at once.")
+    rate_address_per_minute: int = count(1200, 1, 1_000_000, "Requests of strangers from one address.")
+    rate_address_burst: int = count(600, 1, 1_000_000, "Requests of strangers from one address at once.")
     rate_auth_failures_per_minute: int = count(20, 1, 1_000_000, "Failed authentications from one address.")
-    rate_initialize_per_minute: int = count(240, 1, 1_000_000, "Legacy handshakes from one address.")
-    rate_discover_per_minute: int = count(240, 1, 1_000_000, "server/discover from one address; a bucket of its own.")
+    rate_initialize_per_minute: int = count(240, 1, 1_000_000, "Legacy handshakes of a caller, or from one address.")
+    rate_discover_per_minute: int = count(240, 1, 1_000_000, "server/discover of a caller, or from one address.")
     rate_principal_per_minute: int = count(1200, 1, 1_000_000, "Requests of one caller.")
     rate_principal_burst: int = count(600, 1, 1_000_000, "Requests of one caller at once.")
     rate_tenant_per_minute: int | None = Field(

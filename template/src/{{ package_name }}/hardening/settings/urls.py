@@ -27,10 +27,19 @@ WITHOUT_EFFECT = frozenset(
     {"connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"}
     | {"tcp_user_timeout", "gssencmode", "sslcompression", "sslsni", "sslnegotiation", "fallback_application_name"}
     | {"statement_cache_size", "socket_timeout", "sslaccept", "channel_binding"}
+    # Of drivers of other languages, and of what providers put into the URLs that they hand out.
+    | {"prepared_statement_cache_size", "preparethreshold", "uselibpqcompat", "supa", "gssdelegation"}
+    | {"load_balance_hosts", "hostrecheckseconds", "tcpkeepalive"}
 )
+SSLMODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
 INSTEAD = {
     "connection_limit": "set MCP_POOL_MAX_SIZE instead",
+    "pool_size": "set MCP_POOL_MAX_SIZE instead",
+    "max_pool_size": "set MCP_POOL_MAX_SIZE instead",
+    "min_pool_size": "set MCP_POOL_MIN_SIZE instead",
     "pool_timeout": "set MCP_POOL_ACQUIRE_TIMEOUT_SECONDS instead",
+    "pool_mode": "set MCP_DATABASE_PGBOUNCER instead",
+    "hostaddr": "write the address as the host",
     "service": "write host, port and name into the URL",
 }
 REDIS = frozenset(
@@ -38,6 +47,10 @@ REDIS = frozenset(
     | {"socket_keepalive", "ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
     | {"ssl_check_hostname", "ssl_min_version", "username", "password", "host", "port", "path", "encoding"}
 )
+
+
+# Of clients of other languages.
+REDIS_WITHOUT_EFFECT = frozenset({"family"})
 
 
 class InvalidUrlError(ValueError):
@@ -78,6 +91,8 @@ def database_target(url: str, *, pgbouncer: bool = False) -> DatabaseTarget:
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name, value in given.items():
         _place(name, value, target, kept)
+    if kept.get("sslmode", "require") not in SSLMODES:
+        raise InvalidUrlError("sslmode: must be disable, require, verify-ca or verify-full")
     _secure(target, kept, channel_binding=given.get("channel_binding", ""))
     if (pgbouncer or target.pooled) and (kept_back := sorted(target.session.keys() - {"application_name"})):
         raise InvalidUrlError(f"{kept_back[0]}: PgBouncer does not hand it on; set it for the user: ALTER ROLE … SET")
@@ -91,10 +106,10 @@ def _place(name: str, value: str, target: DatabaseTarget, kept: dict[str, str]) 
         raise InvalidUrlError(f"{name}: {INSTEAD[lower]}")
     if lower == "pgbouncer":
         target.pooled = value.lower() in {"true", "1", "on"}
-    elif lower == "schema":
+    elif lower in {"schema", "currentschema"}:
         target.session["search_path"] = value
     elif lower == "ssl":
-        kept["sslmode"] = {"true": "require", "false": "disable"}.get(value, value)
+        kept["sslmode"] = {"true": "require", "1": "require", "false": "disable", "0": "disable"}.get(value, value)
     elif lower in SESSION:
         target.session[lower] = value
     elif lower in DRIVER:
@@ -126,17 +141,28 @@ def redis_url(url: str) -> str:
     if not found or scheme not in {"redis", "rediss", "unix"}:
         raise InvalidUrlError("must start with redis://, rediss:// or unix://")
     parts = _split(f"{scheme}://{rest}", host=scheme != "unix")
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name in {"ssl", "tls"}:
-            raise InvalidUrlError(f"{name}: write rediss:// instead")
-        if name not in REDIS:
-            raise InvalidUrlError(f"{name}: not known; leave it out")
-        if name == "db" and not value.isdigit():
-            raise InvalidUrlError("db: must be a number")
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    kept = [(name, _redis_value(name, value)) for name, value in given if name not in REDIS_WITHOUT_EFFECT]
+    if kept != given:
+        rest = rest.partition("?")[0] + (f"?{urlencode(kept)}" if kept else "")
     number = parts.path.strip("/")
     if scheme != "unix" and number and not number.isdigit():
         raise InvalidUrlError("what follows the address must be the number of a database, e.g. /0")
     return f"{scheme}://{rest}"
+
+
+def _redis_value(name: str, value: str) -> str:
+    if name in {"ssl", "tls"}:
+        raise InvalidUrlError(f"{name}: write rediss:// instead, and leave it out")
+    if name not in REDIS:
+        raise InvalidUrlError(f"{name}: not known; leave it out")
+    if name == "db" and not value.isdigit():
+        raise InvalidUrlError("db: must be a number")
+    if name == "ssl_cert_reqs":
+        value = value.lower().removeprefix("cert_")
+        if value not in {"none", "optional", "required"}:
+            raise InvalidUrlError("ssl_cert_reqs: must be none, optional or required")
+    return value
 
 
 def _split(url: str, *, host: bool = False) -> SplitResult:
