@@ -153,7 +153,7 @@ class HardenedServer(GuardedPrimitives):
 
         async def call(sdk: SdkContext[None, Any]) -> CallToolResult | InputRequiredResult:
             # A context for each round of questions: the one before has ended with its round.
-            contexts.append(replace(first, sdk=sdk))
+            contexts.append(replace(first, sdk=sdk) if contexts or sdk is not first.sdk else first)
             return await tool.call(arguments, contexts[-1], self.hardening_settings.max_response_bytes)
 
         try:

@@ -48,7 +48,7 @@ PLAIN = frozenset({"name", "arguments", "_meta"})
 # Members of `_meta` that differ from call to call; those of the trace were checked with the message.
 VARYING = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
 # Whose middleware is known to change no parameter of a first request.
-OWN = ("mcp.", f"{__package__.rpartition('.')[0]}.")
+OWN = ("mcp.", f"{__name__.rpartition('.')[0].rpartition('.')[0]}.")
 # Bytes; what a client says of itself is short, and what is remembered is bounded.
 LONGEST_KEPT = 4096
 
@@ -122,7 +122,7 @@ class DirectCalls:
             written = _checked(version, result)
         if version not in MODERN_PROTOCOL_VERSIONS:
             return written
-        meta = written.get("_meta") or {}
+        meta: dict[str, Any] = written.get("_meta") or {}
         if meta.get(SERVER_INFO_META_KEY) is None:
             written["_meta"] = {**meta, SERVER_INFO_META_KEY: self._stamp}
         return written
