@@ -355,6 +355,26 @@ def shown(found: Plan, *, written: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
+def make(template: str, render: Path, data: dict[str, Any], given: list[str]) -> list[str]:
+    """Render with these answers; return what was refused of the metadata, where the default is taken instead."""
+    refused: list[str] = []
+    while True:
+        try:
+            copier.run_copy(template, render, data=data, defaults=True, quiet=True, overwrite=True)
+        except ValueError as problem:
+            question = next(iter(re.findall(r"question '(\w+)'", str(problem))), "package_name")
+            named = question == "package_name" or any(pair.startswith(f"{question}=") for pair in given)
+            if named or question not in data:
+                sys.exit(f"{problem}\nGive another answer: --data {question}=…")
+            rule = str(problem).partition(": ")[2]
+            refused.append(
+                f"pyproject.toml: {question}: the default is taken, or name another: --data {question}=…; {rule}"
+            )
+            del data[question]
+        else:
+            return refused
+
+
 def main() -> None:
     """Read the command line, and say or do it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -367,11 +387,9 @@ def main() -> None:
     git(project, "rev-parse", "--is-inside-work-tree")
     with tempfile.TemporaryDirectory() as folder:
         render = Path(folder) / "render"
-        try:
-            copier.run_copy(chosen.template, render, data=answers(project, chosen.data), defaults=True, quiet=True)
-        except ValueError as problem:
-            sys.exit(f"{problem}\nGive another answer: --data package_name=…")
+        refused = make(chosen.template, render, answers(project, chosen.data), chosen.data)
         found = plan(project, render)
+        found.todo += refused
         if chosen.write:
             write(project, render, found)
         sys.stdout.write(shown(found, written=chosen.write))

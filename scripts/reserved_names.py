@@ -46,14 +46,18 @@ print(json.dumps([list(importlib.metadata.packages_distributions()), bins]))
 """
 
 
-# In no list of modules, and taken all the same: Python's own tests, a word since 3.12, what builds and installs.
+# In no list of modules, and taken all the same: Python's own tests, a word since 3.12, what builds and installs,
+# and what every interpreter imports at its start where it is there.
 BESIDE_PYTHON = {"test", "pip", "setuptools", "wheel", "uv_build", "pkg_resources", "type"}
+BESIDE_PYTHON |= {"sitecustomize", "usercustomize"}
 # What runs beside such a server on a laptop and in its pipelines, by the names of its packages and files in deploy/.
 BESIDE_THE_SERVER = {
     *("redis-server", "redis-cli", "redis-benchmark", "redis-sentinel", "valkey-server", "pgbouncer", "caddy", "nginx"),
     *("prometheus", "promtool", "grafana", "docker-compose", "podman", "buildah", "kustomize", "helm", "fly", "copier"),
     *("cookiecutter", "zizmor", "node", "npm", "npx", "actionlint", "pip-audit", "pre-commit", "make", "bash"),
     *("sh", "tar", "chmod", "env"),
+    # Called by git, which many commands call.
+    *("ssh", "gpg", "less"),
 }
 
 
@@ -70,8 +74,14 @@ def of_python() -> set[str]:
     )
 
 
+def ignored(project: Path) -> set[str]:
+    """Names that git or the builder of images would leave out wherever they are, so in `src/` too."""
+    text = "\n".join((project / name).read_text("utf-8") for name in (".gitignore", ".dockerignore"))
+    return set(re.findall(r"^(?:\*\*/)?([a-z0-9_]+)/?$", text, re.MULTILINE))
+
+
 def of_the_layout(project: Path) -> set[str]:
-    """Folders and modules that a project's own files import by these names."""
+    """Folders and modules that a project's own files import by these names, and names that are left out."""
     (hardening,) = project.glob("src/*/hardening")
     places = (hardening.parent, project / "tests", project / "tests/support", project / "src")
     return usable(
@@ -79,7 +89,7 @@ def of_the_layout(project: Path) -> set[str]:
         for place in places
         for path in place.iterdir()
         if (path.is_dir() or path.suffix == ".py") and path != hardening.parent
-    ) | {"conftest", "src", "tests", "local", "app"}
+    ) | usable({"conftest", "src", "tests", "local", "app", *ignored(project)})
 
 
 def of_distributions(lock: str) -> set[str]:

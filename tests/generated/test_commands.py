@@ -106,6 +106,78 @@ def test_nothing_committed_is_not_nothing_found(template: Template, tmp_path: Pa
     assert "nothing was looked at: run git add first" in done.stdout
 
 
+def test_a_file_that_is_not_here_was_not_looked_at(template: Template, tmp_path: Path) -> None:
+    """What is committed and gone from the folder is named, and fails."""
+    project = template.project(DEFAULT, tmp_path / "project")
+    (project / "renovate.json").unlink()
+
+    done = run("make", "RUN=", "secrets", cwd=project, check=False)
+
+    assert done.returncode != 0
+    assert done.stdout.splitlines()[1] == "renovate.json"
+
+
+def without(folder: Path, *programs: str) -> str:
+    """Return a search path with everything that this machine has but for some programs."""
+    folder.mkdir(parents=True)
+    for place in reversed(os.environ["PATH"].split(os.pathsep)):
+        for path in Path(place).glob("*"):
+            if path.name not in programs:
+                (folder / path.name).unlink(missing_ok=True)
+                (folder / path.name).symlink_to(path)
+    return str(folder)
+
+
+CANNOT = {
+    "drift, no program git": ("make drift", ("git",), "git cannot read this folder"),
+    "update, no program git": ("make update", ("git",), "git cannot read this folder"),
+    "restore, no program git": ("make restore FILE=nothing.toml", ("git",), "git cannot read this folder"),
+    "secrets, no program git": ("make RUN= secrets", ("git",), "git cannot list what is committed"),
+    "drift, no network": ("UV_OFFLINE=1 make drift", (), "copier"),
+    "update, no network": ("UV_OFFLINE=1 make update", (), "copier"),
+    "restore, no network": ("UV_OFFLINE=1 make restore FILE=nothing.toml", (), "copier"),
+    "secrets, no npx": ("make RUN= secrets", ("npx", "python"), "This needs Node 22 or newer"),
+    "audit, no lock": ("make audit", (), "uv.lock"),
+    "check, no uv": ("make check", ("uv",), "This needs uv: install it"),
+    "contract, no package": ("rm -r src && bash scripts/contract.sh", (), "run this in the project's folder"),
+    "gate 3, no settings": ("bash scripts/gate.sh", (), "::error::Set these in the environment"),
+    "gate 3, no probe": (
+        "rm -r src && MCP_PUBLIC_URL=http://127.0.0.1:9 MCP_PROBE_KEY=k bash scripts/gate.sh",
+        (),
+        "was not looked at: the probe cannot run here",
+    ),
+    "gate 3, nobody listens": (
+        "MCP_PUBLIC_URL=http://127.0.0.1:9 MCP_PROBE_KEY=k GATE_SECONDS=0.1 bash scripts/gate.sh",
+        (),
+        "does not serve clients",
+    ),
+    "needs, no names": ("bash scripts/needs.sh", (), "name the variables"),
+    "version, no metadata": ("rm pyproject.toml && bash scripts/version.sh 0.1.0", (), "pyproject.toml"),
+    "version, an entry without one": ("echo '{}' > server.json && bash scripts/version.sh 0.1.0", (), ""),
+    "version, an entry that is no JSON": ("echo '{' > server.json && bash scripts/version.sh 0.1.0", (), "parse error"),
+    "boot, no such image": ("make RUN= boot ENGINE=false", (), "false has no image"),
+    "unedited, no manifest": ("rm src/*/hardening/MANIFEST.sha256 && python scripts/unedited.py", (), "nobody knows"),
+    "registry, no entry": ("rm server.json && bash scripts/registry.sh", (), "there is nothing to publish"),
+    "registry, no curl": ("MCP_PUBLIC_URL=https://weather-server.example.com bash scripts/registry.sh", ("curl",), ""),
+    "kubernetes, no kubectl": ("NAMESPACE=n bash scripts/kubernetes.sh", ("kubectl",), "kubectl"),
+    "kubernetes, no namespace": ("bash scripts/kubernetes.sh", (), "is the namespace of the overlay"),
+    "compose, no example": ("rm deploy/compose/env.example && bash scripts/compose-env.sh", (), "env.example"),
+}
+
+
+@pytest.mark.parametrize("case", CANNOT)
+def test_who_cannot_look_says_so(template: Template, tmp_path: Path, case: str) -> None:
+    """Without a program, a file, a setting or the network no command ends as if all were well."""
+    command, missing, words = CANNOT[case]
+    project = template.project(DEFAULT, tmp_path / "project")
+    environment = {"PATH": without(tmp_path / "bin", *missing), "UV_CACHE_DIR": str(tmp_path / "cache")}
+
+    done = run("bash", "-c", command, cwd=project, env=environment, check=False)
+
+    assert done.returncode != 0, done.stdout
+    assert words in done.stdout, done.stdout
+
+
 def test_an_old_node_is_named_in_one_sentence(template: Template, tmp_path: Path) -> None:
     """Where no Node is new enough, one sentence says which one is needed, instead of the error of a bundle."""
     project = template.project(DEFAULT, tmp_path / "project")

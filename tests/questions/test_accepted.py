@@ -30,6 +30,8 @@ DERIVED = [
     ("Click", "click_server"),
     ("git", "git_server"),
     ("pg_ctl", "pg_ctl_server"),
+    ("Build", "build_server"),
+    ("SSH", "ssh_server"),
     ("W" * 40, "w" * 40),
     ("W" * 39 + "!", "w" * 39),
 ]

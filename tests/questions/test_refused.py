@@ -77,12 +77,18 @@ BY_LAYOUT = "taken by this project's own layout."
 BY_DEPENDENCY = "taken by a dependency: a project can neither hide it nor depend on itself."
 BY_PROGRAM = "taken by a program that this project calls: its command would hide it."
 TAKEN = [
-    *((name, BY_PYTHON) for name in ("json", "class", "match", "type", "asyncio", "tomllib", "test", "annotationlib")),
-    *((name, BY_LAYOUT) for name in ("tests", "hardening", "tools", "settings", "server", "src", "conftest")),
+    *(
+        (name, BY_PYTHON)
+        for name in ("json", "class", "match", "type", "asyncio", "tomllib", "test", "annotationlib", "sitecustomize")
+    ),
+    *(
+        (name, BY_LAYOUT)
+        for name in ("tests", "hardening", "tools", "settings", "server", "src", "conftest", "build", "dist")
+    ),
     *((name, BY_DEPENDENCY) for name in ("mcp", "redis", "pytest", "click", "asyncpg_stubs", "google", "psutil")),
     *(
         (name, BY_PROGRAM)
-        for name in ("redis_server", "git", "initdb", "pg_ctl", "postgres", "python", "npx", "jq", "gh")
+        for name in ("redis_server", "git", "initdb", "pg_ctl", "postgres", "python", "npx", "jq", "gh", "ssh")
     ),
 ]
 

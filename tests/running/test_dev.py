@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -152,8 +153,16 @@ def test_runs_wherever_the_project_lies(template: Template, tmp_path: Path, fold
     with Dev(project, environment={"TMPDIR": str(scratch)}) as running:
         probe = (project / ".venv/bin/python", "-m", "weather_server", "probe", running.url)
         done = run(*probe, cwd=project, env={"MCP_PROBE_KEY": PROBE_KEY}, check=False)
+        pasted = shlex.split(running.until("claude mcp add --env"))
+        for _ in range(3):
+            running.child.send_signal(signal.SIGTERM)
+        code = running.child.wait(SECONDS)
 
     assert done.returncode == 0, done.stdout
+    assert pasted[pasted.index("--") + 1 :] == [f"{project}/.venv/bin/python", "-m", "weather_server", "stdio"]
+    # A signal to the process group comes several times, and is one.
+    assert code == 0
+    assert [line for line in running.lines if "Traceback" in line] == []
 
 
 def test_a_folder_in_which_postgresql_cannot_run_is_named(template: Template, tmp_path: Path) -> None:

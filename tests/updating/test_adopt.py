@@ -13,7 +13,7 @@ import pytest
 import yaml
 from support.author import commit
 from support.dev_server import KEY, PROBE_KEY, free_port
-from support.harness import ROOT, git, run
+from support.harness import ROOT, git, run, tool
 from support.installed import pretend
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ build-backend = "hatchling.build"
 [project]
 name = "city-weather"
 version = "1.4.2"
+authors = [{{ name = "Ada Lovelace", email = "ada@example.com" }}]
+keywords = ["weather"]
 description = "Weather of cities."
 requires-python = ">=3.11"
 dependencies = ["{library}", "PyYAML>=6,<7"]
@@ -40,6 +42,7 @@ city-weather = "city_weather.server:main"
 
 [dependency-groups]
 dev = ["pytest>=8", "rich>=13"]
+docs = ["mkdocs>=1"]
 
 [tool.ruff]
 line-length = 79
@@ -158,6 +161,8 @@ def test_everything_is_said_at_once_and_nothing_changed(old: Path, template: Tem
         "print: use log of the hardening",
         "os.environ: becomes a field of Settings",
         "mcp.run: goes; the command of the server is serve",
+        "copy what you need of it from pyproject.toml.before: dependency-groups.docs, project.keywords",
+        "LICENSE: you name none, so all rights stay reserved",
     ):
         assert words in said, said
     assert "now: bound" not in said
@@ -182,7 +187,12 @@ def test_a_person_gets_to_a_served_project(old: Path, template: Template, tmp_pa
     assert re.search(r'go below this line\.\n    "PyYAML>=6,<7",\n\]', metadata)
     assert re.search(r'tools go below this line\.\n    "rich>=13",\n\]', metadata)
     assert "fastmcp" not in metadata
-    assert yaml.safe_load((old / ".copier-answers.yml").read_text("utf-8"))["package_name"] == "city_weather"
+    answers = yaml.safe_load((old / ".copier-answers.yml").read_text("utf-8"))
+    assert (answers["package_name"], answers["author_name"]) == ("city_weather", "Ada Lovelace")
+    # Nobody gets a license by a template.
+    assert answers["license"] == "Proprietary"
+    run(tool("ruff"), "check", "tests/test_old.py", "src/city_weather/units.py", cwd=old)
+    run(tool("ruff"), "format", "--check", "tests/test_old.py", cwd=old)
     assert git("status", "--porcelain", cwd=old)
 
     (old / "src/city_weather/tools/countdown.py").unlink()
@@ -204,6 +214,48 @@ def test_a_person_gets_to_a_served_project(old: Path, template: Template, tmp_pa
             server.terminate()
             server.wait(60)
     commit(old, "Adopt the template")
+
+
+def test_what_is_not_committed_is_read_too(old: Path, template: Template) -> None:
+    """A project of the first hour has rules to keep as well, and a folder without tools is not one that is fine."""
+    git("rm", "--quiet", "--cached", "src/city_weather/server.py", cwd=old)
+    assert "forecast: make it async" in adopt(old, template)
+    (old / "src/city_weather/server.py").unlink()
+    assert "no function under @….tool was found" in adopt(old, template)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "license"),
+    [
+        ("LICENSE", "MIT License\n\nCopyright …\n", "MIT"),
+        ("LICENSE.txt", "Apache License\nVersion 2.0\n", "Apache-2.0"),
+        ("LICENSE", "For our customers alone.\n", "Proprietary"),
+    ],
+)
+def test_the_license_is_that_of_the_project(old: Path, template: Template, name: str, text: str, license: str) -> None:  # noqa: A002 - its name
+    """A file says it where the metadata does not; it stays as it is."""
+    (old / name).write_text(text, "utf-8")
+    commit(old, "License")
+
+    adopt(old, template, "--write")
+
+    assert (old / name).read_text("utf-8") == text
+    assert yaml.safe_load((old / ".copier-answers.yml").read_text("utf-8"))["license"] == license
+
+
+def test_metadata_that_the_template_refuses_stops_nothing(old: Path, template: Template) -> None:
+    """A description that is too long gets the default, and the list says the rule; a name has to be given."""
+    metadata = (old / "pyproject.toml").read_text("utf-8")
+    (old / "pyproject.toml").write_text(metadata.replace("Weather of cities.", "Weather of cities. " * 9), "utf-8")
+    assert "description: the default is taken, or name another: --data description=…; A description has" in adopt(
+        old, template
+    )
+
+    (old / "pyproject.toml").write_text(metadata.replace('"city-weather"', '"redis"'), "utf-8")
+    options = ("--template", template.repository)
+    done = run(sys.executable, ROOT / "scripts/adopt.py", old, *options, cwd=ROOT, check=False)
+    assert done.returncode != 0
+    assert "Give another answer: --data package_name=…" in done.stdout
 
 
 def test_what_is_not_committed_is_not_touched(old: Path, template: Template) -> None:

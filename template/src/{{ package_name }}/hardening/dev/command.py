@@ -92,6 +92,8 @@ def _say(text: str) -> None:
 
 
 def _interrupt(*_: object) -> None:
+    # The same signal comes again when a process group gets it: nothing interrupts what ends the database.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

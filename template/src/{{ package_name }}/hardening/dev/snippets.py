@@ -6,6 +6,7 @@ Each names this server's address and key, or the command that starts it without 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 
 
@@ -31,7 +32,7 @@ Inspector:
   npx @modelcontextprotocol/inspector --cli {url} --transport http --method tools/list --header "{header}"
 
 Probe:
-  MCP_PROBE_KEY={probe_key} make probe URL={url}
+  MCP_PROBE_KEY={shlex.quote(probe_key)} make probe URL={url}
 
 Ctrl-C ends everything.
 
@@ -44,11 +45,11 @@ def stdio_snippets(name: str, package: str, database_url: str | None) -> str:
     # The one that runs here ends with this command; a client needs one that stays.
     env = {"env": {"DATABASE_URL": database_url}} if database_url else {}
     code = {"servers": {name: {"type": "stdio", **command, **env}}}
-    given = f"--env DATABASE_URL={database_url} " if database_url else ""
+    given = f"--env DATABASE_URL={shlex.quote(database_url)} " if database_url else ""
     return f"""Without a network, for a client that starts the server itself:
 
 Claude Code:
-  claude mcp add {given}{name} -- {sys.executable} -m {package} stdio
+  claude mcp add {given}{name} -- {shlex.quote(sys.executable)} -m {package} stdio
 
 Claude Desktop (claude_desktop_config.json), Cursor (.cursor/mcp.json):
   {json.dumps({"mcpServers": {name: {**command, **env}}})}
