@@ -80,7 +80,10 @@ HOOK = """\
     helm.sh/hook-delete-policy: before-hook-creation
 """
 COMMAND = """\
-            {{- required "migrations.command changes the database" .Values.migrations.command | toYaml | nindent 12 }}
+            {{- with .Values.migrations.command }}
+            {{- toYaml . | nindent 12 }}
+            {{- else }}
+USUAL            {{- end }}
 """
 JOB_SETTINGS = """\
           # The ConfigMap and the account of the server come after this hook.
@@ -128,11 +131,7 @@ CHANGES: dict[str, list[tuple[str, str]]] = {
     "components/monitoring/prometheus-rule.yaml": [("spec:\n  groups", STACK + "spec:\n  groups")],
     "components/migrations/job.yaml": [
         ("      serviceAccountName: {{ .Release.Name }}\n", ""),
-        ("            - python\n            - -c\n", ""),
-        (
-            '            - raise SystemExit("set the command of the job mcp-server-migrations in your overlay")\n',
-            COMMAND,
-        ),
+        ("another tool's command goes into your overlay", "or migrations.command of the values"),
         (
             "          envFrom:\n            - configMapRef:\n                name: {{ .Release.Name }}-settings\n",
             JOB_SETTINGS,
@@ -165,6 +164,8 @@ def template(file: Path) -> str:
     if place == "components/migrations/job.yaml":
         start, end = text.index("  annotations:\n"), text.index("spec:\n")
         text = text[:start] + HOOK + text[end:]
+        start, end = text.index("            - python\n"), text.index("          envFrom:\n")
+        text = text[:start] + COMMAND.replace("USUAL", text[start:end]) + text[end:]
     for found, put in CHANGES.get(place, ()):
         if text.count(found) != 1:
             raise ValueError(f"{place}: {found!r} is there {text.count(found)} times")
