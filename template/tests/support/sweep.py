@@ -41,6 +41,7 @@ HIDDEN = {"x-note": quote(ODD), "cookie": f"a={PLAIN}"}
 HEADERS = {**HIDDEN, "user-agent": CLIENT}
 # How a call ends, and how its line says it.
 ENDS = {"succeed": None, "crash": "internal", "refuse": "not_found", "late": "timeout"}
+WITH_EVERY_END = 2
 ROOM = {
     "MCP_MAX_IN_FLIGHT": "1000",
     "MCP_MAX_IN_FLIGHT_PER_PRINCIPAL": "1000",
@@ -113,11 +114,15 @@ class Sweep:
     async def provoke(self, era: Era) -> None:
         """Take every path of an era."""
         for tool in TOOLS:
-            for sent in calls(tool):
-                for end in ENDS:
+            first, *_ = sent_in = calls(tool)
+            for number, sent in enumerate(sent_in):
+                # Every end with two of the values; the further ones differ in what is written, not in how it ends.
+                for end in ENDS if number < WITH_EVERY_END else ("succeed", "crash"):
                     await self.call(era, tool, sent, end)
-            # Invalid in three ways: of another type, unknown, and beside what is known.
-            for wrong in ({name: [PLAIN] for name in calls(tool)[0]}, {PLAIN: ODD}, calls(tool)[0] | {PLAIN: PLAIN}):
+                # Invalid, beside what is known.
+                await self.call(era, tool, sent | {PLAIN: PLAIN})
+            # Invalid in two further ways: of another type, and unknown.
+            for wrong in ({name: [PLAIN] for name in first}, {PLAIN: ODD}):
                 await self.call(era, tool, wrong)
         await self.call(era, PLAIN, {"text": ODD})
         await self.ask(era, "prompts/get", {"name": PLAIN, "arguments": {"a": ODD}}, **HEADERS)
