@@ -114,15 +114,13 @@ class Sweep:
     async def provoke(self, era: Era) -> None:
         """Take every path of an era."""
         for tool in TOOLS:
-            first, *_ = sent_in = calls(tool)
-            for number, sent in enumerate(sent_in):
+            first = calls(tool)[0]
+            for number, sent in enumerate(calls(tool)):
                 # Every end with two of the values; the further ones differ in what is written, not in how it ends.
                 for end in ENDS if number < WITH_EVERY_END else ("succeed", "crash"):
                     await self.call(era, tool, sent, end)
-                # Invalid, beside what is known.
-                await self.call(era, tool, sent | {PLAIN: PLAIN})
-            # Invalid in two further ways: of another type, and unknown.
-            for wrong in ({name: [PLAIN] for name in first}, {PLAIN: ODD}):
+            # Invalid in three ways: of another type, unknown, and beside what is known.
+            for wrong in ({name: [PLAIN] for name in first}, {PLAIN: ODD}, first | {PLAIN: PLAIN}):
                 await self.call(era, tool, wrong)
         await self.call(era, PLAIN, {"text": ODD})
         await self.ask(era, "prompts/get", {"name": PLAIN, "arguments": {"a": ODD}}, **HEADERS)
