@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,9 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.mcpserver import Context as SdkContext
 from mcp.server.mcpserver import Elicit, ListRoots, Resolve, Sample
 from mcp.types import (
+    CallToolResult,
+    CreateMessageRequest,
+    CreateMessageRequestParams,
     CreateMessageResult,
     ElicitRequest,
     ElicitRequestFormParams,
@@ -33,10 +37,11 @@ from mcp.types import (
     TextContent,
 )
 from pydantic import BaseModel, ConfigDict, Field, FileUrl
-from wire import ERAS, SECONDS, Era, Reply, Wire, opening
+from wire import ERAS, SECONDS, Era, Reply, Wire, opening, request
 
 from hardening import Context, HardeningSettings, harden, tool
 from hardening.calls.declaration import InvalidDeclarationError
+from hardening.logs import redaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -115,11 +120,17 @@ class Told(BaseModel):
     word: Annotated[str, Field(max_length=100)]
 
 
+def forget_recent_calls() -> None:
+    """Forget what other requests have sent, as when so much came since: what is left belongs to the call."""
+    redaction.RECENT._generations.clear()  # noqa: SLF001 - a process has no reason to forget
+
+
 @tool(read_only=True)
 async def repeat(ctx: Context) -> str:
     """Log what a person says over the connection."""
     answer = await ctx.sdk.elicit("Say something", Told)
     assert answer.action == "accept"
+    forget_recent_calls()
     log.info("heard", kind=answer.data.word)
     return "logged"
 
@@ -132,7 +143,29 @@ async def say() -> Elicit[Told]:
 @tool(read_only=True)
 async def repeat_resolved(told: Annotated[Told, Resolve(say)]) -> str:
     """Log what a person says."""
+    forget_recent_calls()
     log.info("heard", kind=told.word)
+    return "logged"
+
+
+@tool(read_only=True)
+async def repeat_folders(ctx: Context) -> str:
+    """Log which folders the client has."""
+    answer = await ctx.sdk.session.send_request(ListRootsRequest(), ListRootsResult)
+    forget_recent_calls()
+    log.info("heard", kind=answer.roots[0].name)
+    return "logged"
+
+
+@tool(read_only=True)
+async def repeat_model(ctx: Context) -> str:
+    """Log what the client's model says."""
+    hello = SamplingMessage(role="user", content=TextContent(type="text", text="Hello"))
+    wanted = CreateMessageRequest(params=CreateMessageRequestParams(messages=[hello], max_tokens=10))
+    answer = await ctx.sdk.session.send_request(wanted, CreateMessageResult)
+    assert isinstance(answer.content, TextContent)
+    forget_recent_calls()
+    log.info("heard", kind=answer.content.text)
     return "logged"
 
 
@@ -162,7 +195,8 @@ async def gathered(
     return f"{sum_.content.text} {[str(root.uri) for root in roots.roots]}"
 
 
-TOOLS = (gathered, resolved, by_hand, two_by_hand, directly, repeat, repeat_resolved, sampled)
+ASKING = (gathered, resolved, by_hand, two_by_hand, directly, sampled)
+TOOLS = (*ASKING, repeat, repeat_resolved, repeat_folders, repeat_model)
 
 
 def build(settings: HardeningSettings) -> HardenedServer:
@@ -450,6 +484,16 @@ async def test_a_client_that_has_not_declared_it_is_not_asked(stateful: Live, na
     assert RAN == []
 
 
+async def test_a_call_in_the_process_cannot_ask() -> None:
+    """As in an author's tests: nobody is there to be asked."""
+    server = build(settings_from(ENVIRONMENT))
+    result = await server.call_tool("resolved", {"name": "shopping"})
+
+    assert isinstance(result, CallToolResult)
+    assert (result.meta or {})["hardening/error"]["kind"] == "cannot_ask"
+    assert RAN == []
+
+
 async def test_such_a_client_is_sent_no_question(stateful: Live) -> None:
     """The answer to its call is all that it gets: it might wait for ever with a question that it does not know."""
     async with Wire(stateful.url, KEY) as wire:
@@ -505,6 +549,74 @@ async def test_what_a_person_answers_is_scrubbed(stateful: Live, tmp_path: Path,
     assert not result.is_error
     assert "heard" in {line["msg"] for line in lines}
     assert "Wolpertinger" not in text
+
+
+@pytest.mark.parametrize("name", ["repeat_folders", "repeat_model"])
+async def test_what_a_client_answers_is_scrubbed(stateful: Live, tmp_path: Path, name: str) -> None:
+    """Its folders and the words of its model belong to the call that asked, in a session too."""
+
+    async def sample(*_: Any) -> CreateMessageResult:
+        return CreateMessageResult(role="assistant", model="m", content=TextContent(type="text", text="Wolpertinger"))
+
+    async def roots(*_: Any) -> ListRootsResult:
+        return ListRootsResult(roots=[Root(uri=FileUrl("file:///notes"), name="Wolpertinger")])
+
+    async with httpx2.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=SECONDS) as http:
+        transport = streamable_http_client(f"{stateful.url}/mcp", http_client=http)
+        with captured(tmp_path / "log", level="debug") as log_of_all:
+            async with Client(transport, mode="legacy", sampling_callback=sample, list_roots_callback=roots) as client:
+                result = await client.call_tool(name, {})
+            lines, text = log_of_all.lines(), log_of_all.text()
+
+    assert not result.is_error, result
+    assert "heard" in {line["msg"] for line in lines}
+    assert "Wolpertinger" not in text
+
+
+WORD = "Wolpertinger"
+MESSAGES: dict[str, dict[str, Any]] = {
+    "the reason of a cancellation": {
+        "method": "notifications/cancelled",
+        "params": {"requestId": 77, "reason": WORD},
+    },
+    "the text of a progress": {
+        "method": "notifications/progress",
+        "params": {"progressToken": WORD, "progress": 1, "message": WORD},
+    },
+    "a notification that nobody knows": {"method": f"notifications/{WORD}", "params": {"a": WORD}},
+    "folders that changed": {"method": "notifications/roots/list_changed", "params": {"_meta": {"a": WORD}}},
+    "a level": {"id": 5, "method": "logging/setLevel", "params": {"level": WORD}},
+    "an address to watch": {"id": 5, "method": "resources/subscribe", "params": {"uri": f"a://{WORD}"}},
+    "a cursor": {"id": 5, "method": "tools/list", "params": {"cursor": WORD}},
+    "a method": {"id": 5, "method": f"{WORD}/{WORD}", "params": {"a": WORD}},
+    "an id": {"id": WORD, "method": "tools/call", "params": {"name": WORD, "arguments": {}}},
+    "what is completed": {
+        "id": 5,
+        "method": "completion/complete",
+        "params": {"ref": {"type": "ref/prompt", "name": WORD}, "argument": {"name": WORD, "value": WORD}},
+    },
+    "an answer to nothing": {"id": 5, "result": {"action": "accept", "content": {"word": WORD}}},
+    "an error to nothing": {"id": 5, "error": {"code": -1, "message": WORD, "data": WORD}},
+    "no answer at all": {"id": 5, "result": {"action": WORD}, "error": {"code": WORD, "message": WORD}},
+}
+
+
+@pytest.mark.parametrize("row", MESSAGES)
+async def test_no_word_of_any_message_of_a_session_is_logged(stateful: Live, tmp_path: Path, row: str) -> None:
+    """Notifications, answers and refused requests: at the lowest level, of the SDK and of ours."""
+    with captured(tmp_path / "log", level="debug") as log_of_all:
+        async with Wire(stateful.url, KEY) as wire:
+            opened = await wire.ask("legacy", *opening("legacy"))
+            headers, _ = request("legacy", "ping", key=KEY)
+            headers["mcp-session-id"] = opened.headers["mcp-session-id"]
+            await wire.send(json.dumps({"jsonrpc": "2.0", **MESSAGES[row]}).encode(), headers)
+            # The session has read the message when it answers the next one.
+            pinged = await wire.ask("legacy", "ping", headers=headers, rpc_id=6)
+        lines, text = log_of_all.lines(), log_of_all.text()
+
+    assert pinged.result == {}
+    assert "client initialized" in {line["msg"] for line in lines}
+    assert WORD.casefold() not in text.casefold()
 
 
 async def test_an_open_question_ends_with_the_drain() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pytest
 
@@ -22,10 +22,10 @@ import alias
 alias.install()
 
 import sample
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 from wire import ERAS, META, SECONDS, Era, opening
 
-from hardening import Context, HardeningSettings, harden, tool
+from hardening import Context, HardeningSettings, harden, log, tool
 from hardening.calls.canonical import schema_sha256
 
 if TYPE_CHECKING:
@@ -117,6 +117,11 @@ class Client:
         answer = await self.read()
         assert answer["id"] == number
         return answer
+
+    async def call_method(self, method: str) -> dict[str, Any]:
+        """Send a request without parameters and return the answer."""
+        await self.ask(method)
+        return await self.read()
 
     async def end(self) -> tuple[int, str]:
         """Close the input; return exit code and log. Standard output has to be at its end."""
@@ -288,7 +293,17 @@ async def test_bad_lines_are_answered_and_the_connection_lives(start: Any) -> No
     await client.send(b"")
     good = await client.call("echo", {"text": "hello"})
 
+    unknown = [await client.call_method(f"none/{number}") for number in range(20)]
+    code, log = await client.end()
+    refusals = lines(log, "refused")
+
     assert codes == [-32700, -32600, -32600, -32600, -32600]
+    assert {one["error"]["code"] for one in unknown} == {-32601}
+    assert code == 0
+    assert {line["layer"] for line in refusals} == {"stdio", "protocol"}
+    # Two layers, five lines a second for each, and the test is over within a few seconds or many.
+    assert sum(line["suppressed"] for line in refusals) + len(refusals) <= 25
+    assert "Wolpertinger" not in log
     assert good["result"]["structuredContent"]["text"] == "hello"
 
 
@@ -362,6 +377,47 @@ async def test_declarations_that_cannot_be_served_end_with_78(tmp_path: Path) ->
     assert b"Cannot start" in errors
 
 
+@pytest.mark.parametrize("era", ERAS)
+async def test_what_is_printed_while_modules_load_is_not_on_standard_output(start: Any, era: Era) -> None:
+    """Before the command has taken standard output over, Python keeps short texts back."""
+    client = await start(era, "early")
+    answer = await client.call("echo", {"text": "a"})
+    code, _ = await client.end()
+
+    assert "result" in answer
+    assert code == 0
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_fields_and_secrets_of_the_author_are_known(start: Any, era: Era) -> None:
+    """A declared field is written, another one is not, and no line holds a secret of the settings."""
+    client = await start(era, "own", TOKEN=SECRET)
+    answer = await client.call("telling", {})
+    code, log = await client.end()
+    (line,) = lines(log, "job done")
+
+    assert answer["result"]["structuredContent"] == {"result": "told"}
+    assert code == 0
+    assert line["order_id"] == 7
+    assert "other_id" not in line
+    assert SECRET not in log
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_client_that_reads_no_more_ends_the_server(start: Any, era: Era) -> None:
+    """A broken pipe is an end of the connection: the process ends in time, without a traceback."""
+    client = await start(era)
+    client.process._transport.get_pipe_transport(1).close()  # noqa: SLF001 - asyncio has no other way
+    for _ in range(3):
+        await client.ask("tools/call", {"name": "echo", "arguments": {"text": "a" * 2000}})
+    client.process.stdin.close()
+    errors = await asyncio.wait_for(client.process.stderr.read(), SECONDS)
+    code = await asyncio.wait_for(client.process.wait(), SECONDS)
+
+    assert code == 0
+    assert b"Traceback" not in errors
+
+
 def broken(settings: HardeningSettings) -> HardenedServer:
     """Print, as modules do, and declare a tool without a docstring."""
     print("loaded")  # noqa: T201 - the point of it
@@ -380,9 +436,41 @@ def cut(settings: HardeningSettings) -> HardenedServer:
     return server
 
 
-BUILDS = {"": build, "broken": broken, "cut": cut}
+SECRET = "Wolpertinger-0123456789"  # noqa: S105 - of the test
+
+
+class Own(HardeningSettings):
+    """Settings with a field for log lines, and a secret."""
+
+    log_fields: ClassVar[dict[str, type]] = {"order_id": int}
+    token: SecretStr = Field(default=SecretStr(""), validation_alias="TOKEN")
+
+
+def own(settings: Own) -> HardenedServer:
+    """Return a server whose tool logs a field and a secret of the settings."""
+
+    @tool(read_only=True)
+    async def telling() -> str:
+        """Log what a line may hold, and what it may not."""
+        log.info("job done", order_id=7, other_id=8)
+        log.warning("sent %s", settings.token.get_secret_value())
+        return "told"
+
+    return harden(settings, tools=(telling,))
+
+
+BUILDS: dict[str, tuple[type[HardeningSettings], Any]] = {
+    "": (HardeningSettings, build),
+    "broken": (HardeningSettings, broken),
+    "cut": (HardeningSettings, cut),
+    "early": (HardeningSettings, build),
+    "own": (Own, own),
+}
 
 if __name__ == "__main__":
     from hardening.lifecycle.stdio import claim, serve_stdio
 
-    raise SystemExit(serve_stdio(claim(), HardeningSettings, BUILDS[" ".join(sys.argv[1:])]))
+    row = " ".join(sys.argv[1:])
+    if row == "early":
+        print("printed while modules load")  # noqa: T201 - the point of it
+    raise SystemExit(serve_stdio(claim(), *BUILDS[row]))

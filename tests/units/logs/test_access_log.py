@@ -13,9 +13,10 @@ from live import KEY, Live, live
 from wire import ERAS, Era, Wire, opening
 
 from hardening.logs.access_log import AccessLog
-from hardening.logs.throttle import LINES_PER_SECOND, RateLimitedFilter
+from hardening.logs.throttle import LINES_PER_SECOND, RateLimitedFilter, Throttle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -103,16 +104,114 @@ def test_a_flood_is_a_few_lines_and_their_number(tmp_path: Path) -> None:
     assert len(refusals(lines, "authentication")) == 1
 
 
-def test_an_answer_of_the_protocol_that_is_a_fault_is_a_line(tmp_path: Path) -> None:
-    """5xx is this server's own; a client's mistake that the protocol answers is not logged here."""
+def test_what_the_protocol_refuses_is_a_line(tmp_path: Path) -> None:
+    """By its status or by the code of its error, unless a line of the call has said so; 5xx always."""
     with captured(tmp_path / "log") as log:
         access = AccessLog()
         access(exchange(status=200))
         access(exchange(status=400))
-        access(exchange(status=503))
+        access(exchange(status=400, logged=True))
+        access(exchange(status=200, rpc_error=-32601))
+        access(exchange(status=200, rpc_error=-32602, logged=True))
+        access(exchange(status=503, logged=True))
         lines = refusals(log.lines())
 
-    assert [(line["layer"], line["status"]) for line in lines] == [("protocol", 503)]
+    assert [(line["layer"], line["status"], line["error_code"]) for line in lines] == [
+        ("protocol", 400, None),
+        ("protocol", 200, -32601),
+        ("protocol", 503, None),
+    ]
+
+
+WORD = "Wolpertinger"
+MISSING = "0123456789abcdef0123456789abcdef"
+# Era, method, parameters, headers; None for parameters is a body that is no request.
+REFUSED: dict[str, tuple[Era, str, dict[str, Any], dict[str, str]]] = {
+    "an unknown method": ("modern", WORD, {}, {}),
+    "a method of the older protocols": ("modern", "ping", {}, {}),
+    "a cursor": ("modern", "tools/list", {"cursor": WORD}, {}),
+    "an unknown tool": ("modern", "tools/call", {"name": WORD, "arguments": {}}, {}),
+    "arguments that are none": ("modern", "tools/call", {"name": "echo", "arguments": WORD}, {}),
+    "another method in the header": ("modern", "tools/list", {}, {"mcp-method": "server/discover"}),
+    "another tool in the header": ("modern", "tools/call", {"name": "echo"}, {"mcp-name": WORD}),
+    "an unknown version": ("modern", "tools/list", {}, {"mcp-protocol-version": "2099-01-01"}),
+    "another type": ("modern", "tools/list", {}, {"accept": "text/html"}),
+    "older: an unknown method": ("legacy", WORD, {}, {}),
+    "older: a cursor": ("legacy", "tools/list", {"cursor": WORD}, {}),
+    "older: an unknown tool": ("legacy", "tools/call", {"name": WORD, "arguments": {}}, {}),
+    "older: parameters that do not fit": ("legacy", "tools/call", {"name": 5}, {}),
+    "older: another type": ("legacy", "tools/list", {}, {"accept": "text/html"}),
+    "older: no session": ("legacy", "tools/list", {}, {"mcp-session-id": ""}),
+    "older: an unknown session": ("legacy", "tools/list", {}, {"mcp-session-id": MISSING}),
+}
+TOLD = {"refused", "tool call", "client initialized"}
+
+
+@pytest.fixture(scope="module")
+def stateful() -> Iterator[Live]:
+    """A server with sessions."""
+    with live(MCP_LEGACY="stateful") as running:
+        yield running
+
+
+@pytest.mark.parametrize("row", REFUSED)
+@pytest.mark.parametrize("sessions", [False, True], ids=["without sessions", "with sessions"])
+async def test_every_refusal_of_the_protocol_is_one_line_and_one_count(
+    server: Live,
+    stateful: Live,
+    tmp_path: Path,
+    row: str,
+    sessions: bool,  # noqa: FBT001
+) -> None:
+    """Whoever refuses, guards, the SDK's transports or its handlers; without a word of what was sent."""
+    era, method, params, more = REFUSED[row]
+    running = stateful if sessions else server
+    async with Wire(running.url, KEY) as wire:
+        headers = dict(more)
+        if sessions and era == "legacy" and "mcp-session-id" not in more:
+            opened = await wire.ask("legacy", *opening("legacy"))
+            headers["mcp-session-id"] = opened.headers["mcp-session-id"]
+        if not sessions and "mcp-session-id" in more:
+            headers, method = {}, WORD
+        before = refused_so_far(running)
+        # Of another second than the test before.
+        running.app.pipeline.access_log.admit = Throttle()
+        with captured(tmp_path / "log") as log:
+            reply = await wire.ask(era, method, params, headers=headers)
+            await settled(running)
+            text, lines = log.text(), [line for line in log.lines() if line["msg"] in TOLD]
+
+    assert reply.status >= 400 or "error" in reply.message
+    assert [line["msg"] for line in lines] == ["refused"]
+    assert refused_so_far(running) == before + 1
+    assert WORD not in text
+
+
+async def test_a_flood_of_what_the_protocol_refuses_is_a_few_lines(stateful: Live, tmp_path: Path) -> None:
+    """At most five a second; the next line says how many there were."""
+    async with Wire(stateful.url, KEY) as wire:
+        before, started = refused_so_far(stateful), time.monotonic()
+        with captured(tmp_path / "log") as log:
+            for _ in range(60):
+                await wire.ask("modern", WORD)
+            await settled(stateful)
+            lines = refusals(log.lines(), "protocol")
+
+    assert len(lines) <= LINES_PER_SECOND * (int(time.monotonic() - started) + 2)
+    assert refused_so_far(stateful) == before + 60
+
+
+def refused_so_far(running: Live) -> float:
+    """Return how many refusals were counted."""
+    families = running.server.metrics.registry.collect()
+    return sum(sample.value for one in families for sample in one.samples if sample.name == "mcp_refused_total")
+
+
+async def settled(running: Live) -> None:
+    """Wait until what was answered has been logged and counted: that is done after the last byte."""
+    async with asyncio.timeout(20):
+        while await asyncio.to_thread(running.do, running.app.pipeline.in_flight):
+            await asyncio.sleep(0.005)
 
 
 def test_what_is_kept_is_bounded() -> None:

@@ -83,6 +83,8 @@ class Exchange:
     with the last byte of the answer. `on_done` waits until the protocol has tidied up as well.
     `host` is the Host once it has been checked, and `reason` why a credential was refused.
     `in_flight` gives the slot of the request back early, when it has become a stream with a slot of its own.
+    `rpc_error` is the code of the error that the protocol answers with, and `logged` whether a line has told how the
+    call ended.
     `on_response_start` is told of the status and the headers that the protocol answers with.
     """
 
@@ -123,6 +125,8 @@ class Exchange:
     refused_by: str | None = None
     limit: str | None = None
     reason: str | None = None
+    rpc_error: int | None = None
+    logged: bool = False
     notifications_sent: int = 0
     answered: bool = False
     in_flight: Callable[[], None] | None = None

@@ -137,4 +137,6 @@ async def _call(server: GuardedPrimitives, method: str, work: Work) -> HandlerRe
     finally:
         duration_ms = round((time.monotonic() - started) * 1000, 1)
         log.info("extension call", rpc_method=method, duration_ms=duration_ms, outcome=outcome)
+        if exchange is not None:
+            exchange.logged = True
     return result

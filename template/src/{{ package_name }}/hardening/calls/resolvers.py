@@ -21,6 +21,7 @@ from mcp.server.mcpserver.resolve import (
 )
 
 from .context import Context
+from ..errors import CannotAsk
 from .declaration import InvalidDeclarationError
 
 if TYPE_CHECKING:
@@ -59,11 +60,25 @@ class Resolvers:
     async def fill(
         self, arguments: Mapping[str, Any], context: Context[Any, Any]
     ) -> dict[str, Any] | InputRequiredResult:
-        """Return the values of the parameters, or what has to be asked first (modern)."""
+        """Return the values of the parameters, or what has to be asked first (modern).
+
+        Raises:
+            CannotAsk: The call has no caller.
+        """
         if not self.names:
             return {}
+        if self.asks and not _has_caller(context):
+            raise CannotAsk
         known = {**arguments, **dict.fromkeys(self._contexts, context)}
         return await resolve_arguments(self._resolved, self._plans, known, context.sdk)
+
+
+def _has_caller(context: Context[Any, Any]) -> bool:
+    """Return whether a request stands behind the call; a call of a test, in the process, has none."""
+    try:
+        return context.sdk.request_context is not None
+    except ValueError:
+        return False
 
 
 def _all(asking: list[Callable[..., Any]]) -> Iterator[Callable[..., Any]]:

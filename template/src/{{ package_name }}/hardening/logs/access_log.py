@@ -1,6 +1,7 @@
 """Access log: one line for each refusal, bounded to five a second for each layer; further ones are counted.
 
-Answered requests are logged by what answers them; here are refusals and faults of the server.
+Answered requests are logged by what answers them; here are refusals and faults of the server, of guards and of the
+protocol alike (`layer: protocol`, with the code of JSON-RPC where the status of HTTP is 200).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 
 # The platform asks every few seconds and is no refusal; nor is a browser's preflight.
 QUIET = frozenset({"health", "metrics"})
+PROTOCOL = "protocol"
 SERVER_FAULT = 500
 CLIENT_FAULT = 400
 
@@ -39,13 +41,10 @@ class AccessLog:
 
     def __call__(self, exchange: Exchange) -> None:
         """Note the end of a request."""
-        layer = exchange.refused_by
-        self._measure(exchange)
-        if layer is None and exchange.status < SERVER_FAULT:
+        layer = exchange.refused_by or _protocol(exchange)
+        self._measure(exchange, layer)
+        if layer is None or layer in QUIET or (layer != PROTOCOL and exchange.status < CLIENT_FAULT):
             return
-        if layer in QUIET or (layer is not None and exchange.status < CLIENT_FAULT):
-            return
-        layer = layer or "protocol"
         if not self.admit(layer):
             self.suppressed[layer] += 1
             return
@@ -53,7 +52,7 @@ class AccessLog:
             "refused",
             layer=layer,
             limit=exchange.limit,
-            error_code=exchange.reason,
+            error_code=exchange.reason or exchange.rpc_error,
             status=exchange.status,
             duration_ms=round((time.monotonic() - exchange.started) * 1000, 1),
             suppressed=self.suppressed.pop(layer, 0),
@@ -76,10 +75,17 @@ class AccessLog:
         else:
             self.suppressed[layer] += 1
 
-    def _measure(self, exchange: Exchange) -> None:
+    def _measure(self, exchange: Exchange, layer: str | None) -> None:
         if self.metrics is None:
             return
         if exchange.path == MCP_PATH:
             self.metrics.requested(exchange.era, probe=exchange.probe)
-        if exchange.refused_by and exchange.status >= CLIENT_FAULT:
-            self.metrics.refused(exchange.refused_by, exchange.status)
+        if layer is not None and (layer == PROTOCOL or exchange.status >= CLIENT_FAULT):
+            self.metrics.refused(layer, exchange.status)
+
+
+def _protocol(exchange: Exchange) -> str | None:
+    """Return the layer of what the protocol has refused; None where it has not, or a line has told it already."""
+    told = exchange.logged and exchange.status < SERVER_FAULT
+    refused = exchange.status >= CLIENT_FAULT or exchange.rpc_error is not None
+    return PROTOCOL if refused and not told else None

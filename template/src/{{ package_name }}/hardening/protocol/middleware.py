@@ -88,6 +88,8 @@ def protocol_middleware(
             if ctx.method in OPENINGS:
                 duration_ms = round((time.monotonic() - started) * 1000, 1)
                 log.info("client initialized", rpc_method=ctx.method, duration_ms=duration_ms, error_code=code)
+                if (exchange := current.get()) is not None:
+                    exchange.logged = True
 
     return middleware
 
@@ -98,7 +100,10 @@ async def error_boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNex
     with exchange.working() if exchange else nullcontext():
         try:
             return await call_next(ctx)
-        except MCPError:
+        except MCPError as error:
+            # A notification has no response, so nothing of it is refused.
+            if exchange is not None and ctx.request_id is not None:
+                exchange.rpc_error = error.error.code
             raise
         except Exception as error:  # noqa: BLE001 - the boundary is for all of them
             raise protocol_error(failure_or_crash(error), exchange, INTERNAL_ERROR) from None

@@ -13,12 +13,12 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Self
 
 import anyio
-import structlog
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCError, JSONRPCResponse, jsonrpc_message_adapter
 from pydantic import ValidationError
 
 from ..exchange import Exchange, current, printable
+from ..logs.access_log import AccessLog
 from ..response import Response
 from ..routes import INITIALIZE
 from .message import INVALID_REQUEST, NOT_A_MESSAGE, MessageCheck
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ..settings import HardeningSettings
     from .stdio_framing import LineReader
 
-log = structlog.get_logger()
 
 CANCELLED = "notifications/cancelled"
 TOO_LARGE = Response(413, "too_large", "The message is too large.", code=INVALID_REQUEST)
@@ -57,6 +56,7 @@ class StdioTransport:
         self._check = MessageCheck(settings)
         self._most = settings.max_in_flight_per_principal
         self._writing = asyncio.Lock()
+        self._log = AccessLog()
         self._changed = asyncio.Event()
         self._over = asyncio.Event()
         self.ended = asyncio.Event()
@@ -101,8 +101,10 @@ class StdioTransport:
                 refused = NOT_A_MESSAGE
         refused = refused or self._admit(exchange)
         if refused is not None or message is None:
-            log.warning("request refused", layer="stdio", kind=refused.kind if refused else "")
-            await self._write((refused or NOT_A_MESSAGE).render(exchange.request_id, exchange.rpc_id)[1])
+            answer = refused or NOT_A_MESSAGE
+            exchange.refused_by, exchange.reason, exchange.status = "stdio", answer.kind, answer.status
+            self._log(exchange)
+            await self._write(answer.render(exchange.request_id, exchange.rpc_id)[1])
             return None
         if exchange.rpc_method == INITIALIZE:
             self._opening = exchange
@@ -134,6 +136,9 @@ class StdioTransport:
         """Write a message of the SDK."""
         message = item.message
         await self._write(message.model_dump_json(by_alias=True, exclude_unset=True).encode())
+        if isinstance(message, JSONRPCError) and (exchange := self.in_flight.get(str(message.id))) is not None:
+            exchange.rpc_error = message.error.code
+            self._log(exchange)
         if isinstance(message, JSONRPCResponse | JSONRPCError):
             self._answered(message.id)
 
