@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from httpx2 import ConnectError, create_ssl_context
 from jwt.algorithms import ECAlgorithm
 from structlog.testing import capture_logs
 
 from hardening.auth import jwks
-from hardening.auth.issuer_metadata import MAX_DOCUMENT_BYTES
+from hardening.auth.issuer_metadata import (
+    MAX_DOCUMENT_BYTES,
+    MAX_FETCH_BYTES,
+    FetchError,
+    open_client,
+    read_document,
+)
 from hardening.auth.jwks import COOLDOWN_SECONDS, MAX_AGE_SECONDS, REFRESH_SECONDS, Keys
 from hardening.exchange import current, open_exchange
+from hardening.http_answers import Budget
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -580,3 +588,33 @@ async def test_a_fetch_belongs_to_no_caller(issuer: Issuer, monkeypatch: pytest.
         current.reset(token)
 
     assert seen == [None]
+
+
+@pytest.mark.parametrize(("spared", "through"), [("", True), ("127.0.0.1", False), (".example.com", True)])
+async def test_a_proxy_of_the_environment_stands_before_the_internet(
+    spared: str,
+    through: bool,  # noqa: FBT001 - a parameter of the test
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`HTTPS_PROXY` is asked for the issuer's address, unless `NO_PROXY` names it; its answers are bounded as well."""
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"HTTP/1.1 103 \r\n\r\n" * 1000)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://name:word@127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    monkeypatch.setenv("NO_PROXY", spared)
+    budget = Budget(MAX_FETCH_BYTES)
+    async with open_client("https://127.0.0.1:1/", create_ssl_context(), budget, outside=True) as client:
+        with pytest.raises((FetchError, ConnectError)):
+            await read_document(client, "https://127.0.0.1:1/keys")
+    server.close()
+
+    assert [head.split(b"\r\n")[0] for head in asked] == [b"CONNECT 127.0.0.1:1 HTTP/1.1"] * through
+    assert all(b"Proxy-Authorization: Basic bmFtZTp3b3Jk" in head for head in asked)

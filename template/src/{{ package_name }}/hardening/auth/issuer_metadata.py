@@ -11,7 +11,7 @@ import ipaddress
 import json
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from ..errors import TooLarge
 
@@ -90,7 +90,7 @@ def open_client(url: str, tls: ssl.SSLContext, budget: Budget, *, outside: bool)
 
     parts, environment, proxy = urlsplit(url), getproxies_environment(), None
     through = environment.get(parts.scheme) or environment.get("all")
-    if outside and through and not proxy_bypass_environment(parts.netloc, environment):
+    if outside and through and not proxy_bypass(parts.netloc):
         stated = httpx2.Proxy(through if "://" in through else f"http://{through}")
         proxy = httpcore2.Proxy(str(stated.url), stated.raw_auth)
     transport = BoundedTransport(MAX_DOCUMENT_BYTES, tls, budget=budget, proxy=proxy)
