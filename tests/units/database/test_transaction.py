@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 from captured import captured
-from live import KEY, SECONDS, Live
+from live import KEY, OTHER_KEY, SECONDS, Live, live
 from queries import Seen, client, direct, eventually, in_process, serving, whole
+from support.pgbouncer import PGBOUNCER, pgbouncer
 from wire import ERAS, Era, Wire, begin_call
 
 from hardening import HardeningSettings
@@ -323,3 +326,82 @@ async def test_without_a_database_the_setting_is_named() -> None:
     with pytest.raises(DatabaseUnavailableError, match="DATABASE_URL"):
         async with connection(Call()):  # type: ignore[arg-type]
             pass
+
+
+# What a tool may leave on its connection, and how the next caller would notice: not at all.
+LEFT_BEHIND = {
+    "where names are looked up": ("SELECT set_config('search_path', 'pg_catalog', false)", "SHOW search_path"),
+    "how long a lock is waited for": ("SELECT set_config('lock_timeout', '7s', false)", "SHOW lock_timeout"),
+    "which rows a policy shows": ("SELECT set_config('row_security', 'off', false)", "SHOW row_security"),
+    "a role": ("SET SESSION ROLE pg_monitor", "SELECT current_user"),
+    "a tenant": ("SELECT set_config('mcp.tenant', 'another', false)", "SELECT current_setting('mcp.tenant')"),
+    "a principal": (
+        "SELECT set_config('mcp.principal', 'another', false)",
+        "SELECT current_setting('mcp.principal') = 'another'",
+    ),
+    "a lock": ("SELECT pg_advisory_lock(7)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
+    "a channel": ("LISTEN left_behind", "SELECT count(*) FROM pg_listening_channels()"),
+    "a temporary table": (
+        "CREATE TEMP TABLE left_behind (n int)",
+        "SELECT count(*) FROM pg_class WHERE relname = 'left_behind'",
+    ),
+    "a cursor": ("DECLARE left_behind CURSOR WITH HOLD FOR SELECT 1", "SELECT count(*) FROM pg_cursors"),
+}
+
+
+@pytest.mark.parametrize("bouncer", [False, True], ids=["direct", "pgbouncer"])
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_call_leaves_nothing_on_its_connection(database_url: str, era: Era, *, bouncer: bool) -> None:
+    """With one connection for everybody, what one caller's tool has set for the session is gone for the next."""
+    if bouncer:
+        assert PGBOUNCER, "pgbouncer is needed"
+    bounds = {"MCP_POOL_MIN_SIZE": "1", "MCP_POOL_MAX_SIZE": "1", "MCP_DATABASE_PGBOUNCER": str(int(bouncer))}
+    with (
+        pgbouncer(database_url, "max_db_connections = 1\n") if bouncer else nullcontext(database_url) as address,
+        live(DATABASE_URL=address, **bounds) as running,
+    ):
+        async with Wire(running.url, KEY) as one, Wire(running.url, OTHER_KEY) as other:
+            for what, (statement, look) in LEFT_BEHIND.items():
+                before = await asked(other, era, look)
+                process = await asked(one, era, "SELECT pg_backend_pid()")
+                changed = await one.call(era, "query", {"sql": statement})
+                after = await asked(other, era, look)
+
+                assert not changed.result.get("isError"), (what, changed.result)
+                assert after == before, what
+                assert await asked(other, era, "SELECT pg_backend_pid()") == process, what
+
+
+async def asked(wire: Wire, era: Era, sql: str) -> Any:
+    """Return what the database answers a caller."""
+    answer = await wire.call(era, "query", {"sql": sql})
+    return answer.result["structuredContent"]
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_another_program_behind_pgbouncer_meets_nothing_either(database_url: str, era: Era) -> None:
+    """Who waits for the same server connection gets it at the end of the transaction, as it was opened."""
+    assert PGBOUNCER, "pgbouncer is needed"
+    statement = "SELECT set_config('search_path', 'pg_catalog', false) FROM pg_sleep(0.7)"
+    running_now = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(0.7)'"
+    with (
+        pgbouncer(database_url, "max_db_connections = 1\n") as address,
+        live(DATABASE_URL=address, MCP_POOL_MIN_SIZE="1", MCP_DATABASE_PGBOUNCER="1") as running,
+    ):
+        other = await asyncpg.connect(address, statement_cache_size=0)
+
+        async def look() -> str:
+            async with other.transaction():
+                return await other.fetchval("SHOW search_path")
+
+        before = await look()
+        async with Wire(running.url, KEY) as wire, direct(database_url) as watching, asyncio.timeout(SECONDS):
+            call = asyncio.ensure_future(asked(wire, era, statement))
+            while not await watching.fetchval(running_now):
+                await asyncio.sleep(0.01)
+            # It waits until the call's transaction is over.
+            assert await look() == before
+            assert await call == {"result": ["pg_catalog"]}
+        await other.close()
+
+    assert before == '"$user", public'

@@ -19,6 +19,7 @@ from ..settings.urls import database_target
 from .connecting import connect_arguments, connect_in_time
 from .failures import FAULTS
 from .idle_check import PING_SECONDS, IdleCheck
+from .session_reset import ResetConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ class Database:
         # The types of the driver want a function, not whatever can be awaited.
         self._on_connection: Any = on_connection
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self._pooled = False
+        self.pooled = False
         self._target: dict[str, Any] = {}
         self._idle_check = IdleCheck(4 * settings.pool_max_size)
 
@@ -81,13 +82,14 @@ class Database:
     def _connect(self, url: str) -> asyncpg.Pool[asyncpg.Record]:
         settings = self.settings
         target = database_target(url, pgbouncer=settings.database_pgbouncer)
-        self._pooled = self._pooled or settings.database_pgbouncer or target.pooled
+        self.pooled = self.pooled or settings.database_pgbouncer or target.pooled
         seconds = settings.database_start_timeout_seconds
-        self._target = connect_arguments(target, pooled=self._pooled, seconds=seconds)
+        self._target = connect_arguments(target, pooled=self.pooled, seconds=seconds)
         return asyncpg.create_pool(
             min_size=max(1, settings.pool_min_size),
             max_size=settings.pool_max_size,
             init=self._on_connection,
+            connection_class=ResetConnection,
             max_inactive_connection_lifetime=settings.pool_idle_seconds,
             **self._target,
         )
@@ -101,9 +103,9 @@ class Database:
         pool = self._pool
         if pool is None:
             return
-        if pooled and not self._pooled:
+        if pooled and not self.pooled:
             log.warning("database behind PgBouncer", backend="postgres", setting="MCP_DATABASE_PGBOUNCER")
-            self._pooled = True
+            self.pooled = True
             self._target["statement_cache_size"] = 0
             pool.set_connect_args(**self._target)
         await pool.expire_connections()

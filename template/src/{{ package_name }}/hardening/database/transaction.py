@@ -6,7 +6,7 @@ The connection is returned on every way out, and at the call's end at the latest
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -92,6 +92,10 @@ async def _transaction(ctx: Context[Any, Any], taken: DatabaseConnection) -> Asy
         session = await taken.fetchrow(SESSION, str(milliseconds), ctx.principal.id, ctx.principal.tenant)
         takes_writes = ctx.read_only or session is None or not session["read_only"]
         yield
+        if ctx.database is not None and ctx.database.pooled:
+            # After an error that the tool has caught, nothing is set and nothing will be committed.
+            with suppress(asyncpg.InFailedSQLTransactionError):
+                await taken.execute(taken.get_reset_query())
     except BaseException as error:
         # Asked first, because undoing may cut it. On a connection that is there, it is used in a wrong way.
         gone = isinstance(error, asyncpg.InternalClientError) or (isinstance(error, BROKEN) and lost(taken))
