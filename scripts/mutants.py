@@ -288,6 +288,8 @@ def page(results: dict[str, Any]) -> str:
         "",
         "*Equivalent* are changes that nobody could notice, or that break no promise;",
         "[each has its reason](../tests/proving/equivalent.toml).",
+        "What survived may be noticed by a test that was written since, or by one that runs in another process:",
+        "a room is tried again with its numbers when it is changed.",
         "*Ended* are those that made a test wait until it was ended; they count as noticed.",
         "",
         "| room | changes | seed | sample | equivalent | noticed | ended | survived | noticed of the others |",
