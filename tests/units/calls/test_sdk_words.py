@@ -7,14 +7,19 @@ What differs on purpose is written down in `DIFFERENCES`, and nothing else may.
 from __future__ import annotations
 
 import base64
+import collections
 import enum
+import functools
+import ipaddress
 import json
 import math
 import subprocess
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Optional, Union
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Optional, TypeVar, Union
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -34,7 +39,17 @@ from mcp.types import (
     TextContent,
     TextResourceContents,
 )
-from pydantic import AnyUrl, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AnyUrl,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+)
 from support import node
 from typing_extensions import TypedDict
 
@@ -54,6 +69,7 @@ failure: the text has a kind, advice and a reference, and never the text of an e
 
 PIXEL = base64.b64encode(b"\x89PNG").decode()
 EMPTY = object()
+Kind = TypeVar("Kind")
 Short = Annotated[str, Field(max_length=20)]
 Words = Annotated[list[Short], Field(max_length=5)]
 
@@ -89,6 +105,53 @@ class Aliased(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     identifier: int = Field(alias="id")
+
+
+class Node(BaseModel):
+    """A model in itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    value: int
+    nodes: Annotated[list[Node], Field(max_length=5)] = []
+
+
+class Cat(BaseModel):
+    """One of two."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    """One of two."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["dog"]
+
+
+class Box(BaseModel, Generic[Kind]):
+    """A model of any kind."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inside: Kind
+
+
+class Made(BaseModel):
+    """A field with a default that is made anew."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    words: Words = Field(default_factory=list)
+
+
+class Number(enum.IntEnum):
+    """Some numbers."""
+
+    FIVE = 5
 
 
 class Movie(TypedDict):
@@ -161,6 +224,22 @@ ARGUMENTS: dict[str, tuple[Any, Any, Any]] = {
     "union of kinds": (int | Short, "a", EMPTY),
     "union, as typing has it": (Union[int, Short], 1, EMPTY),  # noqa: UP007 - as older pages have it
     "union of models": (Place | Aliased, {"id": 4}, EMPTY),
+    "models by kind": (Annotated[Cat | Dog, Field(discriminator="kind")], {"kind": "dog"}, EMPTY),
+    "model in itself": (Node, {"value": 1, "nodes": [{"value": 2, "nodes": []}]}, EMPTY),
+    "model of a kind": (Box[int], {"inside": 1}, EMPTY),
+    "model with a default that is made": (Made, {}, EMPTY),
+    "typed dictionary": (Movie, {"title": "a"}, EMPTY),
+    "named tuple": (Pair, [1.5, 2.5], EMPTY),
+    "enum of numbers": (Number, 5, EMPTY),
+    "bytes": (Annotated[bytes, Field(max_length=9)], "abc", EMPTY),
+    "secret": (Annotated[SecretStr, Field(max_length=9)], "abc", EMPTY),
+    "address of a host": (ipaddress.IPv4Address, "127.0.0.1", EMPTY),
+    "deque": (Annotated[collections.deque[int], Field(max_length=5)], [1], EMPTY),
+    "sequence": (Annotated[Sequence[int], Field(max_length=5)], [1], EMPTY),
+    "mapping of any kind": (Annotated[Mapping[str, int], Field(max_length=5)], {"a": 1}, EMPTY),
+    "validated before": (Annotated[int, BeforeValidator(lambda number: number + 1)], 5, EMPTY),
+    "validated after": (Annotated[int, AfterValidator(lambda number: number + 1)], 5, EMPTY),
+    "stripped": (Annotated[str, StringConstraints(strip_whitespace=True, max_length=9)], " a ", EMPTY),
 }
 
 RESULTS: dict[str, tuple[Any, Any]] = {
@@ -206,11 +285,24 @@ RESULTS: dict[str, tuple[Any, Any]] = {
     "address": (AnyUrl, AnyUrl("https://example.com/a?b=c")),
     "anything": (Any, {"a": [1, None]}),
     "described": (Annotated[int, Field(description="How many.")], 4),
+    "mapping for a model": (Place, {"name": "hill"}),
+    "mappings for models": (list[Place], [{"name": "hill"}]),
+    "model in itself": (Node, Node(value=1, nodes=[Node(value=2)])),
+    "model of a kind": (Box[int], Box[int](inside=1)),
+    "models by kind": (Annotated[Cat | Dog, Field(discriminator="kind")], Dog(kind="dog")),
+    "model with a default that is made": (Made, Made()),
+    "frozen set": (frozenset[int], frozenset({1})),
+    "deque": (collections.deque[int], collections.deque([1])),
+    "sequence": (Sequence[int], [1]),
+    "path": (Path, Path("/a")),
+    "address of a host": (ipaddress.IPv4Address, ipaddress.IPv4Address("127.0.0.1")),
+    "enum of numbers": (Number, Number.FIVE),
 }
 
 UNSTRUCTURED_THERE = {
     *("enum", "date", "datetime with a zone", "datetime with an offset", "datetime without a zone"),
     *("datetime that must have a zone", "time", "timedelta", "uuid", "address", "anything"),
+    *("path", "address of a host", "enum of numbers"),
 }
 
 TEXT = TextContent(type="text", text="hello")
@@ -479,6 +571,100 @@ def test_what_cannot_be_served_is_refused_with_a_sentence(row: str) -> None:
         ours(refused(row))
 
     assert REFUSED[row][3] in str(problem.value)
+
+
+class Callables:
+    """What may stand in place of a plain function."""
+
+    async def method(self, value: int) -> int:
+        """Return what the function was given."""
+        return value
+
+    @classmethod
+    async def of_class(cls, value: int) -> int:
+        """Return what the function was given."""
+        return value
+
+    @staticmethod
+    async def static(value: int) -> int:
+        """Return what the function was given."""
+        return value
+
+    async def __call__(self, value: int) -> int:
+        """Return what the function was given."""
+        return value
+
+
+async def plain_function(value: int) -> int:
+    """Return what the function was given."""
+    return value
+
+
+@functools.wraps(plain_function)
+async def wrapped(*given: Any, **named: Any) -> Any:
+    """Stand in front of it."""
+    return await plain_function(*given, **named)
+
+
+async def by_name(*, value: int) -> int:
+    """Return what the function was given."""
+    return value
+
+
+@pytest.mark.parametrize(
+    "function",
+    [Callables().method, Callables.of_class, Callables.static, wrapped, by_name],
+    ids=["method", "method of a class", "static method", "wrapped", "by name only"],
+)
+async def test_a_function_of_any_kind_is_called_as_in_the_sdk(function: Any) -> None:
+    """Under its own name, with its own arguments."""
+    listed, answer = await asked(ours(function), function.__name__, {"value": 5})
+    theirs, expected = await asked(bare(function), function.__name__, {"value": 5})
+
+    assert answer.structured_content == expected.structured_content == {"result": 5}
+    assert (listed.name, listed.description) == (theirs.name, theirs.description)
+    assert plain(listed.input_schema) == plain(theirs.input_schema)
+
+
+async def yields(value: int) -> Any:
+    """Return what the function was given."""
+    yield value
+
+
+async def gathers(*value: int) -> int:
+    """Return what the function was given."""
+    return value[0]
+
+
+async def by_place(value: int, /) -> int:
+    """Return what the function was given."""
+    return value
+
+
+async def hidden(_value: int) -> int:
+    """Return what the function was given."""
+    return _value
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        (functools.partial(plain_function, value=5), "put @tool(read_only=…) above a function or a method"),
+        (len, "add @tool(read_only=…) above the function"),
+        (Callables(), "put @tool(read_only=…) above a function or a method"),
+        (yields, "write it as `async def`"),
+        (gathers, "value must be a parameter that can be given by name"),
+        (by_place, "value must be a parameter that can be given by name"),
+        (hidden, "_value must be a parameter that can be given by name"),
+    ],
+    ids=["part of a function", "of Python's", "an object", "a generator", "any number", "by place", "hidden"],
+)
+def test_what_is_no_function_is_refused_with_a_sentence(function: Any, sentence: str) -> None:
+    """At the declaration, not with a traceback."""
+    with pytest.raises(InvalidDeclarationError) as problem:
+        ours(function)
+
+    assert sentence in str(problem.value)
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:

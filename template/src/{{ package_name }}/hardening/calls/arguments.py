@@ -66,7 +66,7 @@ class Arguments:
 def _check(tool: str, name: str, parameter: inspect.Parameter, hint: Any) -> None:
     if hint is _UNTYPED:
         raise InvalidDeclarationError(f"{tool}: give every parameter a type")
-    if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
+    if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY} or name.startswith("_"):
         raise InvalidDeclarationError(f"{tool}: {name} must be a parameter that can be given by name")
     refuse_field(tool, name, parameter.default, hint)
 

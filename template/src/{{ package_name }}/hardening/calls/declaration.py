@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Settings = TypeVar("Settings")
 Server = TypeVar("Server")
@@ -124,7 +126,22 @@ def tool(  # noqa: PLR0913 - one keyword per promise
     )
 
     def declare(function: Function) -> Function:
-        function.__tool__ = declaration  # type: ignore[attr-defined]
+        try:
+            function.__tool__ = declaration  # type: ignore[attr-defined]
+        except AttributeError:
+            # A method of an object: whatever is read of it is read of its function.
+            if inspect.ismethod(function):
+                return declare(_called(function))
         return function
 
     return declare
+
+
+def _called(method: Function) -> Function:
+    """Return a function that calls a method of an object."""
+
+    @functools.wraps(method)
+    async def call(*arguments: Any, **named: Any) -> Any:
+        return await method(*arguments, **named)
+
+    return cast("Function", call)

@@ -145,7 +145,8 @@ def _loose(path: str, schema: dict[str, Any]) -> Iterator[str]:
     if kind == "object" and "properties" in schema and schema.get("additionalProperties") is not False:
         yield f"{path}: refuse unknown fields: ConfigDict(extra='forbid')"
     elif what and not bounded and "properties" not in schema:
-        yield f"{path}: bound the {what}, e.g. Field(max_length=100)"
+        other = "; a type without a length is made of Annotated[str, Field(max_length=100)]" if "format" in schema else ""
+        yield f"{path}: bound the {what}, e.g. Field(max_length=100){other}"
     if "uniqueItems" in schema:
         yield f"{path}: take a list; a set drops the duplicates that this schema refuses"
     if any(option in {0, 1} for option in schema.get("enum", [schema.get("const")]) if isinstance(option, int | float)):

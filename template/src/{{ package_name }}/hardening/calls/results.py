@@ -25,7 +25,7 @@ from mcp.types import (
     TextContent,
 )
 from pydantic import TypeAdapter
-from pydantic_core import from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ..errors import TooLarge
 from .json_schema import PlainSchema, portable
@@ -72,6 +72,7 @@ class ResultSchema:
             self._adapter = TypeAdapter(structured[0])
             self.schema = self._adapter.json_schema(mode="serialization", schema_generator=PlainSchema)
             self.schema = portable(self.schema, result=True)
+            self.schema = _without_reference(self.schema)
             if self.schema.get("type") != "object":
                 self._wrapped, self.schema = True, _wrap(self.schema)
 
@@ -90,7 +91,12 @@ class ResultSchema:
             return self._finish_built(CallToolResult(content=blocks), max_bytes, own=True)
         if self._adapter is None or self.built:
             raise TypeError
-        dumped = self._adapter.dump_json(returned, by_alias=True, warnings="error")
+        try:
+            dumped = self._adapter.dump_json(returned, by_alias=True, warnings="error")
+        except PydanticSerializationError:
+            # As the SDK does, though strictly: a mapping is read as the model that is declared.
+            returned = self._adapter.validate_json(to_json(returned), strict=True)
+            dumped = self._adapter.dump_json(returned, by_alias=True, warnings="error")
         _bound(dumped, max_bytes)
         # Read back, because a model that was filled without validation dumps without complaint.
         # By names and without computed fields: aliases may differ in the two directions.
@@ -178,6 +184,13 @@ def check_blocks(blocks: Iterable[Any]) -> None:
                 base64.b64decode(data, validate=True)
             except binascii.Error:
                 raise ValueError("a block holds no base64") from None
+
+
+def _without_reference(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write what a model that holds itself refers to at the root: older clients want `type: object` there."""
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    meant = schema.get("$defs", {}).get(name)
+    return {**meant, "$defs": schema["$defs"]} if meant and "type" not in schema else schema
 
 
 def _wrap(schema: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class Tool:
         declaration = getattr(self.function, "__tool__", None)
         if not isinstance(declaration, Declaration):
             raise InvalidDeclarationError(f"{self.name}: add @tool(read_only=…) above the function")
+        if not (inspect.isfunction(self.function) or inspect.ismethod(self.function)):
+            raise InvalidDeclarationError(f"{self.name}: put @tool(read_only=…) above a function or a method")
         if not inspect.iscoroutinefunction(self.function):
             # A thread cannot be cancelled: a blocking tool would outlive its deadline.
             raise InvalidDeclarationError(f"{self.name}: write it as `async def`, so that its deadline can end it")
