@@ -215,14 +215,16 @@ async def test_what_hangs_on_the_shared_threads_is_seen() -> None:
     loop.set_default_executor(shared)
     release = threading.Event()
     hanging = asyncio.ensure_future(asyncio.to_thread(release.wait))
-    await loop.getaddrinfo("127.0.0.1", 80)
-    clock[0] += 50
-    assert (shared.busy(), shared.oldest_seconds()) == (1, 50)
-    # Its caller has gone; the thread is still lost.
-    hanging.cancel()
-    await asyncio.sleep(0)
-    assert shared.busy() == 1
-    release.set()
+    try:
+        await loop.getaddrinfo("127.0.0.1", 80)
+        clock[0] += 50
+        assert (shared.busy(), shared.oldest_seconds()) == (1, 50)
+        # Its caller has gone; the thread is still lost.
+        hanging.cancel()
+        await asyncio.sleep(0)
+        assert shared.busy() == 1
+    finally:
+        release.set()
     async with asyncio.timeout(10):
         while shared.busy():
             await asyncio.sleep(0.01)
