@@ -228,3 +228,28 @@ async def test_nothing_of_a_request_stays_with_an_idle_connection() -> None:
         writer.close()
 
     assert left == [0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("http://localhost/mcp", 200), ("http://LOCALHOST/mcp", 200), ("http://elsewhere.example.com/mcp", 400)],
+)
+async def test_a_target_names_the_host_that_the_header_names(era: Era, target: str, status: int) -> None:
+    """A whole address as the target is served when its host is the one that was checked; another is 400."""
+    sent = (
+        chunked(era).replace(b"POST /mcp", f"POST {target}".encode()).replace(b"\r\n", b"\r\nconnection: close\r\n", 1)
+    )
+    with live() as server:
+        answer = await answers(server, sent)
+
+    assert int(answer.split(b" ")[1]) == status
+    assert status == 200 or refusal(answer) == (400, "malformed", True)
+
+
+async def test_a_tunnel_is_refused() -> None:
+    """CONNECT, which names no path, is 400 with a body like every refusal."""
+    with live() as server:
+        answer = await answers(server, b"CONNECT localhost:80 HTTP/1.1\r\nhost: localhost:80\r\n\r\n")
+
+    assert refusal(answer) == (400, "malformed", True)

@@ -41,6 +41,22 @@ async def test_a_compressed_body_is_refused(wire: Wire, era: Era) -> None:
     assert reply.status == 415
 
 
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_body_that_is_compressed_on_its_way_is_refused(server: Live, era: Era) -> None:
+    """`Transfer-Encoding: gzip, chunked` is 415: what guards and the SDK would read is not what was meant."""
+    headers, body = request(era, *opening(era), key=KEY)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    fields = headers | {"host": "localhost", "transfer-encoding": "gzip, chunked"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    packed = gzip.compress(body)
+    writer.write(f"POST /mcp HTTP/1.1\r\n{head}\r\n{len(packed):x}\r\n".encode() + packed + b"\r\n0\r\n\r\n")
+    async with asyncio.timeout(SECONDS):
+        answer = await reader.readuntil(b"\r\n")
+    writer.close()
+
+    assert answer.split(b" ")[1] == b"415"
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "PATCH"])
 @pytest.mark.parametrize("era", ERAS)
 async def test_other_methods_are_not_served(wire: Wire, era: Era, method: str) -> None:

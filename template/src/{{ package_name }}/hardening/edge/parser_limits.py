@@ -104,12 +104,19 @@ class LimitedParser(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if size > MAX_HEAD_BYTES:
                 self._stop(HEAD_TOO_BIG)
+        if not self.url.startswith(b"/") and self._is_foreign():
+            self._stop(MALFORMED)
         self._fields = self._field_bytes = self._head_bytes = 0
         self._wire_bytes = self._content_bytes = self._chunks = 0
         self._in_body = True
         super().on_headers_complete()
         if not self.pipeline:
             self._answering = self.cycle
+
+    def _is_foreign(self) -> bool:
+        """Return whether the target names another host than the header, which is what guards read (RFC 9112, 3.2)."""
+        authority = self.url.partition(b"://")[2].partition(b"/")[0].partition(b"?")[0].lower()
+        return self.url != b"*" and [authority] != [value.lower() for name, value in self.headers if name == b"host"]
 
     def on_body(self, body: bytes) -> None:
         """Count the content, and the chunks that it comes in."""

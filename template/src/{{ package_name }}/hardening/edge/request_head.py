@@ -41,7 +41,8 @@ class RequestHead:
             return TOO_BIG
         if exchange.method == "POST":
             # A small compressed body can unpack to anything (a "zip bomb").
-            if exchange.header(b"content-encoding").lower() not in {"", "identity"}:
+            plain = exchange.header(b"transfer-encoding").lower() in {"", "chunked"}
+            if not plain or exchange.header(b"content-encoding").lower() not in {"", "identity"}:
                 return Response(415, "encoding", "Send the body uncompressed.")
             if exchange.header(b"content-type").partition(";")[0].strip().lower() != JSON:
                 return Response(415, "media_type", "Send application/json.")
