@@ -131,17 +131,17 @@ def tool(  # noqa: PLR0913 - one keyword per promise
         except AttributeError:
             # A method of an object: whatever is read of it is read of its function.
             if inspect.ismethod(function):
-                return declare(_called(function))
+                return declare(cast("Function", _called(function)))
         return function
 
     return declare
 
 
-def _called(method: Function) -> Function:
+def _called(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """Return a function that calls a method of an object."""
 
     @functools.wraps(method)
     async def call(*arguments: Any, **named: Any) -> Any:
         return await method(*arguments, **named)
 
-    return cast("Function", call)
+    return call
