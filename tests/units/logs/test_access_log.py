@@ -42,6 +42,8 @@ async def test_a_refusal_says_who_refused_and_how(server: Live, tmp_path: Path, 
     with captured(tmp_path / "log") as log:
         async with Wire(server.url, KEY) as wire:
             reply = await wire.ask(era, *opening(era), key="")
+        # The answer is there before its line is.
+        server.do(lambda: None)
         (line,) = refusals(log.lines(), "authentication")
 
     assert line["status"] == 401
@@ -61,6 +63,7 @@ async def test_a_refusal_for_a_rate_says_which(tmp_path: Path, era: Era) -> None
         async with Wire(running.url, KEY) as wire:
             await wire.ask(era, "tools/list")
             reply = await wire.ask(era, "tools/list")
+        running.do(lambda: None)
         (line,) = refusals(log.lines())
 
     assert reply.status == 429
