@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import load
-from client import openings, sessions
-from messages import call, listing
+from client import longest_wait, openings, sessions
+from messages import call, dearest, listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,6 +131,20 @@ def session_memory(servers: Sequence[Server], number: int, plan: Plan) -> Table:
                 _note(table, server.name, kib=(server.rss_mib() - before) * 1024 / number)
         plan.say(f"sessions: round {at + 1} of {plan.rounds}")
     return table
+
+
+def longest_hold(server: Server, plan: Plan) -> dict[str, float]:
+    """Measure how many milliseconds longer somebody else waits beside each of the dearest requests."""
+    with server:
+        waits: dict[str, list[float]] = {}
+        for number in range(plan.rounds):
+            for era in ("modern", "legacy"):
+                for name, request in dearest(era).items():
+                    rest = asyncio.run(longest_wait(server.port, None))
+                    waited = asyncio.run(longest_wait(server.port, request))
+                    waits.setdefault(f"{name}, {era}", []).append((waited - rest) * 1e3)
+            plan.say(f"longest hold: round {number + 1} of {plan.rounds}")
+    return {name: statistics.median(values) for name, values in waits.items()}
 
 
 def replicas(make: Callable[[str], Server], plan: Plan) -> Table:

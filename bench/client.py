@@ -55,6 +55,12 @@ class Client:
         async with asyncio.timeout(SECONDS):
             return await self._read()
 
+    async def alive(self) -> Reply:
+        """Ask whether the process can answer at all."""
+        self.writer.write(f"GET /livez HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n\r\n".encode())
+        async with asyncio.timeout(SECONDS):
+            return await self._read()
+
     async def _read(self) -> Reply:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
@@ -122,3 +128,17 @@ async def once(port: int, request: tuple[dict[str, str], str], **more: str) -> R
         return await client.ask(request, **more)
     finally:
         client.close()
+
+
+async def longest_wait(port: int, request: tuple[dict[str, str], str] | None, seconds: float = 0.2) -> float:
+    """Return the longest wait of somebody else while one request is answered, or for so long on a server at rest."""
+    prober, other = await Client.open(port), await Client.open(port)
+    worst, until = 0.0, time.perf_counter() + seconds
+    asked = asyncio.create_task(other.ask(request)) if request else None
+    while not asked.done() if asked else time.perf_counter() < until:
+        started = time.perf_counter()
+        await prober.alive()
+        worst = max(worst, time.perf_counter() - started)
+    prober.close()
+    other.close()
+    return worst

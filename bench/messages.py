@@ -69,3 +69,22 @@ def opening(era: str) -> tuple[dict[str, str], str]:
 def ready() -> tuple[dict[str, str], str]:
     """Return the notification that ends a handshake."""
     return headers("legacy", "notifications/initialized"), body("legacy", "notifications/initialized")
+
+
+def dearest(era: str) -> dict[str, tuple[dict[str, str], str]]:
+    """Return the requests that cost most of what is let through with default limits: each of 1 MiB or 10,000 values."""
+    values = {
+        "nested lists": json.loads("[" + ",".join(["[" * 50 + "]" * 50] * 190) + "]"),
+        "many keys": {f"k{number}": number for number in range(9900)},
+        "many texts": [f"{number:x<90}" for number in range(9900)],
+        "long numbers": [10**3999] * 240,
+    }
+    requests: dict[str, tuple[dict[str, str], str]] = {}
+    for name, value in values.items():
+        own = headers(era, "tools/call", "echo")
+        requests[f"{name}, as an argument"] = own, body(era, "tools/call", name="echo", arguments={"text": value})
+        requests[f"{name}, unknown"] = own, body(era, "tools/call", name="echo", arguments={"text": "a", "x": value})
+        requests[f"{name}, beside the arguments"] = own, body(era, "tools/call", name="echo", arguments={}, x=value)
+    own, text = listing(era)
+    requests["the longest list of media types"] = own | {"Accept": "a," * 30_000}, text
+    return requests

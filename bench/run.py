@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cases import Table
 
-ALL = ("call", "list", "list50", "open", "start", "sessions", "replicas", "guards")
+ALL = ("call", "list", "list50", "open", "start", "sessions", "hold", "replicas", "guards")
 MANY = 50
 
 
@@ -63,6 +63,8 @@ def measure(project: Project, npm: Path | None, asked: argparse.Namespace) -> It
         stateful = render(project, "render, stateful", MCP_LEGACY="stateful", **many_sessions)
         keepers = [server for server in one if server.keeps]
         yield "sessions", plain(cases.session_memory([*keepers, stateful], 1000, plan))
+    if "hold" in only:
+        yield "hold", cases.longest_hold(render(project), plan)
     if "replicas" in only:
         yield "replicas", plain(cases.replicas(lambda name: render(project, name), plan))
     for era in ("modern", "legacy") if "guards" in only else ():
