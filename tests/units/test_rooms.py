@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ORDER = (
     *("errors", "exchange", "http_answers", "response", "routes"),
     *("logs", "auth", "settings", "telemetry", "limits", "edge", "calls", "database", "outbound", "protocol"),
-    *("services", "entry_points", "primitives", "server", "stack", "app", "harden", "lifecycle"),
+    *("services", "entry_points", "guarded_resources", "primitives", "server", "stack", "app", "harden", "lifecycle"),
     *("contract", "migrations", "dev", "probe", "__init__"),
 )
 OFF_THE_SERVING_PATH = ("contract", "migrations", "dev", "probe")

@@ -20,8 +20,8 @@ from mcp.server.mcpserver.resolve import (
     returns_input_required,
 )
 
-from .context import Context
 from ..errors import CannotAsk
+from .context import Context
 from .declaration import InvalidDeclarationError
 
 if TYPE_CHECKING:
