@@ -145,7 +145,7 @@ def _loose(path: str, schema: dict[str, Any]) -> Iterator[str]:
     if kind == "object" and "properties" in schema and schema.get("additionalProperties") is not False:
         yield f"{path}: refuse unknown fields: ConfigDict(extra='forbid')"
     elif what and not bounded and "properties" not in schema:
-        other = "; a type without a length is made of Annotated[str, Field(max_length=100)]" if "format" in schema else ""
+        other = "; or for a type without a length, Annotated[str, Field(max_length=100)]" if "format" in schema else ""
         yield f"{path}: bound the {what}, e.g. Field(max_length=100){other}"
     if "uniqueItems" in schema:
         yield f"{path}: take a list; a set drops the duplicates that this schema refuses"

@@ -86,12 +86,16 @@ def protocol_middleware(
             return result
         finally:
             if ctx.method in OPENINGS:
-                duration_ms = round((time.monotonic() - started) * 1000, 1)
-                log.info("client initialized", rpc_method=ctx.method, duration_ms=duration_ms, error_code=code)
-                if (exchange := current.get()) is not None:
-                    exchange.logged = True
+                _log_opening(ctx.method, started, code)
 
     return middleware
+
+
+def _log_opening(method: str, started: float, code: int | None) -> None:
+    duration_ms = round((time.monotonic() - started) * 1000, 1)
+    log.info("client initialized", rpc_method=method, duration_ms=duration_ms, error_code=code)
+    if (exchange := current.get()) is not None:
+        exchange.logged = True
 
 
 async def error_boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
