@@ -36,6 +36,7 @@ def test_a_page_comes_out(tmp_path: Path) -> None:
     numbers = {name: {"median": 1.5, "ratio": 2.6} for name in ("per_second", "p50_ms", "p99_ms", "cpu_ms")}
     found: dict[str, Any] = {f"call {era}": {"bare": numbers, "render": numbers} for era in ("modern", "legacy")}
     found |= {"guards modern": {"bare": numbers, "render": {"cpu_ms": {"median": 1.6, "ratio": 1.04}}}, "import": 0.2}
+    found["hold"] = {"many keys, modern": 12.0, "long numbers, modern": 26.4}
     found["steps"] = {"import of Copier": 1.0, "copier copy": 3.0, "serve": 4.0}
     run(sys.executable, "-c", f"import report; report.write({found!r})", cwd=tmp_path / "bench")
 
@@ -46,6 +47,8 @@ def test_a_page_comes_out(tmp_path: Path) -> None:
     assert "| from nothing to a probed server | ≤ 15 s | 7.0 s | yes |" in page
     assert "| all protections, CPU of a modern call that does nothing | ≤ 5 % | 4% | yes |" in page
     assert "| start of `serve`, CPU beyond `import mcp` | ≤ 15 % | +20% | **no** |" in page
+    title = "longest hold of the event loop by one request (long numbers, modern)"
+    assert f"| {title} | ≤ 50 ms | 26 ms | yes |" in page
     assert (tmp_path / "docs/performance.svg").read_text("utf-8").startswith("<svg ")
 
 

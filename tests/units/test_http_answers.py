@@ -196,6 +196,16 @@ async def test_each_answer_on_a_connection_has_the_whole_bound(
     assert [len((await client.get(url)).content) for _ in range(5)] == [99_000] * 5
 
 
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_body_has_its_own_bound(more: int, outbound: Outbound, hostile: Callable[[Answer], str]) -> None:
+    """What framing may take is no room for a larger body: 100,000 bytes are taken, one more is not."""
+    size = 100_000 + more
+    url = hostile(lambda _: (OK + f"content-length: {size}\r\n\r\n".encode() + b"x" * size, b""))
+
+    with pytest.raises(TooLarge) if more else contextlib.nullcontext():
+        await outbound.client(Call()).get(url)
+
+
 async def test_an_answer_of_many_small_chunks_is_taken(outbound: Outbound, hostile: Callable[[Answer], str]) -> None:
     """What streams token by token is no attack: 1,500 chunks of 60 bytes."""
     url = hostile(lambda _: (CHUNKED + (b"3c\r\n" + b"x" * 60 + b"\r\n") * 1500 + b"0\r\n\r\n", b""))
