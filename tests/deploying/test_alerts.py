@@ -517,7 +517,7 @@ def test_prometheus_accepts_each_query_of_the_dashboard(
 # Everything that server and probe can say, said once.
 SAY_ALL = """
 from weather_server.hardening import probe
-from weather_server.hardening.telemetry import metrics
+from weather_server.hardening.telemetry import http_metrics, metrics
 
 told = metrics.Metrics(version="1", schema_sha256="a", timeouts={"a": 30.0}, streaming=["a"])
 told.read(**{name: lambda: 1.0 for name in metrics.READINGS})
@@ -526,6 +526,7 @@ for kind in metrics.KINDS:
 told.refused("in_flight", 503)
 told.requested("modern", probe=False)
 told.acquired(0.1)
+http_metrics.HttpMetrics(told.registry).answered("api.example.com", "ok", "GET", 200, 0.1)
 print(told.render().decode())
 
 steps = [probe.Step("tools/list", probe.Verdict.HEALTHY, 1.0, "ok")]
@@ -553,7 +554,7 @@ def test_every_query_names_what_is_exported(
     """A metric, a label or a value that nobody writes would be an alert that never fires."""
     # Statuses, tools and hosts are those of the day; some labels are added by whoever scrapes.
     scraped = {"job", "namespace", "instance", "cronjob"}
-    open_ended = {"status", "tool", "layer", "url"} | scraped
+    open_ended = {"status", "tool", "layer", "url", "host"} | scraped
     unknown: list[str] = []
     for where, query in expressions(project, rules).items():
         named = re.findall(r"\b(mcp_\w+)(?:\{([^}]*)\})?", query)

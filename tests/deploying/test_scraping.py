@@ -128,7 +128,7 @@ async def test_every_rule_is_loaded_and_evaluated(prometheus: Prometheus) -> Non
 async def test_every_query_of_the_dashboard_finds_the_server(
     prometheus: Prometheus, server: Server, installed: Path
 ) -> None:
-    """With all its variables at "All", each query has an answer, but for a database and a probe that are not there."""
+    """With its variables at "All", each query has an answer, but for what is not there: database, probe, ctx.http."""
     headers, body = tool_call("modern", KEY, "countdown", {"steps": 1, "step_seconds": 0.05}, host="mcp.example.com")
     async with httpx2.AsyncClient() as client:
         for message in (body, b"no JSON"):
@@ -144,7 +144,7 @@ async def test_every_query_of_the_dashboard_finds_the_server(
             silent.append(query)
 
     assert len(queries) > 25
-    assert [query for query in silent if not re.search(r"mcp_(pool|database|probe)_", query)] == []
+    assert [query for query in silent if not re.search(r"mcp_(pool|database|probe|http)_", query)] == []
 
 
 async def test_nobody_else_reads_the_metrics(server: Server) -> None:

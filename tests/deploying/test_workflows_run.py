@@ -701,10 +701,12 @@ def programs(folder: Path, **texts: str) -> None:
         (folder / name).chmod(0o755)
 
 
-def release(work: Path, tmp_path: Path, *, visibility: str = "public", signing: str = "", runs: str = "[{}]") -> Run:
+def release(
+    work: Path, tmp_path: Path, *, visibility: str = "public", signing: str = "", runs: str = "[{}]", **more: str
+) -> Run:
     """Run the job that builds, against programs that write down what they are asked."""
     programs(tmp_path / "bin", docker=PUSHED, gh=PASSED)
-    contexts = {"github.event.repository.visibility": visibility, "vars.RELEASE_SIGNING": signing}
+    contexts = {"github.event.repository.visibility": visibility, "vars.RELEASE_SIGNING": signing, **more}
     environment = {
         "ASKED": str(tmp_path / "asked"),
         "RUNS": runs,
@@ -770,6 +772,16 @@ def test_what_builds_an_image_was_reviewed_and_cannot_sign(work: Path, tmp_path:
     assert [name for name, job in jobs.items() if "id-token" in job.get("permissions", {})] == ["sign"]
     assert [step["name"] for step in jobs["sign"]["steps"] if "docker buildx" in step.get("run", "")] == []
     assert "needs.sign.result == 'success'" in jobs["notes"]["if"]
+
+
+@pytest.mark.parametrize(("said", "platforms"), [("", "linux/amd64,linux/arm64"), ("linux/amd64", "linux/amd64")])
+def test_the_image_is_for_both_kinds_of_nodes(work: Path, tmp_path: Path, said: str, platforms: str) -> None:
+    """One name has an image for Intel and one for ARM, unless the repository's variable says otherwise."""
+    done = release(work, tmp_path, **{"vars.IMAGE_PLATFORMS": said})
+
+    assert done.failed == [], done.said
+    (build,) = [line for line in (tmp_path / "asked").read_text("utf-8").splitlines() if "buildx build" in line]
+    assert f" --platform {platforms} " in build
 
 
 DEPLOYED = """#!/usr/bin/env bash

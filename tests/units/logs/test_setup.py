@@ -387,3 +387,14 @@ def test_a_line_is_cheap(tmp_path: Path) -> None:
             lambda: log.info("tool call", duration_ms=1.5, outcome="ok", error_code=None, notifications_sent=0), 500
         )
     assert cost < 100
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error", "critical"])
+def test_cloud_logging_reads_severity_and_text(tmp_path: Path, level: str) -> None:
+    """`MCP_LOG_FORMAT=gcp` adds the two fields that Cloud Logging looks for; all others are as ever."""
+    with captured(tmp_path / "log", level="debug", fmt="gcp") as log:
+        logging.getLogger("author").log(getattr(logging, level.upper()), "stored")
+        (line,) = log.lines()
+
+    assert (line["severity"], line["message"]) == (level.upper(), "stored")
+    assert (line["level"], line["msg"]) == (level, "stored")

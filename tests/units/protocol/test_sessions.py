@@ -179,6 +179,23 @@ async def test_nobody_else_takes_a_turn_in_a_session() -> None:
     assert (bob.session_id, bob.on_done, sessions.open["s"].used) == ("", [], 0.0)
 
 
+async def test_a_session_that_was_idle_has_ended_when_its_time_was_over() -> None:
+    """Its duration is told once, up to the moment at which it could not be used any more."""
+    sessions, clock = guarding(MCP_SESSION_IDLE_SECONDS="10")
+    told: list[tuple[float, str]] = []
+    sessions.on_end = [lambda seconds, version: told.append((seconds, version))]
+    clock[0] = 4.0
+    exchange = asking("alice", "s")
+    await sessions(exchange)
+    for end in exchange.on_done:
+        end()
+    clock[0] = 100.0
+    await sessions(asking("bob", ""))
+    sessions.close()
+
+    assert told == [(14.0, LEGACY)]
+
+
 async def test_only_its_caller_can_make_a_session_forgotten(stateful: Live) -> None:
     """Whatever is answered to somebody else, or in the other era, the session still counts and keeps its turns."""
     async with Wire(stateful.url, KEY) as alice, Wire(stateful.url, OTHER_KEY) as bob:

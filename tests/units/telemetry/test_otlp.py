@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from queries import eventually
 from sample import build
-from wire import ERAS, Era, Wire
+from wire import ERAS, Era, Wire, opening
 
 from hardening.telemetry import otlp
 
@@ -139,6 +139,30 @@ async def test_a_call_is_told_by_the_names_of_the_conventions(era: Era) -> None:
     assert (point.count, list(point.explicit_bounds)[:3]) == (1, [0.01, 0.02, 0.05])
     assert points["tools/call", "fail", "tool_error"][0].count == 1
     assert ("tools/list", None, None) in points
+
+
+async def test_a_session_is_told_when_it_ends() -> None:
+    """`mcp.server.session.duration` measures each stateful session once: ended by its client, or open at the end."""
+    stateful = {"MCP_LEGACY": "stateful"}
+    with collecting() as (endpoint, received), Process(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **stateful) as process:
+        async with Wire(process.url, KEY) as wire:
+            for leaves in (True, False):
+                opened = await wire.ask("legacy", *opening("legacy"))
+                session = {"mcp-session-id": opened.headers["mcp-session-id"]}
+                await wire.ask("legacy", "ping", headers=session)
+                if leaves:
+                    version = {"authorization": f"Bearer {KEY}", "mcp-protocol-version": "2025-11-25"}
+                    await wire.send(b"", session | version, method="DELETE")
+        assert process.stop() == 0
+
+    (found,) = [metric for metric in metrics(received) if metric.name == "mcp.server.session.duration"]
+    (point,) = found.histogram.data_points
+    assert (found.unit, point.count) == ("s", 2)
+    assert attributes(point.attributes) == {
+        "mcp.protocol.version": "2025-11-25",
+        "network.transport": "tcp",
+        "network.protocol.name": "http",
+    }
 
 
 async def test_the_operator_names_the_service() -> None:

@@ -85,7 +85,7 @@ class App:
         self.message = MessageCheck(settings)
         self.authorization = Authorization(scopes, resource)
         self.open_streams = OpenStreams(settings)
-        self.sessions = Sessions(settings)
+        self.sessions = Sessions(settings, on_end=server.on_session_end)
         self.metrics_endpoint = MetricsEndpoint(self.metrics, server.database.ping if server.database else None)
         # A class attribute is how the library is told (its type says that it never changes).
         setattr(EventSourceResponse, "DEFAULT_PING_INTERVAL", settings.stream_ping_seconds)  # noqa: B010
@@ -125,6 +125,7 @@ class App:
             if isinstance(self.server.bus, RedisBus):
                 await stack.enter_async_context(self.server.bus.running())
             await stack.enter_async_context(self.session_manager.run())
+            stack.callback(self.sessions.close)
             lag = asyncio.ensure_future(self.metrics.event_loop.watch())
             stack.callback(lag.cancel)
             yield

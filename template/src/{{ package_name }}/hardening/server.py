@@ -83,6 +83,7 @@ class HardenedServer(GuardedPrimitives):
         # The SDK has a `settings` of its own.
         self.hardening_settings = settings
         self.bus = bus
+        self.on_session_end: list[Callable[[float, str], object]] = []
         self.declared = switched_on(tools, settings)
         self.list_cache.restricted = len(self.declared) < len(tools)
         self.tool_list = [tool.wire() for tool in self.declared.values()]

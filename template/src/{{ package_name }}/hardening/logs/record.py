@@ -149,6 +149,11 @@ def to_line(line: Line) -> bytes:
         return json.dumps(line, separators=(",", ":")).encode()
 
 
+def to_gcp_line(line: Line) -> bytes:
+    """Return a line with `severity` and `message` too, which Cloud Logging reads from JSON (LogSeverity of v2)."""
+    return to_line({"severity": str(line["level"]).upper(), "message": line["msg"], **line})
+
+
 def now() -> str:
     """Return the time as ISO 8601 in UTC, to the millisecond."""
     seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)

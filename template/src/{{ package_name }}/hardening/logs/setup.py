@@ -22,7 +22,7 @@ from .. import errors
 from . import past_redaction
 from .console import Console
 from .origin import caller, exception_of, is_library
-from .record import Lines, now, to_line
+from .record import Lines, now, to_gcp_line, to_line
 from .redaction import RECENT
 from .writer import Writer
 
@@ -46,14 +46,15 @@ class Logs:
 
     Args:
         level: Lines below it are not made.
-        fmt: `json`, or `console` for reading by eye.
+        fmt: `json`, `gcp` for Cloud Logging, or `console` for reading by eye.
         stream: Descriptor to write to.
     """
 
-    def __init__(self, level: int, fmt: Literal["json", "console"], stream: int) -> None:
+    def __init__(self, level: int, fmt: Literal["json", "gcp", "console"], stream: int) -> None:
         self.lines = Lines(WORDS | errors.KINDS)
         self.writer = Writer(stream, self._lost)
-        self.render = to_line if fmt == "json" else Console(colour=self.writer.terminal).render
+        renders = {"json": to_line, "gcp": to_gcp_line}
+        self.render = renders.get(fmt) or Console(colour=self.writer.terminal).render
         self.handler = _Handler(self)
         self._before = (logging.root.handlers[:], logging.root.level, warnings.showwarning)
         logging.raiseExceptions = False
@@ -224,7 +225,7 @@ def _exception(self: Any, event: object = None, *arguments: object, **fields: An
     return self.error(event, *arguments, **{"exc_info": True} | fields)
 
 
-def configure(*, level: str, fmt: Literal["json", "console"], stream: int | TextIO | None = None) -> Logs:
+def configure(*, level: str, fmt: Literal["json", "gcp", "console"], stream: int | TextIO | None = None) -> Logs:
     """Send every logger of the process through the redaction; call it before anything logs.
 
     Args:

@@ -16,7 +16,7 @@ from ..response import Response
 from ..routes import INITIALIZE, SESSION_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from starlette.types import Message
 
@@ -30,7 +30,9 @@ BUSY = Response(503, "duplicate_id", "A request with the same id is being answer
 @dataclass(slots=True)
 class _Session:
     principal: str
+    began: float
     used: float
+    version: str = ""
     busy: int = 0
     # By the text of the id, as the SDK does it: to it, 1 and "1" are the same.
     # Kept while somebody has or waits for the turn.
@@ -44,14 +46,27 @@ class _Turn:
 
 
 class Sessions:
-    """The guard of stateful sessions; passes everything on in the other modes."""
+    """The guard of stateful sessions; passes everything on in the other modes.
 
-    def __init__(self, settings: HardeningSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        settings: The mode, the caps and the idle time.
+        clock: Seconds, monotonic.
+        on_end: Called with the duration and the protocol version of each session that has ended.
+    """
+
+    def __init__(
+        self,
+        settings: HardeningSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        on_end: Iterable[Callable[[float, str], object]] = (),
+    ) -> None:
         self.on = settings.legacy == "stateful"
         self.most_per_principal = settings.max_sessions_per_principal
         self.idle_seconds = settings.session_idle_seconds
         self.wait_seconds = settings.tool_timeout_seconds
         self.clock = clock
+        self.on_end = on_end
         self.open: dict[str, _Session] = {}
 
     async def __call__(self, exchange: Exchange) -> Response | None:
@@ -70,6 +85,7 @@ class Sessions:
         if session is None or session.principal != principal:
             return None
         exchange.session_id = name
+        session.version = exchange.protocol_version
         session.used = self.clock()
         session.busy += 1
         # Not with the last byte: what the SDK tidies up after it, it finds by the id of the request.
@@ -109,7 +125,8 @@ class Sessions:
     def opened(self, exchange: Exchange, name: str) -> None:
         """Note a session that the SDK has opened in this exchange."""
         principal = exchange.principal.id if exchange.principal else ""
-        self.open[name] = _Session(principal, self.clock())
+        now = self.clock()
+        self.open[name] = _Session(principal, now, now)
         exchange.session_id = name
 
     def ended(self, exchange: Exchange) -> None:
@@ -118,7 +135,18 @@ class Sessions:
         To anybody else, and in the other era, the same answer says nothing about it.
         """
         if exchange.session_id and exchange.era == "legacy":
-            self.open.pop(exchange.session_id, None)
+            self._forget(exchange.session_id, self.clock())
+
+    def close(self) -> None:
+        """End what is open, at the end of the process."""
+        for name in list(self.open):
+            self._forget(name, self.clock())
+
+    def _forget(self, name: str, at: float) -> None:
+        session = self.open.pop(name, None)
+        if session is not None:
+            for told in self.on_end:
+                told(at - session.began, session.version)
 
     def _end(self, session: _Session) -> None:
         session.used = self.clock()
@@ -126,8 +154,9 @@ class Sessions:
 
     def _forget_idle(self) -> None:
         oldest = self.clock() - self.idle_seconds
-        for name in [name for name, session in self.open.items() if not session.busy and session.used < oldest]:
-            del self.open[name]
+        for name, session in list(self.open.items()):
+            if not session.busy and session.used < oldest:
+                self._forget(name, session.used + self.idle_seconds)
 
 
 def _leave(session: _Session, rpc_id: str, turn: _Turn) -> None:

@@ -160,7 +160,9 @@ class HardeningSettings(EnvironmentSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lines below it are dropped."
     )
-    log_format: Literal["json", "console"] = Field(default="json", description="console is for reading by eye.")
+    log_format: Literal["json", "gcp", "console"] = Field(
+        default="json", description="gcp: JSON with severity and message for Cloud Logging; console: to read by eye."
+    )
     monitor_client_names: Names = Field(default=("AliveMCP",), description="Client names that are marked as probe.")
 
     @field_validator("api_keys")

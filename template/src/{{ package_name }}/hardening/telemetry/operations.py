@@ -1,4 +1,4 @@
-"""Metric `mcp.server.operation.duration`: one measurement for each message of the protocol, by method and outcome.
+"""Metrics `mcp.server.operation.duration`, of each message, and `mcp.server.session.duration`, of stateful sessions.
 
 Every attribute has a bounded set of values: methods of the protocol, declared tools and prompts, codes.
 
@@ -14,7 +14,7 @@ from mcp import MCPError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult
 from pydantic import ValidationError
 
-from .tracing import attributes_of
+from .tracing import attributes_of, attributes_of_session
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .tracing import Names
 
 NAME = "mcp.server.operation.duration"
+SESSIONS = "mcp.server.session.duration"
 BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
 
@@ -37,6 +38,16 @@ class Operations:
             description="Duration of a request or notification, from its receipt to its result.",
             explicit_bucket_boundaries_advisory=BUCKETS,
         )
+        self._sessions = meter.create_histogram(
+            SESSIONS,
+            unit="s",
+            description="Duration of a session, as the server sees it.",
+            explicit_bucket_boundaries_advisory=BUCKETS,
+        )
+
+    def session_ended(self, seconds: float, version: str) -> None:
+        """Measure one session."""
+        self._sessions.record(seconds, attributes_of_session(version))
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """Measure one message, however it ends."""

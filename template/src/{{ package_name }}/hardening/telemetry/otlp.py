@@ -1,4 +1,4 @@
-"""OpenTelemetry export over OTLP/HTTP: spans and `mcp.server.operation.duration`, where an `OTEL_*` endpoint is set.
+"""OpenTelemetry export over OTLP/HTTP: spans, durations of operations and sessions, where an `OTEL_*` endpoint is set.
 
 What cannot be sent is one warning and no reason not to serve: platforms set these variables for every workload.
 
@@ -110,5 +110,7 @@ def _open_metrics(server: HardenedServer, names: Names) -> Stop:
     # Not the provider of the whole process: what an author's libraries measure is not known here.
     reader = PeriodicExportingMetricReader(OTLPMetricExporter())
     provider = MeterProvider(resource=_resource(server), metric_readers=[reader])
-    server.middleware.insert(0, Operations(provider.get_meter(SCOPE, server.version), names))
+    operations = Operations(provider.get_meter(SCOPE, server.version), names)
+    server.middleware.insert(0, operations)
+    server.on_session_end.append(operations.session_ended)
     return lambda: provider.shutdown(timeout_millis=int(FLUSH_SECONDS * 1000))

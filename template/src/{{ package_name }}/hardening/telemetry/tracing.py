@@ -75,14 +75,19 @@ class Names(NamedTuple):
 
 def attributes_of(method: str, params: Mapping[str, Any] | None, version: str | None, names: Names) -> dict[str, str]:
     """Return what the conventions say of a message, each with a bounded set of values."""
-    said = {METHOD: method if method in METHODS else OTHER, VERSION: version if version in VERSIONS else OTHER}
+    said = {METHOD: method if method in METHODS else OTHER} | attributes_of_session(version)
     named = (params or {}).get("name")
     target = named if isinstance(named, str) else ""
     if method == TOOLS_CALL:
         said |= {"gen_ai.operation.name": "execute_tool", TOOL: target if target in names.tools else OTHER}
     elif method == "prompts/get":
         said[PROMPT] = target if target in names.prompts else OTHER
-    return said | TRANSPORT
+    return said
+
+
+def attributes_of_session(version: str | None) -> dict[str, str]:
+    """Return what the conventions say of a session."""
+    return {VERSION: version if version in VERSIONS else OTHER} | TRANSPORT
 
 
 async def carry(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
