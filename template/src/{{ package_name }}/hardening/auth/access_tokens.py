@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..exchange import Principal
 from .issuer_metadata import ALGORITHMS, NO_KEY_ID
-from .token_kind import is_access_token
+from .token_kind import TYPES, is_access_token
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,8 +33,6 @@ LONGEST_NAME = 255
 LONGEST_KEY_ID = 256
 
 _ALLOWED = frozenset(chain.from_iterable(ALGORITHMS.values()))
-# Other kinds of JWT that the same issuer signs (logout, security event) are not access tokens.
-_TYPES = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
 
 
 class InvalidTokenError(Exception):
@@ -93,7 +91,7 @@ class TokenVerifier:
             raise InvalidTokenError("algorithm_refused")
         if not isinstance(kid, str) or len(kid) > LONGEST_KEY_ID:
             raise InvalidTokenError("bad_key_id")
-        if not isinstance(kind, str) or kind.lower() not in _TYPES:
+        if not isinstance(kind, str) or kind.lower() not in TYPES:
             raise InvalidTokenError("wrong_type")
         if not self.keys.has(kid, algorithm):
             # The claims prove nothing yet, but a token that has expired or was made elsewhere

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+# `typ` of the header: other kinds of JWT that the same issuer signs (logout, security event) are not access tokens.
+TYPES = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
 # Claims in which issuers say what a token is, and what they call an access token.
 _KIND_CLAIMS = ("typ", "token_use", "token_type")
 _ACCESS = frozenset({"access", "access_token", "at+jwt", "bearer", "jwt"})

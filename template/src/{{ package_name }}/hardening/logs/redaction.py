@@ -1,23 +1,19 @@
 """Redaction: finds strings of a call's arguments and results in text, in the usual encodings.
 
 `collect` gathers the strings of a call, `leaks` says whether a value that is about to be written
-holds one of them: as it is, in another case, inside a longer text, cut off, escaped as JSON or by
-`repr`, percent-encoded, as HTML entities, as in mails (quoted-printable), in hexadecimal with or without
-separators, or in base64 of either alphabet at any alignment, and any two or three of these on top of each other.
+holds one of them: as it is, in another case, inside a longer text, cut off, or in one of the encodings of
+`decodings`, and any two or three of these on top of each other.
 The value is decoded rather than the call's strings encoded: values in log lines are few and short.
 """
 
 from __future__ import annotations
 
-import binascii
-import html
 import re
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import cast
-from urllib.parse import unquote, unquote_plus
 
+from .decodings import DECODINGS
 from .recent import RecentValues, plain
 
 # Shorter strings are too common to be told from ordinary words.
@@ -40,16 +36,7 @@ MOST_READINGS = 48
 MOST_COMPARED = 8_388_608
 EACH_STRING = 64
 
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8})|([0-7]{1,3})|(.))", re.DOTALL)
-_CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "0": "\0"}
-_HEX = re.compile(r"[0-9a-fA-F]{8,}")
-# As `bytes.hex(":")` and dumps of memory write it.
-_SPACED_HEX = re.compile(r"(?:(?:0[xX])?[0-9a-fA-F]{2}[ ,:_-]+){3,}(?:0[xX])?[0-9a-fA-F]{2}")
-_BETWEEN_HEX = re.compile(r"[ ,:_-]+(?:0[xX])?|^0[xX]")
-_QUOTED = re.compile(r"=\r?\n|=([0-9a-fA-F]{2})")
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{6,}")
 _LEGIBLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd]{6}")
-_URL_SAFE = str.maketrans("-_", "+/")
 
 RECENT = RecentValues()
 
@@ -143,7 +130,7 @@ def readings(text: str) -> tuple[str, tuple[str, ...]] | None:
     found = {text: None}
     fresh: list[str] = [text]
     for _ in range(LAYERS):
-        decoded = [form for reading in fresh for decode in _DECODERS for form in decode(reading)]
+        decoded = [form for reading in fresh for decode in DECODINGS for form in decode(reading)]
         fresh = []
         for form in decoded:
             if form and form not in found:
@@ -155,72 +142,3 @@ def readings(text: str) -> tuple[str, tuple[str, ...]] | None:
     folded = [reading.casefold() for reading in found]
     runs = {form[i : i + RUN] for form in folded for i in range(0, len(form) - RUN + 1, STRIDE)}
     return "\0".join(folded), tuple(runs)
-
-
-def _percent(text: str) -> Iterable[str]:
-    if "%" in text or "+" in text:
-        yield unquote(text)
-        yield unquote_plus(text)
-
-
-def _entities(text: str) -> Iterable[str]:
-    if "&" in text:
-        yield html.unescape(text)
-
-
-def _escapes(text: str) -> Iterable[str]:
-    if "\\" in text:
-        plain = _ESCAPE.sub(_unescaped, text)
-        # Characters beyond the basic plane come as two surrogates.
-        yield plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        if max(plain) < "\u0100":
-            # The repr of bytes: each escape is one byte of UTF-8.
-            yield plain.encode("latin-1").decode("utf-8", "replace")
-
-
-def _unescaped(match: re.Match[str]) -> str:
-    short, byte, long, octal, char = match.groups()
-    if octal:
-        return chr(int(octal, 8))
-    if char:
-        return _CONTROL.get(char, char)
-    code = int(short or byte or long, 16)
-    return chr(code) if code <= sys.maxunicode else ""
-
-
-def _hexadecimal(text: str) -> Iterable[str]:
-    runs: list[str] = _HEX.findall(text)
-    for skipped in (0, 1) if runs else ():
-        even = (run[skipped : len(run) - (len(run) - skipped) % 2] for run in runs)
-        yield "".join(bytes.fromhex(run).decode("utf-8", "replace") for run in even)
-    spaced = [_BETWEEN_HEX.sub("", run) for run in _SPACED_HEX.findall(text)]
-    if spaced:
-        yield "".join(bytes.fromhex(run).decode("utf-8", "replace") for run in spaced)
-
-
-def _quoted_printable(text: str) -> Iterable[str]:
-    if "=" in text:
-        plain = _QUOTED.sub(lambda match: chr(int(match[1], 16)) if match[1] else "", text)
-        if max(plain, default="") < "\u0100":
-            yield plain.encode("latin-1").decode("utf-8", "replace")
-
-
-def _base64(text: str) -> Iterable[str]:
-    runs = [run.translate(_URL_SAFE) for run in _BASE64.findall(text)]
-    for skipped in range(4) if runs else ():
-        yield "".join(_decoded(run[skipped:]) for run in runs)
-
-
-def _decoded(run: str) -> str:
-    whole = run if len(run) % 4 != 1 else run[:-1]
-    return binascii.a2b_base64(whole + "=" * (-len(whole) % 4)).decode("utf-8", "replace")
-
-
-_DECODERS: tuple[Callable[[str], Iterable[str]], ...] = (
-    _percent,
-    _entities,
-    _escapes,
-    _hexadecimal,
-    _quoted_printable,
-    _base64,
-)

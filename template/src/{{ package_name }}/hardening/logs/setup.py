@@ -214,8 +214,7 @@ def _filter(floor: int) -> None:
 
     own: dict[str, Any] = {name: method(name) for at, name in LEVELS if at >= floor}
     own |= {"fatal": own["critical"], "exception": _exception}
-    if "warning" in own:
-        own["warn"] = own["warning"]
+    own |= {"warn": own["warning"]} if "warning" in own else {}
     for name, value in (vars(structlog.make_filtering_bound_logger(floor)) | own).items():
         if not name.startswith("__"):
             setattr(_Logger, name, value)
