@@ -37,7 +37,7 @@ from .telemetry.http_metrics import HttpMetrics
 from .telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .calls.context import Context
     from .calls.extensions import Contribution

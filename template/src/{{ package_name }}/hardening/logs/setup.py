@@ -53,8 +53,7 @@ class Logs:
     def __init__(self, level: int, fmt: Literal["json", "gcp", "console"], stream: int) -> None:
         self.lines = Lines(WORDS | errors.KINDS)
         self.writer = Writer(stream, self._lost)
-        renders = {"json": to_line, "gcp": to_gcp_line}
-        self.render = renders.get(fmt) or Console(colour=self.writer.terminal).render
+        self.render = {"json": to_line, "gcp": to_gcp_line}.get(fmt) or Console(colour=self.writer.terminal).render
         self.handler = _Handler(self)
         self._before = (logging.root.handlers[:], logging.root.level, warnings.showwarning)
         logging.raiseExceptions = False
