@@ -575,7 +575,8 @@ def test_every_layer_that_is_named_exists(project: Path, rules: list[dict[str, A
     """Layers are called as the stack calls them, and as the access log calls what is before and behind the stack."""
     hardening = project / "src/weather_server/hardening"
     layers = set(re.findall(r'^ +\("(\w+)", ', (hardening / "stack.py").read_text("utf-8"), re.MULTILINE))
-    layers |= set(re.findall(r'layer = .*"(\w+)"$', (hardening / "logs/access_log.py").read_text("utf-8"), re.MULTILINE))
+    access_log = (hardening / "logs/access_log.py").read_text("utf-8")
+    layers |= set(re.findall(r'^(?:PROTOCOL| +layer) = "(\w+)"$', access_log, re.MULTILINE))
     named = {
         layer
         for query in expressions(project, rules).values()

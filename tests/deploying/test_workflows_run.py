@@ -103,7 +103,8 @@ def test_steps_are_sound(prepared: Path, tmp_path: Path, name: str) -> None:
     for line in re.findall(r"uses: *(.+)", path.read_text("utf-8")):
         assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}  # v?\d+\.\d+(\.\d+)?", line)
     for job in workflow["jobs"].values():
-        assert int(job["timeout-minutes"]) <= 40
+        # Images for processors of another kind are built by an emulator.
+        assert int(job["timeout-minutes"]) <= 60
         assert len({step["name"] for step in job["steps"]}) == len(job["steps"])
         for number, step in enumerate(job["steps"]):
             if step.get("uses", "").startswith("actions/checkout@"):
