@@ -112,6 +112,7 @@ async def test_a_method_of_an_extension_is_called_inside_the_boundary(wire: Wire
     assert "secret detail" not in crash.body.decode() + text
     assert "Wolpertinger" not in text
     assert [(line["rpc_method"], line["outcome"]) for line in calls[:2]] == [("jobs/run", "ok"), ("jobs/run", "error")]
+    assert all(0 <= line["duration_ms"] < 60_000 for line in calls)
     assert {reply.error["data"]["kind"] for reply in others if "error" in reply.message} == {"rate_limited"}
 
 

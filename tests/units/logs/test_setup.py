@@ -358,6 +358,7 @@ def test_dropped_lines_are_reported(tmp_path: Path) -> None:
         structlog.get_logger().info("after")
         first, second = log.lines()
     assert (first["msg"], first["dropped"], second["msg"]) == ("log lines dropped", 1, "after")
+    assert first["level"] == "warning"
 
 
 def test_the_standard_library_gets_its_loggers_back(tmp_path: Path) -> None:
