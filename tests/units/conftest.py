@@ -1,5 +1,6 @@
 """Runs the tests of single modules against the package in place, or against the folder that `HARDENING` names."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -13,12 +14,14 @@ alias.install()
 
 from fixtures import database_url, postgres, probe, server, wire
 
-from hardening.logs import redaction
+from hardening.logs import redaction, setup
 
 __all__ = ["database_url", "postgres", "probe", "server", "wire"]
 
 
 @pytest.fixture(autouse=True)
-def no_recent_calls() -> None:
-    """Forget the calls of earlier tests: a log line is compared with them too."""
-    redaction.RECENT._generations.clear()  # noqa: SLF001 - a process has no reason to forget, so there is no name for it
+def new_process() -> None:
+    """Forget the calls of earlier tests, which log lines are compared with, and the level that a command has set."""
+    # A process has no reason to do either, so there are no names for it.
+    redaction.RECENT._generations.clear()  # noqa: SLF001
+    setup._filter(logging.DEBUG)  # noqa: SLF001
