@@ -119,7 +119,7 @@ class MessageCheck:
         exchange.params = message.get("params") or {}
         if not _traceable(exchange.params.get("_meta")):
             return Response(400, "invalid_params", "Invalid request parameters", code=INVALID_PARAMS)
-        if method in CARRIES_DATA or method not in SPEC_CLIENT_METHODS:
+        if method in CARRIES_DATA or method not in SPEC_CLIENT_METHODS or "cursor" in exchange.params:
             name = exchange.params.get("name")
             if method == TOOLS_CALL and isinstance(name, str):
                 exchange.tool_name = name
