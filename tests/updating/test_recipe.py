@@ -21,9 +21,11 @@ MARK = "# An edit of ours, at the end of the file."
 # Modules that are elsewhere since the releases that had no rooms, with the same last lines.
 MOVED = {
     "api_keys.py": "auth/api_keys.py",
-    "scrub.py": "logs/redaction.py",
+    "hosts.py": "edge/host_origin.py",
     "token_buckets.py": "limits/memory.py",
 }
+
+FLAT = [tag for tag in TAGS if tag in {"v1.0.0", "v1.0.1", "v1.1.0"}]
 
 
 def recipe() -> list[str]:
@@ -32,7 +34,7 @@ def recipe() -> list[str]:
     return block.strip().splitlines()
 
 
-@pytest.mark.parametrize("release", TAGS)
+@pytest.mark.parametrize("release", FLAT)
 def test_edits_in_moved_modules_arrive(project: Project, release: str) -> None:
     """From every release: each edit is at the end of the file in its new place, and nothing is left of the old one."""
     edited = project(release)
@@ -59,7 +61,7 @@ def test_edits_in_moved_modules_arrive(project: Project, release: str) -> None:
 
 def test_a_plain_update_loses_them(project: Project) -> None:
     """The reason for the recipe; when this fails, Copier has learnt to follow files, and the recipe can go."""
-    edited = project(TAGS[-1])
+    edited = project(FLAT[-1])
     for name in MOVED:
         with (edited / HERE / name).open("a", encoding="utf-8") as file:
             file.write(f"\n\n{MARK}\n")

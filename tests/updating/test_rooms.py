@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-MOVED = {"hosts.py": "edge/host_origin.py", "scrub.py": "logs/redaction.py", "api_keys.py": "auth/api_keys.py"}
+MOVED = {"hosts.py": "edge/host_origin.py", "token_buckets.py": "limits/memory.py", "api_keys.py": "auth/api_keys.py"}
 FLAT = [tag for tag in TAGS if tag in {"v1.0.0", "v1.0.1", "v1.1.0"}]
 PACKAGE = "src/weather_server/hardening"
 MINE = "\n\n# An edit of the author's.\n"
