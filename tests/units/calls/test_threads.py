@@ -213,13 +213,18 @@ async def test_what_hangs_on_the_shared_threads_is_seen() -> None:
     shared = SharedThreads(lambda: clock[0])
     loop = asyncio.get_running_loop()
     loop.set_default_executor(shared)
-    release = threading.Event()
-    hanging = asyncio.ensure_future(asyncio.to_thread(release.wait))
+    begun, release = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        release.wait()
+
+    hanging = asyncio.ensure_future(asyncio.to_thread(hang))
     try:
         await loop.getaddrinfo("127.0.0.1", 80)
         async with asyncio.timeout(60):
-            # The thread of the lookup is counted until it has come back.
-            while shared.busy() > 1:
+            # The thread of the lookup is counted until it has come back, and what has not begun can be cancelled.
+            while shared.busy() > 1 or not begun.is_set():
                 await asyncio.sleep(0.01)
         clock[0] += 50
         assert (shared.busy(), shared.oldest_seconds()) == (1, 50)
