@@ -28,7 +28,7 @@ test: .venv/dev ## run every test
 check: .venv/dev ## the quick loop, under two minutes
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
-	@$(PYTEST) -m "not slow" tests/questions tests/rendering tests/generated tests/proving
+	@$(PYTEST) --numprocesses=2 -m "not slow" tests/questions tests/rendering tests/generated tests/proving
 
 proving: .venv/dev ## take out each protection, and see a test fail
 	@.venv/bin/python scripts/protections.py

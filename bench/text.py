@@ -90,7 +90,7 @@ GROWTH_NOTES = {
 Does not bend: a tool is found by its name. Memory grows with the number, by schema and validator of each.
 """,
     "tools, a listing": """
-Does not bend on the server, where an answer is encoded once for each version of the protocol, and so 500 tools cost what one does.
+Does not bend on the server, where an answer is encoded once for each version of the protocol, so 500 tools cost a fifth more than one, not 500 times.
 A model that reads them all is another matter.
 """,
     "callers": """
