@@ -21,7 +21,7 @@ from support.kubernetes import build, pods
 from support.node import NODE, NPM, package
 from support.platform_stand_in import Platform, Version
 from support.programs import PROBE_KEY, find
-from support.workflow import Run, load
+from support.workflow import SIGNING, Run, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -720,20 +720,7 @@ def release(
     return Run(file, "image", work, tmp_path / "scratch", (tmp_path / "bin",), contexts, environment)()
 
 
-@pytest.mark.parametrize(
-    ("visibility", "signing", "decided"),
-    [
-        ("public", "", "public"),
-        ("public", "none", "none"),
-        ("private", "github", "github"),
-        ("internal", "none", "none"),
-        ("private", "", None),
-        ("internal", "", None),
-        ("private", "public", None),
-        ("private", "yes", None),
-        ("", "", None),
-    ],
-)
+@pytest.mark.parametrize(("visibility", "signing", "decided"), SIGNING)
 def test_how_to_sign_is_decided_before_anything_is_pushed(
     work: Path, tmp_path: Path, visibility: str, signing: str, decided: str | None
 ) -> None:

@@ -33,6 +33,7 @@ NOBODY = 54321
 AS_THEM = (*AS_ROOT, "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS, ids=[str(number) for number, _ in enumerate(FOLDERS)])
 def test_commands_run_in_any_folder(template: Template, tmp_path: Path, folder: str) -> None:
     """Whatever a folder is called, no command of the project reads its name as something else."""

@@ -70,6 +70,7 @@ def environment(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     return pretend(project, tmp_path_factory.mktemp("installed"))
 
 
+@pytest.mark.slow
 def test_it_passes_its_checks(project: Path, environment: dict[str, str]) -> None:
     """What `make check` runs is clean, and so are the tests of the author, two at a time."""
     names = ("migrations", "tools", "server.py", "settings.py", "state.py")

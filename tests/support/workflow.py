@@ -15,6 +15,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECONDS = 150
+# Visibility of a repository, its variable RELEASE_SIGNING, and what a release does: None for one that stops.
+SIGNING = [
+    ("public", "", "public"),
+    ("public", "public", "public"),
+    ("public", "none", "none"),
+    ("private", "github", "github"),
+    ("internal", "none", "none"),
+    ("public", "github", None),
+    ("private", "", None),
+    ("internal", "", None),
+    ("private", "public", None),
+    ("private", "yes", None),
+    ("", "", None),
+    ("", "none", None),
+]
 EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 TOKEN = re.compile(r"'[^']*'|&&|\|\||!=|==|!|[()]|[A-Za-z_][\w-]*(?:\.[\w-]+)*|\s+|.")
 FUNCTIONS = {"success", "failure", "always", "cancelled"}

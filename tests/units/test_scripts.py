@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import alias
 import pytest
-from support.workflow import Run
+from support.workflow import SIGNING, Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -465,23 +465,7 @@ def test_restore_says_what_the_template_does_not_have(place: Place, project: Pat
 # --- How a release is signed --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("visibility", "signing", "decided"),
-    [
-        ("public", "", "public"),
-        ("public", "public", "public"),
-        ("public", "none", "none"),
-        ("private", "github", "github"),
-        ("internal", "none", "none"),
-        ("public", "github", None),
-        ("private", "", None),
-        ("internal", "", None),
-        ("private", "public", None),
-        ("private", "yes", None),
-        ("", "", None),
-        ("", "none", None),
-    ],
-)
+@pytest.mark.parametrize(("visibility", "signing", "decided"), SIGNING)
 def test_a_release_that_is_not_public_decides_how_to_sign(
     place: Place, visibility: str, signing: str, decided: str | None
 ) -> None:

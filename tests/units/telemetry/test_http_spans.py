@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import pytest
 from live import ENVIRONMENT, KEY, Live, settings_from
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 from pydantic import Field
+from support.exported_spans import exported
 from wire import ERAS, Era, Wire
 
 from hardening import Context, HardenedServer, HardeningSettings, harden, tool
-from hardening.telemetry.tracing import Names, scrubbing
+from hardening.telemetry.tracing import Names
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 SECRET = "s3cret-of-a-request"  # noqa: S105 - to be looked for
 
@@ -38,14 +39,7 @@ def build(settings: HardeningSettings) -> HardenedServer:
 @pytest.fixture(scope="module")
 def exporter() -> InMemorySpanExporter:
     """What would be sent to the collector."""
-    memory = InMemorySpanExporter()
-    # A process has one provider, and other tests may have set it.
-    provider = trace.get_tracer_provider()
-    if not isinstance(provider, TracerProvider):
-        provider = TracerProvider()
-        trace.set_tracer_provider(provider)
-    provider.add_span_processor(SimpleSpanProcessor(scrubbing(memory, Names(frozenset({"fetch"})))))
-    return memory
+    return exported(Names(frozenset({"fetch"})))
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -14,10 +14,11 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from support.exported_spans import exported
 from wire import ERAS, Era, Wire
 
 from hardening.exchange import current, open_exchange
-from hardening.telemetry.tracing import Names, carry, leave_out, request_ids, scrubbing
+from hardening.telemetry.tracing import Names, carry, leave_out, request_ids
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -30,14 +31,7 @@ SENTINEL = "sentinel-7f3a9c"
 @pytest.fixture(scope="module")
 def exporter() -> InMemorySpanExporter:
     """What would be sent to the collector."""
-    memory = InMemorySpanExporter()
-    # A process has one provider, and other tests may have set it.
-    provider = trace.get_tracer_provider()
-    if not isinstance(provider, TracerProvider):
-        provider = TracerProvider()
-        trace.set_tracer_provider(provider)
-    provider.add_span_processor(SimpleSpanProcessor(scrubbing(memory, Names(frozenset({"echo", "crash", "fail"})))))
-    return memory
+    return exported(Names(frozenset({"echo", "crash", "fail"})))
 
 
 @pytest.fixture

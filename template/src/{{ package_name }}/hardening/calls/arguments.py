@@ -22,7 +22,6 @@ from .json_schema import PlainSchema, portable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_UNTYPED = object()
 # JSON has neither NaN nor infinity (RFC 8259, section 6).
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -37,7 +36,9 @@ class Arguments:
 
     def __init__(self, tool: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> None:
         for name, parameter in parameters.items():
-            _check(tool, name, parameter, hints.get(name, _UNTYPED))
+            if name not in hints:
+                raise InvalidDeclarationError(f"{tool}: give every parameter a type")
+            refuse_parameter(tool, parameter, hints[name])
         optional = {name for name, one in parameters.items() if one.default is not inspect.Parameter.empty}
         fields = {name: NotRequired[hints[name]] if name in optional else hints[name] for name in parameters}
         model: Any = TypedDict(tool, fields)  # type: ignore[misc] - the fields are known at start only
@@ -63,21 +64,16 @@ class Arguments:
             raise invalid_arguments(invalid, self.names) from None
 
 
-def _check(tool: str, name: str, parameter: inspect.Parameter, hint: Any) -> None:
-    if hint is _UNTYPED:
-        raise InvalidDeclarationError(f"{tool}: give every parameter a type")
-    if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY} or name.startswith("_"):
-        raise InvalidDeclarationError(f"{tool}: {name} must be a parameter that can be given by name")
-    refuse_field(tool, name, parameter.default, hint)
-
-
-def refuse_field(owner: str, name: str, default: Any, hint: Any) -> None:
-    """Refuse what `Field(…)` says of a parameter where it would not count.
+def refuse_parameter(owner: str, parameter: inspect.Parameter, hint: Any) -> None:
+    """Refuse a parameter that nobody can give by its name, or of which `Field(…)` says what would not count.
 
     Raises:
-        InvalidDeclarationError: It stands as the default, or has a default or another name in it.
+        InvalidDeclarationError: It has no name on the wire; or `Field(…)` is the default, or holds one or another name.
     """
-    if isinstance(default, FieldInfo):
+    name = parameter.name
+    if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY} or name.startswith("_"):
+        raise InvalidDeclarationError(f"{owner}: {name} must be a parameter that can be given by name")
+    if isinstance(parameter.default, FieldInfo):
         # As a default it would bound nothing.
         raise InvalidDeclarationError(f"{owner}: write {name}: Annotated[…, Field(…)] in place of = Field(…)")
     for one in getattr(hint, "__metadata__", ()):

@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+from ..settings.environment import refuse
+
 Settings = TypeVar("Settings")
 Server = TypeVar("Server")
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
@@ -61,6 +63,14 @@ def build_whole(build: Callable[[Settings], Server], settings: Settings) -> Serv
     finally:
         _found.reset(token)
     raise InvalidDeclarationError("\n".join(dict.fromkeys(found)))
+
+
+def built_or_exit(build: Callable[[Settings], Server], settings: Settings) -> Server:
+    """Return what `build_whole` does, or list every problem on standard error and exit with 78."""
+    try:
+        return build_whole(build, settings)
+    except InvalidDeclarationError as invalid:
+        refuse("tools", invalid.problems)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 from typing_extensions import TypedDict
 
-from .arguments import refuse_field
+from .arguments import refuse_parameter
 from .declaration import InvalidDeclarationError
 from .failures import invalid_arguments
 from .tool import KeptConnectionError, context_parameter
@@ -77,9 +77,7 @@ class AuthorFunction:
         self.parameters = dict(list(given.items())[positional:])
         self.required = [name for name, one in self.parameters.items() if one.default is inspect.Parameter.empty]
         for name, one in self.parameters.items():
-            if one.kind not in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY} or name.startswith("_"):
-                raise InvalidDeclarationError(f"{owner}: {name} must be a parameter that can be given by name")
-            refuse_field(owner, name, one.default, self.hints.get(name))
+            refuse_parameter(owner, one, self.hints.get(name))
         self._adapter = self._read_types()
 
     def _read_types(self) -> TypeAdapter[dict[str, Any]]:

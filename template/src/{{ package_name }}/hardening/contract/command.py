@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..calls import lint
 from ..calls.canonical import Json, canonical, tool_hashes, tools_sha256
-from ..calls.declaration import InvalidDeclarationError, build_whole
+from ..calls.declaration import built_or_exit
 from ..logs import setup as logs
-from ..settings.environment import refuse
 from .diff import diff, version_ok
 from .offered import PARTS, offered
 from .report import Change, as_markdown, as_text
@@ -50,10 +49,7 @@ def main(arguments: Sequence[str], settings_type: type[SettingsT], build: Callab
     chosen = parser.parse_args(arguments)
     logs.configure(level="warning", fmt="console")
     # Defaults without a check: a contract must be the same wherever it is written, and needs no secret.
-    try:
-        server = build_whole(build, settings_type.model_construct())
-    except InvalidDeclarationError as invalid:
-        refuse("tools", invalid.problems)
+    server = built_or_exit(build, settings_type.model_construct())
     if chosen.action == "check" and (undecided := lint.undecided(server.declared.values())):
         sys.stdout.write(f"{undecided}\n")
     return run(chosen.action, current=asyncio.run(published(server)), root=Path.cwd(), against=chosen.against)

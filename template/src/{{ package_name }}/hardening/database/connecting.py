@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -16,24 +16,21 @@ from ..logs.origin import type_name
 from .failures import FAULTS, is_wrong, what_is_wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import asyncpg
+    from collections.abc import Awaitable, Callable
 
     from ..settings.urls import DatabaseTarget
 
 log = structlog.get_logger()
 
 START_AGAIN_SECONDS = 0.5
+Connected = TypeVar("Connected")
 
 
-async def connect_in_time(
-    connect: Callable[[], asyncpg.Pool[asyncpg.Record]], seconds: float
-) -> asyncpg.Pool[asyncpg.Record]:
-    """Return the pool with its first connections.
+async def connect_in_time(connect: Callable[[], Awaitable[Connected]], seconds: float) -> Connected:
+    """Return the connection, or the pool with its first connections.
 
     Args:
-        connect: Makes a pool that is not connected yet; called for each attempt.
+        connect: Makes what is not connected yet; called for each attempt.
         seconds: For all attempts together.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Names tasks of the author's that end with the process: `asyncio.create_task` in a tool, which nobody waits for.
+"""Warning at the end of the process: names the tasks of `asyncio.create_task` in tools, which nobody waits for.
 
 Work after the answer that shall not be lost belongs to `ctx.background`. What was there before the port was open
 belongs to the state, which ends it by itself.

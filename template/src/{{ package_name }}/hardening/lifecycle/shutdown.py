@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from contextlib import contextmanager
 from contextvars import Context
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ import uvicorn
 from sse_starlette.sse import AppStatus
 
 from ..logs.setup import write_final_line
+from .signals import FirstSignal
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -31,10 +31,7 @@ log = structlog.get_logger()
 
 # What closing connections, telemetry and the pool may take after the drain.
 CLOSING_SECONDS = 5.0
-# Exit codes: a second signal, and a process that did not end by itself.
-SECOND_SIGNAL = 130
-# Signals that come within so long are one.
-REPEAT_SECONDS = 1.0
+# Exit code of a process that did not end by itself.
 STUCK = 70
 
 
@@ -49,7 +46,7 @@ class DrainingServer(uvicorn.Server):
         self.finished = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
-        self._signalled = float("-inf")
+        self._signal = FirstSignal()
         # The SSE library cuts every stream half a second after SIGTERM unless told not to.
         AppStatus.disable_automatic_graceful_drain()
 
@@ -66,18 +63,9 @@ class DrainingServer(uvicorn.Server):
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal module's form
-        """Begin the drain; a second signal, a second later, ends the process at once.
-
-        What comes sooner is the same signal once more: a launcher such as `uv run` hands on what the whole
-        process group got anyway.
-        """
-        now = time.monotonic()
-        if self.drain.unready:
-            if now - self._signalled < REPEAT_SECONDS:
-                return
-            Context().run(write_final_line, "second signal, exiting at once")
-            os._exit(SECOND_SIGNAL)
-        self._signalled = now
+        """Begin the drain; a second signal, a second later, ends the process at once."""
+        if not self._signal.is_first():
+            return
         self.drain.unready = True
         # A thread, so that the deadline holds even when the event loop does not run.
         threading.Thread(target=self._watch, daemon=True, name="exit deadline").start()

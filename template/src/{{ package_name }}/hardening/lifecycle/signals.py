@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+# Exit code of a second signal.
+SECOND_SIGNAL = 130
+# Signals that come within so long are one.
+REPEAT_SECONDS = 1.0
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # A child that has ended and that nobody has asked about for so long is nobody's.
 REAP_SECONDS = 10.0
@@ -49,6 +54,28 @@ class Signals:
             Context().run(write_final_line, "stopped before it served", signal=signal.Signals(number).name)
             os._exit(0)
         self.begin(number, frame)
+
+
+class FirstSignal:
+    """Tells the first signal from a second one, which ends the process at once (exit 130).
+
+    What comes within a second is the same signal once more: a launcher such as `uv run` hands on what the whole
+    process group got anyway.
+    """
+
+    def __init__(self) -> None:
+        self._came: float | None = None
+
+    def is_first(self) -> bool:
+        """Return whether this signal is the first one; end the process if it is a second one."""
+        now = time.monotonic()
+        if self._came is None:
+            self._came = now
+            return True
+        if now - self._came >= REPEAT_SECONDS:
+            Context().run(write_final_line, "second signal, exiting at once")
+            os._exit(SECOND_SIGNAL)
+        return False
 
 
 def release_in_children(listener: socket.socket) -> None:

@@ -15,7 +15,7 @@ import uvicorn
 import uvloop
 
 from ..app import App
-from ..calls.declaration import InvalidDeclarationError, build_whole
+from ..calls.declaration import built_or_exit
 from ..calls.state import StateUnavailableError
 from ..database import DatabaseUnavailableError
 from ..edge.connections import bounded
@@ -47,10 +47,7 @@ COLLECT_AFTER = 20_000
 def serve(settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedServer]) -> int:
     """Serve until a signal comes, then end the process with 0 after a complete drain."""
     settings = settings_or_exit(settings_type)
-    try:
-        server = build_whole(build, settings)
-    except InvalidDeclarationError as invalid:
-        refuse("tools", invalid.problems)
+    server = built_or_exit(build, settings)
     output = open_log(server)
     listener = bind(settings)
     release_in_children(listener)

@@ -10,22 +10,21 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from ..calls.declaration import InvalidDeclarationError, build_whole
+from ..calls.declaration import built_or_exit
 from ..logs import past_redaction
 from ..logs import setup as logs
 from ..logs.stdio import StdioCapture
 from ..protocol.long_lived_streams import Listening, serve_listen
 from ..protocol.stdio_framing import LineReader
 from ..protocol.stdio_transport import StdioTransport
-from ..settings.environment import refuse, settings_or_exit
+from ..settings.environment import settings_or_exit
 from . import lost_tasks
-from .shutdown import CLOSING_SECONDS, REPEAT_SECONDS, SECOND_SIGNAL, STUCK
-from .signals import STOP, Signals
+from .shutdown import CLOSING_SECONDS, STUCK
+from .signals import STOP, FirstSignal, Signals
 from .startup import open_log, opened, run_to_the_end, tidy
 
 if TYPE_CHECKING:
@@ -64,11 +63,7 @@ def serve_stdio(
         if name.upper().removesuffix("_FILE") in NETWORK | LOCAL.keys():
             del os.environ[name]
     os.environ.update(LOCAL)
-    settings = settings_or_exit(settings_type)
-    try:
-        server = build_whole(build, settings)
-    except InvalidDeclarationError as invalid:
-        refuse("tools", invalid.problems)
+    server = built_or_exit(build, settings_or_exit(settings_type))
     output = open_log(server)
     taken = StdioCapture(output)
     Signals().install()
@@ -102,18 +97,12 @@ async def _end(server: HardenedServer, transport: StdioTransport, listening: Lis
     loop = asyncio.get_running_loop()
     grace = server.hardening_settings.drain_timeout_seconds
 
-    first = float("inf")
+    first = FirstSignal()
 
     def leave() -> None:
-        nonlocal first
-        now = time.monotonic()
-        # Sooner it is the same signal once more, as from `uv run`.
-        if now - first >= REPEAT_SECONDS:
-            logs.write_final_line("second signal, exiting at once")
-            os._exit(SECOND_SIGNAL)
-        first = min(first, now)
-        transport.leaving = True
-        transport.ended.set()
+        if first.is_first():
+            transport.leaving = True
+            transport.ended.set()
 
     for number in STOP:
         loop.add_signal_handler(number, leave)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from ..settings import HardeningSettings
-from ..settings.environment import AWAY, BAD_CONFIGURATION, refuse
+from ..settings.environment import AWAY, BAD_CONFIGURATION, refuse, refused_fields
 from ..settings.source import EnvironmentSettings
 from ..settings.values import DatabaseUrl
 
@@ -58,11 +58,7 @@ def main(arguments: Sequence[str], name: str) -> int:
     try:
         settings = MigrationSettings()  # pyright: ignore[reportCallIssue] - from the environment
     except ValidationError as invalid:
-        problems = [
-            f"{str(error['loc'][0]).upper()}: {'required, and not set' if error['type'] == 'missing' else error['msg']}"
-            for error in invalid.errors(include_input=False, include_url=False)
-        ]
-        refuse("settings", problems)
+        refuse("settings", [sentence for _, sentence in refused_fields(MigrationSettings, invalid)])
     return run(settings)
 
 

@@ -34,12 +34,14 @@ async def connected(settings: Any, work: Callable[[Any], Result]) -> Result:
     target = database_target(settings.database_url.get_secret_value(), pgbouncer=settings.database_pgbouncer)
     given = connect_arguments(target, pooled=settings.database_pgbouncer or target.pooled, seconds=seconds)
     # Waits for a database that starts at the same time.
-    pool: Any = await connect_in_time(lambda: asyncpg.create_pool(min_size=1, max_size=1, **given), seconds)
-    await pool.close()
+    opened: Any = await connect_in_time(lambda: asyncpg.connect(**given), seconds)
+
+    async def given_out() -> Any:
+        return opened
 
     def connect() -> Any:
         return engine.dialect.dbapi.connect(
-            async_creator_fn=lambda: asyncpg.connect(**given),
+            async_creator_fn=given_out,
             # Behind PgBouncer another connection may have prepared something of the same name.
             prepared_statement_name_func=lambda: f"migrate_{uuid.uuid4().hex}",
             prepared_statement_cache_size=0,

@@ -20,7 +20,9 @@ from .source import PREFIX, is_secret, read_secret, variables
 from .urls import InvalidUrlError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .source import EnvironmentSettings
 
 SettingsT = TypeVar("SettingsT", bound=HardeningSettings)
 
@@ -61,12 +63,10 @@ def load(settings_type: type[SettingsT]) -> SettingsT:
     try:
         settings = settings_type()
     except ValidationError as invalid:
-        for error in invalid.errors(include_input=False, include_url=False):
-            field, variable = _place_of(settings_type, error["loc"])
-            if field in files:
-                continue
-            broken.add(field)
-            problems.append(f"{variable}: {_sentence(settings_type, field, error)}")
+        for field, sentence in refused_fields(settings_type, invalid):
+            if field not in files:
+                broken.add(field)
+                problems.append(sentence)
     except Exception as error:  # noqa: BLE001 - whatever the author's own code raises; its text may hold a value
         problems.append(f"{settings_type.__name__}: a validator of yours raised {type_name(error)}; raise ValueError")
     # What does not fit together is told in the same run; for this the broken ones take their defaults.
@@ -76,6 +76,13 @@ def load(settings_type: type[SettingsT]) -> SettingsT:
     if problems or settings is None:
         raise InvalidSettingsError(sorted(set(problems)))
     return settings
+
+
+def refused_fields(settings_type: type[EnvironmentSettings], invalid: ValidationError) -> Iterator[tuple[str, str]]:
+    """Yield each field that cannot be used, and the sentence that names its variable; no value is in it."""
+    for error in invalid.errors(include_input=False, include_url=False):
+        field, variable = _place_of(settings_type, error["loc"])
+        yield field, f"{variable}: {_sentence(settings_type, field, error)}"
 
 
 def _files(settings_type: type[HardeningSettings]) -> dict[str, str]:
@@ -114,7 +121,7 @@ def unknown_names(settings_type: type[HardeningSettings], environment: Mapping[s
     return sentences
 
 
-def _place_of(settings_type: type[HardeningSettings], location: tuple[int | str, ...]) -> tuple[str, str]:
+def _place_of(settings_type: type[EnvironmentSettings], location: tuple[int | str, ...]) -> tuple[str, str]:
     """Return the field that pydantic names by its alias, and the variable to set, nested ones with `__`."""
     if not location:
         return "", settings_type.__name__
@@ -139,7 +146,7 @@ def _place_of(settings_type: type[HardeningSettings], location: tuple[int | str,
     return field, "__".join(names)
 
 
-def _sentence(settings_type: type[HardeningSettings], field: str, error: Any) -> str:
+def _sentence(settings_type: type[EnvironmentSettings], field: str, error: Any) -> str:
     if error["type"] == "missing":
         info = settings_type.model_fields.get(field)
         meaning = f" ({info.description})" if info and info.description else ""

@@ -19,6 +19,8 @@ KEPT = frozenset({REQUEST_METHOD, HOST, STATUS, "error.type"})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # What the conventions have for a method that is not known.
 OTHER_METHOD = "_OTHER"
+# Takes the provider that is set later, at start.
+_TRACER = trace.get_tracer(SCOPE)
 
 
 def record(method: str, host: str, outcome: str, status: int | None, seconds: float) -> None:
@@ -38,8 +40,7 @@ def record(method: str, host: str, outcome: str, status: int | None, seconds: fl
     if outcome != "ok":
         attributes["error.type"] = outcome
     ended = time.time_ns()
-    tracer = trace.get_tracer(SCOPE)
-    span = tracer.start_span(
+    span = _TRACER.start_span(
         known, kind=trace.SpanKind.CLIENT, attributes=attributes, start_time=ended - int(seconds * 1e9)
     )
     span.end(ended)
