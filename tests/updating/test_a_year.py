@@ -109,7 +109,7 @@ def test_a_year(project: Project, tmp_path: Path) -> None:
             assert git("diff", "--check", cwd=lived) == "", release
             assert contents(lived, "yours") == before, release
             commit(lived, f"Update to {release}")
-        for act in YEAR.get(release, AFTER):
+        for act in YEAR.get(release, AFTER if release == NEXT_RELEASE else []):
             act(lived)
             assert git("diff", "--check", "HEAD~1", "--", ":!schema", cwd=lived) == "", act.__name__
 

@@ -222,7 +222,7 @@ def test_a_conflict_is_told_and_can_be_undone(project: Project) -> None:
 @pytest.mark.slow
 def test_a_deleted_file_comes_back_by_command(project: Project) -> None:
     """An update leaves it away; the documented command brings that file and nothing else."""
-    name = "src/weather_server/hardening/stack.py"
+    name = "src/weather_server/hardening/__init__.py"
     poorer = project(LAST)
     (poorer / name).unlink()
     (poorer / "ruff.toml").write_text("# mine\n", "utf-8")
