@@ -101,14 +101,19 @@ def descriptors() -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def in_front(
-    kind: Kind, installed: Path, folder: Path, limits: dict[str, Any], changes: dict[str, str] | None = None
+    kind: Kind,
+    installed: Path,
+    folder: Path,
+    limits: dict[str, Any],
+    changes: dict[str, str] | None = None,
+    **settings: str,
 ) -> AsyncIterator[Proxy]:
     """A proxy, and the real server behind it."""
     environment = {"GOMEMLIMIT": limits["environment"]["GOMEMLIMIT"]}
     if kind == "nginx":
         changes = {r"limit_conn mcp_address 128;": "limit_conn mcp_address 4000;", **(changes or {})}
     async with (
-        Server(installed, MCP_ALLOWED_HOSTS="localhost", **OPEN) as server,
+        Server(installed, MCP_ALLOWED_HOSTS="localhost", **OPEN, **settings) as server,
         Proxy(kind, installed / "deploy", folder, [server.address], changes, environment) as proxy,
     ):
         yield proxy
@@ -240,18 +245,36 @@ async def test_a_refusal_arrives_whole(kind: Kind, installed: Path, tmp_path: Pa
 
 
 async def test_slow_senders_end(kind: Kind, installed: Path, tmp_path: Path, limits: dict[str, Any]) -> None:
-    """A caller that stops in the middle of its body gets the server's 408; a stranger loses its connection."""
-    # A minute of idling, made shorter for the test.
-    changes = {r"^\t\t\tidle 1m$": "\t\t\tidle 2s"} if kind == "caddy" else None
-    async with in_front(kind, installed, tmp_path, limits, changes) as proxy:
-        ended: list[bytes] = []
-        for key in (KEY, ""):
-            reader, writer = await asyncio.open_connection("localhost", proxy.port, ssl=proxy.trust())
-            writer.write(head(proxy, 1000, key) + b"{")
-            async with asyncio.timeout(40):
-                ended.append(await reader.read())
-            writer.close()
+    """A caller that stops in the middle of its body gets the server's 408, a stranger 401; both lose their connections.
 
-        assert ended[0].startswith(b"HTTP/1.1 408 ")
-        assert b'"too_slow"' in ended[0]
-        assert ended[1].startswith(b"HTTP/1.1 401 ")
+    On a busy machine one connection in a thousand stays open in Caddy until its client leaves: Go's server stops the
+    read of a body that nobody needs by a deadline, takes that away again, and may meet another read. So one of ten may.
+    """
+    # Ten seconds for a body and a minute of idling, made shorter for the test.
+    changes = {r"^\t\t\tidle 1m$": "\t\t\tidle 1s"} if kind == "caddy" else None
+    async with (
+        in_front(kind, installed, tmp_path, limits, changes, MCP_BODY_TIMEOUT_SECONDS="2") as proxy,
+        contextlib.AsyncExitStack() as stack,
+    ):
+
+        async def sent(key: str) -> tuple[bytes, bool]:
+            """Send the begin of a body; return the answer, and whether the connection ended after it."""
+            reader, writer = await asyncio.open_connection("localhost", proxy.port, ssl=proxy.trust())
+            stack.callback(writer.close)
+            writer.write(head(proxy, 1000, key) + b"{")
+            async with asyncio.timeout(30):
+                answer = await reader.readuntil(b"\r\n\r\n")
+                answer += await reader.readuntil(b"}}}")
+            try:
+                async with asyncio.timeout(10):
+                    return answer, await reader.read() == b""
+            except TimeoutError:
+                return answer, False
+
+        callers = await asyncio.gather(*(sent(KEY) for _ in range(10)))
+        strangers = await asyncio.gather(*(sent("") for _ in range(10)))
+
+        assert {answer[:13] for answer, _ in callers} == {b"HTTP/1.1 408 "}
+        assert all(b'"too_slow"' in answer for answer, _ in callers)
+        assert {answer[:13] for answer, _ in strangers} == {b"HTTP/1.1 401 "}
+        assert min(sum(ended for _, ended in some) for some in (callers, strangers)) >= 9
