@@ -13,7 +13,6 @@ import functools
 import ipaddress
 import json
 import math
-import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Op
 
 import pytest
 from jsonschema import Draft202012Validator
-from live import ENVIRONMENT, KEY, Live, settings_from
+from live import ENVIRONMENT, settings_from
 from mcp import Client, MCPError
 from mcp.server.mcpserver import Audio, Image, MCPServer
 from mcp.server.mcpserver import Context as SdkContext
@@ -50,7 +49,6 @@ from pydantic import (
     SecretStr,
     StringConstraints,
 )
-from support import node
 from typing_extensions import TypedDict
 
 from hardening import Context, HardeningSettings, harden, tool
@@ -742,102 +740,6 @@ async def test_a_block_that_clients_refuse_does_not_leave(block: Any) -> None:
 def test_the_corpus_is_large_enough() -> None:
     """At least 150 rows."""
     assert len(ARGUMENTS) + len(RESULTS) + len(CONTENT) + len(REFUSED) >= 150
-
-
-def numbered(rows: list[Any]) -> list[Any]:
-    """Return functions under names of their own."""
-    for number, function in enumerate(rows):
-        function.__name__ = f"row_{number}"
-    return [tool(read_only=True)(function) for function in rows]
-
-
-def corpus() -> tuple[list[Any], dict[str, dict[str, Any]]]:
-    """Return every tool that is served, and the call of each."""
-    taken = [
-        (taking(hint, default), {} if value is EMPTY else {"value": value})
-        for hint, value, default in ARGUMENTS.values()
-    ]
-    given = [(returning(hint, value), {}) for hint, value in (*RESULTS.values(), *CONTENT.values())]
-    functions = numbered([function for function, _ in taken + given])
-    calls = {function.__name__: call for function, (_, call) in zip(functions, taken + given, strict=True)}
-    return functions, calls
-
-
-def build(settings: HardeningSettings) -> Any:
-    """Return a server with the whole corpus, and prompts and resources beside it."""
-    server = harden(settings, tools=corpus()[0])
-
-    @server.prompt()
-    async def several(count: int, ctx: Context) -> list[Any]:
-        """Answer with messages of every kind."""
-        return [f"{count} {ctx.principal.name}", PICTURE, SOUND, PAGE, FILE]
-
-    @server.resource("corpus://text")
-    async def text(ctx: Context) -> str:
-        """A text."""
-        return ctx.principal.name
-
-    @server.resource("corpus://file", mime_type="image/png")
-    async def file() -> bytes:
-        """A file."""
-        return b"\x89PNG"
-
-    @server.resource("corpus://{number}")
-    async def one(number: int) -> dict[str, int]:
-        """One of many."""
-        return {"number": number}
-
-    _ = (several, text, file, one)
-    return server
-
-
-@pytest.fixture(scope="module")
-def served() -> Any:
-    """The whole corpus on a socket."""
-    with Live(settings_from(ENVIRONMENT), build) as running:
-        yield running
-
-
-@pytest.mark.parametrize(
-    ("package", "major", "options"),
-    [
-        (node.TYPESCRIPT_1, "1", {}),
-        (node.TYPESCRIPT_2, "2", {}),
-        (node.TYPESCRIPT_2, "2", {"versionNegotiation": {"mode": "auto"}}),
-    ],
-    ids=["v1", "v2", "v2, modern"],
-)
-def test_clients_in_typescript_accept_every_listing_and_every_result(
-    served: Live, package: tuple[str, str], major: str, options: dict[str, Any]
-) -> None:
-    """They compile every schema and every pattern, and check each result against it, formats included."""
-    _, calls = corpus()
-    script = node.SUPPORT / "typescript_client.mjs"
-    command = [node.NODE, script, node.package(*package), major, f"{served.url}/mcp", KEY, json.dumps(calls)]
-    ran = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=120, env={"OPTIONS": json.dumps(options)}
-    )
-
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    said = json.loads(ran.stdout)
-    failed = {f"row_{len(ARGUMENTS) + len(RESULTS) + at}" for at, row in enumerate(CONTENT) if "failed" in row}
-    assert said["refused"] == {}
-    assert len(said["listed"]["tools"]) == len(calls)
-    assert {name for name in calls if said["listed"][name] == "failed"} == failed
-    assert said["listed"]["prompt several"] == 5
-    assert said["listed"]["resource corpus://file"] == 1
-
-
-@pytest.mark.parametrize("era", ["legacy", "modern"])
-def test_the_inspector_finds_nothing_to_complain_of(served: Live, era: str) -> None:
-    """Its strict check of schemas passes over the whole corpus."""
-    inspector = node.command(*node.INSPECTOR, "mcp-inspector")
-    usual = ("--cli", f"{served.url}/mcp", "--transport", "http", "--protocol-era", era, "--format", "json", "-q")
-    command = [*inspector, *usual, "--method", "tools/list", "--strict", "--header", f"Authorization: Bearer {KEY}"]
-    ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
-
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    assert all(f'"{name}"' in ran.stdout for name in corpus()[1])
 
 
 async def test_every_result_satisfies_its_schema_with_formats_asserted() -> None:
