@@ -17,6 +17,7 @@ NPM = WHEEL / "lib/node_modules/npm/bin/npm-cli.js"
 INSPECTOR = ("@modelcontextprotocol/inspector", "2.12.0")
 TYPESCRIPT_1 = ("@modelcontextprotocol/sdk", "1.32.2")
 TYPESCRIPT_2 = ("@modelcontextprotocol/client", "2.3.1")
+PYTHON_3_14 = ("pyodide", "314.0.7")
 
 
 def package(name: str, version: str) -> Path:
