@@ -4,7 +4,10 @@
 
 Which tests run a line is measured first, once, by coverage; only those run, the fastest first, until one fails.
 A line that runs while modules are loaded, or in another process only, meets the whole room after them.
-A run that takes too long is ended, and counts as noticed.
+What survives them meets the tests of the other rooms that were measured in the same scratch folder.
+A run that takes much longer than its tests do without a change is ended, and counts as noticed.
+
+A run that was stopped goes on where it was, in the same scratch folder: what was noticed is kept there.
 """
 
 from __future__ import annotations
@@ -40,8 +43,13 @@ CONSTANTS = "tests/units/test_promised_values.py"
 MOST_TESTS = 60
 SECONDS = 30.0
 MORE_SECONDS = 60.0
-# A run is ended then; the machine may be busy.
+# A run is ended then, where it is not known how long its tests take without a change; the machine may be busy.
 ROOM_SECONDS = 200.0
+# Where it is known, after so many times as long, and never before so many seconds.
+TIMES_LONGER = 4
+LEAST_SECONDS = 60.0
+# What was taken out may never come.
+ENVIRONMENT = {"TEST_WAIT_SECONDS": "20"}
 OPTIONS = ("-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestWarning")
 NOTICED, BROKEN, ENDED, SURVIVED = "noticed", "does not start", "ended", "survived"
 
@@ -84,19 +92,28 @@ class Coverage:
         self._scratch = scratch
         self.seconds: dict[str, float] = {}
         self.lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+        # Edited since: which tests run a module is known, and which run a line is not.
+        self._moved: set[str] = set()
 
     def measure(self, room: str, package: Path) -> None:
         """Run the tests of a room once, unless that was done."""
         data, report = self._scratch / f"{room}.db", self._scratch / f"{room}.xml"
-        if not data.exists():
+        # The report is written at the end: without it, the run was stopped.
+        if not report.exists():
+            data.unlink(missing_ok=True)
             measured = (f"--cov={package}", "--cov-context=test", "--cov-report=", f"--junitxml={report}")
             command = [sys.executable, "-m", "pytest", *OPTIONS[2:], "-q", *measured, *files_of(room)]
             environment = {**os.environ, "COVERAGE_FILE": str(data), "HARDENING": str(package)}
             subprocess.run(  # noqa: S603 - pytest, with what is written here
                 command, cwd=ROOT, env=environment, check=False, timeout=600, stdout=subprocess.DEVNULL
             )
-        for other in self._scratch.glob("*.db"):
-            self._read(other, other.with_suffix(".xml"))
+            _write(
+                self._scratch / f"{room}.sources.json", {file: _digest(package / file) for file in _modules(package)}
+            )
+        for other in self._scratch.glob("*.xml"):
+            self._read(other.with_suffix(".db"), other)
+            sources = json.loads(other.with_suffix(".sources.json").read_text("utf-8"))
+            self._moved |= {file for file in _modules(package) if sources.get(file) != _digest(package / file)}
 
     def _read(self, data: Path, report: Path) -> None:
         from coverage import CoverageData
@@ -116,6 +133,8 @@ class Coverage:
     def running(self, change: Change) -> set[str]:
         """Return the tests that run a place; none for what is run by an import, or in another process only."""
         lines = self.lines[change.file]
+        if change.file in self._moved and change.where:
+            return set().union(*lines.values())
         return set().union(*(lines.get(change.line + n, set()) for n in range(change.old.count("\n") + 1)))
 
     def tests(self, change: Change) -> tuple[list[str], list[str]]:
@@ -137,7 +156,21 @@ class Coverage:
         first = [] if change.where and self.running(change) else [CONSTANTS]
         names = [name for *_, name in ranked]
         first += self._within(names[:MOST_TESTS], SECONDS)
-        return first, self._within([name for name in names if name not in first], MORE_SECONDS)
+        rest = [] if CONSTANTS in first else [CONSTANTS]
+        return first, rest + self._within([name for name in names if name not in first], MORE_SECONDS)
+
+    def of(self, files: list[str]) -> list[str]:
+        """Return the tests of files that pass without any change; a file that was not measured is whole."""
+        by_file: dict[str, list[str]] = defaultdict(list)
+        for name in self.seconds:
+            by_file[name.partition("::")[0]].append(name)
+        return [name for file in files for name in by_file.get(file, [file])]
+
+    def bound(self, tests: list[str]) -> float:
+        """Return the seconds after which a run of tests is ended."""
+        if any(name not in self.seconds and name != CONSTANTS for name in tests):
+            return ROOM_SECONDS
+        return max(LEAST_SECONDS, TIMES_LONGER * sum(self.seconds.get(name, 0) for name in tests))
 
     def _within(self, names: list[str], left: float) -> list[str]:
         """Return the tests that fit into a time."""
@@ -170,7 +203,7 @@ class Copy:
 
     def run(self, tests: list[str], seconds: float) -> tuple[str, str]:
         """Run tests until one fails; return what came of it, and which test it was."""
-        environment = {} if self.root != ROOT else {"HARDENING": str(self.changed)}
+        environment = ENVIRONMENT | ({} if self.root != ROOT else {"HARDENING": str(self.changed)})
         scratch, output, report = (self._folder / name for name in ("scratch", "output", "report"))
         report.unlink(missing_ok=True)
         given = [*OPTIONS, f"--basetemp={scratch}", f"--junitxml={report}", "--rootdir", str(self.root), *tests]
@@ -183,18 +216,21 @@ class Copy:
             return NOTICED, next(iter(re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)), "")
         if code is None:
             return ENDED, ""
+        # Renamed since it was measured, or not to be named; it would look like a module that does not start.
+        if missing := re.search(r"^ERROR: (?:not found|file or directory not found): .*", said, re.MULTILINE):
+            raise SystemExit(missing[0])
         return BROKEN, said[-300:]
 
-    def attempt(self, change: Change, *stages: list[str]) -> tuple[str, str]:
-        """Make a change, run tests, take it back."""
+    def attempt(self, change: Change, *stages: tuple[list[str], float]) -> tuple[str, str]:
+        """Make a change, run tests, each within its seconds, take it back."""
         path = self.changed / change.file
         before = path.read_bytes()
         self._write(path, change.applied(before))
         try:
             outcome = (SURVIVED, "")
-            for tests in filter(None, stages):
-                if outcome[0] == SURVIVED:
-                    outcome = self.run(tests, ROOM_SECONDS)
+            for tests, seconds in stages:
+                if tests and outcome[0] == SURVIVED:
+                    outcome = self.run(tests, seconds)
             return outcome
         finally:
             self._write(path, before)
@@ -228,6 +264,18 @@ def chosen(room: str, size: int, seed: int) -> tuple[list[Change], int]:
     return sample, len(every)
 
 
+def _modules(package: Path) -> list[str]:
+    return sorted(str(path.relative_to(package)) for path in package.rglob("*.py"))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write(path: Path, what: Any) -> None:
+    path.write_text(json.dumps(what, indent=2) + "\n", "utf-8")
+
+
 def equivalent() -> dict[str, str]:
     """Return the changes after which nothing is different that anybody was promised, with the reason."""
     return {row["change"]: row["reason"] for row in tomllib.loads(EQUIVALENT.read_text("utf-8"))["equivalent"]}
@@ -248,20 +296,32 @@ def sample_room(room: str, asked: argparse.Namespace, again: dict[str, Any] | No
         if room not in FILES and copy.run([CONSTANTS], ROOM_SECONDS)[0] != SURVIVED:
             raise SystemExit(f"{CONSTANTS} fails without any change")
         copies.put(copy)
+    kept = asked.scratch / f"{room}.noticed.json"
+    state = {file: _digest(SOURCE / "hardening" / file) for file in {change.file for change in tried}}
     outcomes: dict[str, tuple[str, str]] = {}
+    if kept.exists():
+        # A survivor is tried again: a test may have been written for it.
+        before = json.loads(kept.read_text("utf-8"))
+        outcomes = {
+            change.name: tuple(before["outcomes"][change.name])
+            for change in tried
+            if change.name in before["outcomes"] and before["state"].get(change.file) == state[change.file]
+        }
 
     def attempt(change: Change) -> None:
         copy = copies.get()
         try:
             stages = () if room in FILES else coverage.tests(change)
-            rest = [] if coverage.running(change) else files_of(room, Path(change.file).stem)
-            outcomes[change.name] = copy.attempt(change, *stages, rest)
+            rest = [] if coverage.running(change) else coverage.of(files_of(room, Path(change.file).stem))
+            outcomes[change.name] = copy.attempt(change, *((each, coverage.bound(each)) for each in (*stages, rest)))
         finally:
             copies.put(copy)
+        found = {name: came for name, came in outcomes.items() if came[0] != SURVIVED}
+        _write(kept, {"state": state, "outcomes": found})
         print(f"{outcomes[change.name][0]:15} {change.line:4} {change.name} {outcomes[change.name][1]}", flush=True)
 
     with ThreadPoolExecutor(asked.processes) as pool:
-        list(pool.map(attempt, tried))
+        list(pool.map(attempt, [change for change in tried if change.name not in outcomes]))
     for copy in made:
         copy.close()
         shutil.rmtree(copy.changed, ignore_errors=True)
