@@ -80,7 +80,8 @@ def files_of(room: str, module: str = "") -> list[str]:
     if room in FILES:
         return [os.path.normpath(f"tests/deploying/{name}.py") for name in FILES[room][1]]
     found = folder.glob("*.py") if room == "root" else (folder / room).glob("test_*.py")
-    named = folder.rglob(f"test_{module.partition('_')[0]}*.py") if module else ()
+    start = module.partition("_")[0]
+    named = folder.rglob(f"test_{start}*.py") if start else ()
     paths = [*sorted(named), *sorted(path for path in found if path.name.startswith("test_"))]
     return list(dict.fromkeys(str(path.relative_to(ROOT)) for path in paths))
 
@@ -160,16 +161,14 @@ class Coverage:
         return first, rest + self._within([name for name in names if name not in first], MORE_SECONDS)
 
     def of(self, files: list[str]) -> list[str]:
-        """Return the tests of files that pass without any change; a file that was not measured is whole."""
+        """Return the tests of files that were measured, and pass without any change."""
         by_file: dict[str, list[str]] = defaultdict(list)
         for name in self.seconds:
             by_file[name.partition("::")[0]].append(name)
-        return [name for file in files for name in by_file.get(file, [file])]
+        return [name for file in files for name in by_file[file]]
 
     def bound(self, tests: list[str]) -> float:
         """Return the seconds after which a run of tests is ended."""
-        if any(name not in self.seconds and name != CONSTANTS for name in tests):
-            return ROOM_SECONDS
         return max(LEAST_SECONDS, TIMES_LONGER * sum(self.seconds.get(name, 0) for name in tests))
 
     def _within(self, names: list[str], left: float) -> list[str]:
@@ -312,8 +311,10 @@ def sample_room(room: str, asked: argparse.Namespace, again: dict[str, Any] | No
         copy = copies.get()
         try:
             stages = () if room in FILES else coverage.tests(change)
-            rest = [] if coverage.running(change) else coverage.of(files_of(room, Path(change.file).stem))
-            outcomes[change.name] = copy.attempt(change, *((each, coverage.bound(each)) for each in (*stages, rest)))
+            files = [] if coverage.running(change) else files_of(room, Path(change.file).stem)
+            rest = files if room in FILES else coverage.of(files)
+            bounds = ((each, ROOM_SECONDS if room in FILES else coverage.bound(each)) for each in (*stages, rest))
+            outcomes[change.name] = copy.attempt(change, *bounds)
         finally:
             copies.put(copy)
         found = {name: came for name, came in outcomes.items() if came[0] != SURVIVED}

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
+from captured import captured
 from live import KEY, PROBE_KEY, SECONDS, Process, free_port
 from queries import Seen, client, direct, eventually, in_process, serving, settings_for, whole
 from support.pgbouncer import PGBOUNCER, certificates, pgbouncer, with_tls
@@ -27,6 +28,7 @@ from hardening.calls.failures import ERROR_META_KEY
 from hardening.database import DatabaseUnavailableError
 from hardening.database.failures import lost
 from hardening.database.pool import Database
+from hardening.errors import PoolExhausted
 from hardening.limits.memory import TokenBuckets
 from hardening.telemetry import otlp
 
@@ -81,15 +83,19 @@ async def test_no_database_at_start_is_one_sentence() -> None:
             assert refused.value.away
 
 
-async def test_a_database_that_is_away_is_waited_for(url: str) -> None:
-    """Refused, or not up yet, is no mistake in the settings: it is waited for, and found when it comes."""
+async def test_a_database_that_is_away_is_waited_for(url: str, tmp_path: Path) -> None:
+    """Refused, or not up yet, is no mistake in the settings: it is waited for, said once, and found when it comes."""
     parts = urlsplit(url)
     (host,) = parse_qs(parts.query)["host"]
     port = free_port()
     database = Database(settings_for(f"postgresql://postgres@127.0.0.1:{port}/postgres"))
-    opening_it = asyncio.ensure_future(database.open())
-    await asyncio.sleep(0.7)
-    assert not opening_it.done()
+    with captured(tmp_path / "log") as log:
+        opening_it = asyncio.ensure_future(database.open())
+        # Two attempts: the second is half a second after the first.
+        await asyncio.sleep(0.7)
+        assert not opening_it.done()
+        said = [line for line in log.lines() if line["msg"] == "waiting for the database"]
+    assert [(line["error_type"], line["timeout_seconds"]) for line in said] == [("ConnectionRefusedError", 10)]
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.5432")
@@ -126,12 +132,14 @@ async def test_what_is_wrong_is_refused_at_once(url: str, path: str, words: str)
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_a_database_that_takes_no_writes_is_left_for_the_one_that_does(url: str, era: Era) -> None:
+async def test_a_database_that_takes_no_writes_is_left_for_the_one_that_does(
+    url: str, era: Era, tmp_path: Path
+) -> None:
     """After a failover the name may lead to a read-only server: calls are told to try again, and it heals."""
     admin = await asyncpg.connect(url)
     try:
         await admin.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
-        with serving(url) as server:
+        with serving(url) as server, captured(tmp_path / "log", level="warning") as log:
             async with client(server) as wire:
                 during = [await asked(wire, "SELECT 1", era) for _ in range(2)]
                 written = [await asked(wire, "CREATE TABLE failover (a int)", era) for _ in range(2)]
@@ -139,11 +147,14 @@ async def test_a_database_that_takes_no_writes_is_left_for_the_one_that_does(url
                 # One that meets a connection of before is told to try again.
                 await asked(wire, "CREATE TABLE IF NOT EXISTS failover (a int)", era)
                 after = [await asked(wire, "CREATE TABLE IF NOT EXISTS failover (a int)", era) for _ in range(3)]
+            said = {(line["msg"], line.get("backend"), line.get("setting")) for line in log.lines()}
     finally:
         await admin.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
         await admin.execute("DROP TABLE IF EXISTS failover")
         await admin.close()
 
+    # Nothing of PgBouncer, which is not there.
+    assert said == {("database read-only", "postgres", "DATABASE_URL")}
     assert during == ["ok", "ok"]
     assert written == ["upstream_unavailable"] * 2
     assert after == ["ok"] * 3
@@ -388,6 +399,7 @@ async def test_a_closed_pool_says_so(url: str) -> None:
     """Before it is open and after it is closed there is nothing to be had, and nothing hangs."""
     database = Database(settings_for(url))
     assert not await database.ping()
+    assert (database.size, database.idle, database.full) == (0, 0, False)
     with pytest.raises(DatabaseUnavailableError):
         await database.take()
 
@@ -404,21 +416,66 @@ async def test_a_closed_pool_says_so(url: str) -> None:
     await database.close()
 
 
+async def test_how_long_a_call_has_waited_is_told(url: str) -> None:
+    """Whether a connection came or none did, the metric gets the seconds that the call has waited for it."""
+    waited: list[float] = []
+    bounds = {"MCP_POOL_MAX_SIZE": "1", "MCP_POOL_ACQUIRE_TIMEOUT_SECONDS": "0.5"}
+    database = Database(settings_for(url, **bounds), on_acquired=waited.append)
+    await database.open()
+    try:
+        taken = await database.take()
+        with pytest.raises(PoolExhausted):
+            await database.take()
+        waiting = asyncio.create_task(database.take())
+        await asyncio.sleep(0.2)
+        assert database.waiting == 1
+        await database.give_back(taken)
+        await database.give_back(await waiting)
+        assert database.waiting == 0
+    finally:
+        await database.close()
+
+    at_once, in_vain, later = waited
+    assert 0 <= at_once < 0.2
+    assert 0.5 <= in_vain < 5
+    assert 0.15 <= later < 0.5
+
+
+async def test_connections_that_come_and_go_are_forgotten(url: str) -> None:
+    """What is remembered of connections is bounded, however many are replaced: four times the pool, and one."""
+    database = Database(settings_for(url, MCP_POOL_MAX_SIZE="1"))
+    await database.open()
+    try:
+        for _ in range(12):
+            await database.give_back(await database.take())
+            await database.renew()
+        assert len(database._idle_check._used) <= 5  # noqa: SLF001 - its size is the promise
+        assert not database.pooled
+    finally:
+        await database.close()
+
+
 @pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed")
 @pytest.mark.parametrize("told", [True, False])
-async def test_pgbouncer_in_transaction_mode(url: str, told: bool) -> None:  # noqa: FBT001 - a parameter
+async def test_pgbouncer_in_transaction_mode(url: str, told: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a parameter
     """Many calls share two server connections; without MCP_DATABASE_PGBOUNCER the first failure finds it, and heals."""
     statements = [f"SELECT {number}, pg_sleep(0.002)" for number in range(10)]
     with (
         pgbouncer(url) as address,
         serving(address, MCP_DATABASE_PGBOUNCER=str(int(told)), MCP_POOL_MAX_SIZE="6") as server,
+        captured(tmp_path / "log", level="warning") as log,
     ):
         async with client(server) as wire:
             answers = await asyncio.gather(*(wire.call("modern", "query", {"sql": sql}) for sql in statements * 8))
             limit = await wire.call("modern", "hasty", {"sql": "SELECT pg_sleep(60)"})
             again = await asyncio.gather(*(wire.call("modern", "query", {"sql": sql}) for sql in statements * 8))
         outcomes = Counter(map(outcome, answers))
+        found = [line for line in log.lines() if line["msg"] == "database behind PgBouncer"]
 
+    # Said once, however many calls have met it; who has been told has nothing to find.
+    assert [(line["backend"], line["setting"]) for line in found] == (
+        [] if told else [("postgres", "MCP_DATABASE_PGBOUNCER")]
+    )
     assert Counter(map(outcome, again)) == {"ok": 80}
     if told:
         assert outcomes == {"ok": 80}
