@@ -20,6 +20,7 @@ from support.faults import ECHO, PUT, SETTINGS, answered_are_kept, ends_well, nu
 from support.pgbouncer import PGBOUNCER, certificates, pgbouncer, with_tls
 from support.postgres import Postgres, Standby
 from support.relay import Relay
+from support.standing_sessions import standing
 from support.steady_load import Load
 from support.watched_server import Watched
 
@@ -64,17 +65,24 @@ class Name:
         return await asyncio.open_connection("127.0.0.1", self.leads_to)
 
 
-async def test_postgresql_fails_over(project: Path, tmp_path: Path) -> None:
-    """The name leads to a standby before it is promoted: nobody is told to ask for access, and no write is lost."""
+@pytest.mark.parametrize("legacy", ["stateless", "stateful"])
+async def test_postgresql_fails_over(project: Path, tmp_path: Path, legacy: str) -> None:
+    """The name leads to a standby before it is promoted: nobody is told to ask for access, and no write is lost.
+
+    Sessions that stood open go on, and every client is well within 5 s of the promotion.
+    """
     with Postgres() as primary, Standby(primary) as standby:
         name = Name(primary.socket)
         async with Relay(name.connect) as relay:
             await faults.run(primary.url, faults.CREATE)
-            environment = {**SETTINGS, "DATABASE_URL": through(relay)}
+            environment = {**SETTINGS, "DATABASE_URL": through(relay), "MCP_LEGACY": legacy}
             async with Watched(project, tmp_path / "log", environment=environment) as server:
-                writers = Load(server.url, PUT)
-                fails_over = under("PostgreSQL fails over to a standby", server, writers)
-                async with Load(server.url, ECHO) as others, fails_over as load:
+                async with AsyncExitStack() as stack:
+                    sessions = await stack.enter_async_context(standing(server))
+                    others = await stack.enter_async_context(Load(server.url, ECHO, sessions=sessions[:2]))
+                    writers = Load(server.url, PUT, sessions=sessions[2:])
+                    fails_over = under("PostgreSQL fails over to a standby", server, writers)
+                    load = await stack.enter_async_context(fails_over)
                     name.leads_to = standby.socket
                     await asyncio.to_thread(primary.kill)
                     await load.next(20, "upstream_unavailable")
@@ -86,9 +94,14 @@ async def test_postgresql_fails_over(project: Path, tmp_path: Path) -> None:
                 await asyncio.to_thread(ends_well, server)
 
 
+@pytest.mark.parametrize("legacy", ["stateless", "stateful"])
 @pytest.mark.parametrize("name", ["Redis fails over to a replica", "Redis becomes a replica"])
-async def test_redis_takes_no_writes(project: Path, tmp_path: Path, database: str, name: str) -> None:
-    """A replica that is not promoted yet counts for nobody: limits are counted here, and tighter, until one writes."""
+async def test_redis_takes_no_writes(project: Path, tmp_path: Path, database: str, name: str, legacy: str) -> None:
+    """A replica that is not promoted yet counts for nobody: limits are counted here, and tighter, until one writes.
+
+    Sessions that stood open go on, and limits are shared again within 5 s; connections to the replica stay open,
+    and are not used again.
+    """
     first, second = free_port(), free_port()
     folder = tmp_path / "replica"
     folder.mkdir()
@@ -99,8 +112,12 @@ async def test_redis_takes_no_writes(project: Path, tmp_path: Path, database: st
     ):
         async with Relay(leads.connect) as relay:
             environment = {**SETTINGS, "DATABASE_URL": database, "REDIS_URL": f"redis://127.0.0.1:{relay.port}"}
+            environment["MCP_LEGACY"] = legacy
             async with Watched(project, tmp_path / "log", environment=environment) as server:
-                async with under(name, server, Load(server.url, ECHO)) as load:
+                async with (
+                    standing(server) as sessions,
+                    under(name, server, Load(server.url, ECHO, sessions=sessions)) as load,
+                ):
                     if name == "Redis becomes a replica":
                         # Connections stay open, as with a planned failover.
                         await replicate(second)
@@ -112,7 +129,6 @@ async def test_redis_takes_no_writes(project: Path, tmp_path: Path, database: st
                     await load.next(50)
                     if name == "Redis becomes a replica":
                         leads.leads_to = second
-                        relay.drop()
                     else:
                         await replicate(second)
                 await asyncio.to_thread(ends_well, server)

@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, product
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
@@ -51,6 +51,7 @@ class Load:
         clients: How many there are in each era.
         first: What calls come to at the beginning.
         trust: What a server with TLS is checked against.
+        sessions: What the older clients go on in, one each in turn; without any they have none.
     """
 
     url: str
@@ -59,13 +60,14 @@ class Load:
     clients: int = 2
     first: str = "ok"
     trust: ssl.SSLContext | None = None
+    sessions: Sequence[str] = ()
     ended: list[Ended] = field(default_factory=list[Ended])
 
     async def __aenter__(self) -> Self:
         self._numbers = count()
         self._changed = asyncio.Condition()
         self._over = False
-        self._tasks = [asyncio.ensure_future(self._work(era)) for era in ERAS for _ in range(self.clients)]
+        self._tasks = [asyncio.ensure_future(self._work(*one)) for one in product(ERAS, range(self.clients))]
         await self.next(4 * len(self._tasks), self.first)
         return self
 
@@ -73,13 +75,14 @@ class Load:
         self._over = True
         await asyncio.gather(*self._tasks)
 
-    async def _work(self, era: str) -> None:
+    async def _work(self, era: str, client: int) -> None:
+        session = self.sessions[client % len(self.sessions)] if self.sessions and era == "legacy" else ""
         options: dict[str, Any] = {"verify": self.trust} if self.trust else {}
         async with httpx2.AsyncClient(timeout=HANG_SECONDS, trust_env=False, **options) as http:
             while not self._over:
                 number = next(self._numbers)
                 started = time.monotonic()
-                kind = await self._call(http, era, number)
+                kind = await self._call(http, era, number, session)
                 if kind != "ok":
                     # As every client does; nobody asks a server that is away without a pause.
                     await asyncio.sleep(0.02)
@@ -87,9 +90,10 @@ class Load:
                     self.ended.append(Ended(kind, number, time.monotonic() - started))
                     self._changed.notify_all()
 
-    async def _call(self, http: httpx2.AsyncClient, era: str, number: int) -> str:
+    async def _call(self, http: httpx2.AsyncClient, era: str, number: int, session: str) -> str:
         tool, arguments = self.calls[number % len(self.calls)]
         headers, body = good_call(era, tool, arguments(number), self.key)
+        headers |= {"Mcp-Session-Id": session} if session else {}
         try:
             answer = await http.post(f"{self.url}/mcp", headers=headers, content=body)
         except httpx2.TimeoutException:

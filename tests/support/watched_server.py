@@ -175,6 +175,13 @@ class Watched:
                 assert connection.getresponse().status == 202
         return session or ""
 
+    def end_session(self, session: str) -> int:
+        """End a session, and return the status."""
+        head, _ = good_call("legacy", "", {})
+        with self._connection() as connection:
+            connection.request("DELETE", "/mcp", headers={**head, "Mcp-Session-Id": session})
+            return connection.getresponse().status
+
     def call(
         self, era: str, tool: str = "echo", arguments: dict[str, Any] | None = None, session: str = ""
     ) -> dict[str, Any]:

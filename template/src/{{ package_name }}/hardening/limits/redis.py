@@ -22,7 +22,7 @@ import structlog
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MovedError, NoScriptError
+from redis.exceptions import MovedError, NoScriptError, ReadOnlyError
 
 from .model import ALLOWED, Claim, Decision
 
@@ -87,9 +87,10 @@ class RedisLimiter:
         self._share = min(LARGEST_SHARE, 1 / replicas)
         self._next_heartbeat = self._next_try = clock()
         self._owed: deque[Claim] = deque(maxlen=MAX_OWED)
-        retry = Retry(NoBackoff(), 1)  # a connection that Redis has closed since is opened again
+        # A connection that Redis has closed since is opened again, and one to what has become a replica.
+        again = {"retry": Retry(NoBackoff(), 1), "retry_on_error": [ReadOnlyError]}
         pools = cast("Any", BlockingConnectionPool)
-        pool = pools.from_url(url, max_connections=MAX_CONNECTIONS, timeout=None, socket_timeout=None, retry=retry)
+        pool = pools.from_url(url, max_connections=MAX_CONNECTIONS, timeout=None, socket_timeout=None, **again)
         self._client: Any = Redis.from_pool(pool)
         self._clients = [self._client]
         self._asking = self._connected = 0

@@ -72,10 +72,11 @@ class UsedStates:
 
     async def _set(self, key: str) -> Any:
         from redis.asyncio import Redis, RedisCluster
-        from redis.exceptions import MovedError
+        from redis.exceptions import MovedError, ReadOnlyError
 
         if self._redis is None:
-            self._redis = Redis.from_url(self._url)  # pyright: ignore[reportUnknownMemberType] - its options have no types
+            # What has become a replica is left for whoever the address leads to now.
+            self._redis = Redis.from_url(self._url, retry_on_error=[ReadOnlyError])  # pyright: ignore[reportUnknownMemberType] - its options have no types
         try:
             return await self._redis.set(key, 1, nx=True, ex=KEPT_SECONDS)
         except MovedError:
