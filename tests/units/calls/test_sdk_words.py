@@ -737,6 +737,25 @@ async def test_a_block_that_clients_refuse_does_not_leave(block: Any) -> None:
     assert answer.meta["hardening/error"]["kind"] == "internal"
 
 
+def numbered(rows: list[Any]) -> list[Any]:
+    """Return functions under names of their own."""
+    for number, function in enumerate(rows):
+        function.__name__ = f"row_{number}"
+    return [tool(read_only=True)(function) for function in rows]
+
+
+def corpus() -> tuple[list[Any], dict[str, dict[str, Any]]]:
+    """Return every tool that is served, and the call of each."""
+    taken = [
+        (taking(hint, default), {} if value is EMPTY else {"value": value})
+        for hint, value, default in ARGUMENTS.values()
+    ]
+    given = [(returning(hint, value), {}) for hint, value in (*RESULTS.values(), *CONTENT.values())]
+    functions = numbered([function for function, _ in taken + given])
+    calls = {function.__name__: call for function, (_, call) in zip(functions, taken + given, strict=True)}
+    return functions, calls
+
+
 def test_the_corpus_is_large_enough() -> None:
     """At least 150 rows."""
     assert len(ARGUMENTS) + len(RESULTS) + len(CONTENT) + len(REFUSED) >= 150
