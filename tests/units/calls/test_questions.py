@@ -37,11 +37,14 @@ from mcp.types import (
     TextContent,
 )
 from pydantic import BaseModel, ConfigDict, Field, FileUrl
+from support.relay import Relay
 from wire import ERAS, SECONDS, Era, Reply, Wire, opening, request
 
 from hardening import Context, HardeningSettings, harden, tool
 from hardening.calls.declaration import InvalidDeclarationError
+from hardening.errors import UpstreamUnavailable
 from hardening.logs import redaction
+from hardening.protocol.used_states import UsedStates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -667,6 +670,46 @@ async def test_an_answer_is_used_once_by_all_replicas(redis: tuple[str, Callable
     assert sorted(reply.status for reply in used) == [200, 400, 400, 400]
     assert ran == RAN == ["shopping True"]
     assert kind(blind) == "upstream_unavailable"
+
+
+class LastWord:
+    """What comes from Redis; where `lost` is set, the next of it is lost with its connection."""
+
+    lost = False
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+
+    async def read(self, size: int) -> bytes:
+        """Return what has come, or the end."""
+        data = await self._reader.read(size)
+        if LastWord.lost:
+            LastWord.lost = False
+            return b""
+        return data
+
+
+@pytest.mark.skipif(REDIS is None, reason="redis-server is missing: install Redis or Valkey")
+async def test_a_lost_answer_of_redis_is_no_second_use(redis: tuple[str, Callable[[], None]]) -> None:
+    """Redis has noted the state and its answer is lost: the call is told to try again, not that the state was used."""
+
+    async def connect() -> Any:
+        reader, writer = await asyncio.open_unix_connection(redis[0].removeprefix("unix://"))
+        return LastWord(reader), writer
+
+    async with Relay(connect) as relay:
+        own = {"MCP_REQUEST_STATE_KEYS": "k" * 40, "REDIS_URL": f"redis://127.0.0.1:{relay.port}"}
+        states = UsedStates(settings_from({**ENVIRONMENT, **own}))
+        try:
+            assert await states.take("first")
+            LastWord.lost = True
+            with pytest.raises(UpstreamUnavailable):
+                await states.take("second")
+            # Redis has it.
+            assert not LastWord.lost
+            assert not await states.take("second")
+        finally:
+            await states.aclose()
 
 
 def test_replicas_that_ask_need_redis() -> None:

@@ -72,11 +72,15 @@ class UsedStates:
 
     async def _set(self, key: str) -> Any:
         from redis.asyncio import Redis, RedisCluster
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
         from redis.exceptions import MovedError, ReadOnlyError
 
         if self._redis is None:
-            # What has become a replica is left for whoever the address leads to now.
-            self._redis = Redis.from_url(self._url, retry_on_error=[ReadOnlyError])  # pyright: ignore[reportUnknownMemberType] - its options have no types
+            # What has become a replica has set nothing, and is left for whoever the address leads to now.
+            # What a lost connection has done nobody knows: asked again, it would call its own first use the second.
+            once_more = Retry(NoBackoff(), 1, (ReadOnlyError,))
+            self._redis = Redis.from_url(self._url, retry=once_more)  # pyright: ignore[reportUnknownMemberType] - its options have no types
         try:
             return await self._redis.set(key, 1, nx=True, ex=KEPT_SECONDS)
         except MovedError:
