@@ -19,29 +19,14 @@ from support import node
 from units.calls import test_sdk_primitives as primitives
 from units.calls import test_sdk_words as words
 
-from hardening import Context, HardeningSettings, harden, tool
+from hardening import Context, HardeningSettings, harden
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NO_VALUE = (words.EMPTY, primitives.EMPTY)
 LISTINGS = ("prompts", "resources", "templates")
 # An address that is none: templates without a scheme are served as in the SDK.
 NO_ADDRESS = "no scheme"
-
-
-def tools() -> tuple[list[Any], dict[str, dict[str, Any]]]:
-    """Return every tool that is served, and the call of each."""
-    taken = [
-        (words.taking(hint, default), {} if value in NO_VALUE else {"value": value})
-        for hint, value, default in words.ARGUMENTS.values()
-    ]
-    given = [(words.returning(hint, value), {}) for hint, value in (*words.RESULTS.values(), *words.CONTENT.values())]
-    calls: dict[str, dict[str, Any]] = {}
-    for number, (function, call) in enumerate(taken + given):
-        function.__name__ = f"row_{number}"
-        calls[function.__name__] = call
-    return [tool(read_only=True)(function) for function, _ in taken + given], calls
 
 
 def told() -> list[tuple[Any, str | None]]:
@@ -50,7 +35,8 @@ def told() -> list[tuple[Any, str | None]]:
     read += [(hint, text, primitives.EMPTY) for hint, text, _ in primitives.READ_HERE.values()]
     read += [(float, text, primitives.EMPTY) for text in primitives.REFUSED_HERE.values()]
     functions = [
-        (primitives.told(hint, default), None if text in NO_VALUE else str(text)) for hint, text, default in read
+        (primitives.told(hint, default), None if text is primitives.EMPTY else str(text))
+        for hint, text, default in read
     ]
     return functions + [(function, "a") for function in primitives.FUNCTIONS.values()]
 
@@ -124,7 +110,7 @@ class Corpus:
     """The server, and what to ask it for."""
 
     def __init__(self, settings: HardeningSettings) -> None:
-        functions, calls = tools()
+        functions, calls = words.corpus()
         self.server = harden(settings, tools=functions)
         self.asked: dict[str, Any] = {
             "tools": calls,

@@ -737,6 +737,11 @@ async def test_a_block_that_clients_refuse_does_not_leave(block: Any) -> None:
     assert answer.meta["hardening/error"]["kind"] == "internal"
 
 
+def test_the_corpus_is_large_enough() -> None:
+    """At least 150 rows."""
+    assert len(ARGUMENTS) + len(RESULTS) + len(CONTENT) + len(REFUSED) >= 150
+
+
 def numbered(rows: list[Any]) -> list[Any]:
     """Return functions under names of their own."""
     for number, function in enumerate(rows):
@@ -754,11 +759,6 @@ def corpus() -> tuple[list[Any], dict[str, dict[str, Any]]]:
     functions = numbered([function for function, _ in taken + given])
     calls = {function.__name__: call for function, (_, call) in zip(functions, taken + given, strict=True)}
     return functions, calls
-
-
-def test_the_corpus_is_large_enough() -> None:
-    """At least 150 rows."""
-    assert len(ARGUMENTS) + len(RESULTS) + len(CONTENT) + len(REFUSED) >= 150
 
 
 async def test_every_result_satisfies_its_schema_with_formats_asserted() -> None:
