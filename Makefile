@@ -36,7 +36,7 @@ proving: .venv/dev ## take out each protection, and see a test fail
 
 mutants: .venv/dev ## change modules by rule, and see a test fail: ROOM=auth SAMPLE=40 SEED=1; ROOM="auth edge" for several
 	@# With SCRATCH=folder what was measured and noticed is kept there: a run that was stopped goes on.
-	@scratch=$(or $(SCRATCH),$$(mktemp -d)) && mkdir -p "$$scratch" && chmod 755 "$$scratch" && \
+	@scratch="$(or $(SCRATCH),$$(mktemp -d))" && mkdir -p "$$scratch" && chmod 755 "$$scratch" && \
 		trap '$(if $(SCRATCH),:,rm -rf "$$scratch")' EXIT && \
 		.venv/bin/python scripts/mutants.py $(ROOM) --sample $(or $(SAMPLE),40) --seed $(or $(SEED),1) --scratch "$$scratch"
 
