@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.containers import Engine
+from support.kubernetes import Manifest, build
+from support.overlays import CLUSTERS, with_components
 from support.programs import find, run
 from support.projects import ANSWERS, WITHOUT_DATABASE
 
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
 def project(template: Template) -> Path:
     """A project with PostgreSQL and all five targets; shared, so nobody changes it."""
     return template.render(ANSWERS)
+
+
+@pytest.fixture(scope="module", params=CLUSTERS)
+def cluster(request: pytest.FixtureRequest, project: Path) -> list[Manifest]:
+    """Everything that is applied to one kind of cluster."""
+    with with_components(project / "deploy/kubernetes", CLUSTERS[request.param]) as overlay:
+        return build(overlay)
 
 
 @pytest.fixture(scope="session")

@@ -13,21 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from support.kubernetes import Manifest, build, of_kind, pods, restricted
-from support.overlays import with_components
+from support.overlays import CLUSTERS, with_components
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# One overlay for each kind of cluster, with everything that can be switched on beside it.
-CLUSTERS = {
-    "as rendered": ("gateway", "datastores"),
-    "envoy": ("gateway", "from-envoy-gateway", "from-cilium", "otlp", "issuer-inside", "gateway-inside", "datastores"),
-    "gke": ("gateway", "gke-gateway", "dns-nodelocal", "dns-cloud", "datastores", "datastores-managed", "monitoring"),
-    "nginx": ("ingress-nginx", "monitoring", "kube-prometheus-stack", "external-secret", "reloader", "migrations"),
-    "traefik": ("traefik", "ipv6", "datastores", "migrations"),
-    "alb": ("alb", "datastores", "datastores-managed", "migrations"),
-    "openshift": ("datastores", "migrations", "openshift"),
-}
 # Objects that may exist: none gives a right in the cluster, opens a port of a node or stores anything.
 KINDS = {
     *("Namespace", "ServiceAccount", "ConfigMap", "Service", "Deployment", "Job"),
@@ -158,13 +148,6 @@ def whole(manifests: Iterable[Manifest]) -> dict[str, Any]:
                 re.sub("(mcp-server-settings)-[a-z0-9]{10}", r"\1", said)
             )
     return found
-
-
-@pytest.fixture(scope="module", params=CLUSTERS)
-def cluster(request: pytest.FixtureRequest, project: Path) -> list[Manifest]:
-    """Everything that is applied to one kind of cluster."""
-    with with_components(project / "deploy/kubernetes", CLUSTERS[request.param]) as overlay:
-        return build(overlay)
 
 
 @pytest.fixture(scope="module")

@@ -634,6 +634,17 @@ def test_a_release_that_cannot_be_read_is_no_outage(work: Path, tmp_path: Path) 
     assert done.outputs["state"] == ""
 
 
+@pytest.mark.parametrize(("code", "state"), [(0, "up"), (1, "down"), (2, ""), (3, "down"), (4, "down")])
+def test_who_could_not_look_has_seen_no_outage(work: Path, tmp_path: Path, code: int, state: str) -> None:
+    """A gate that could not look (2) fails the job, and opens no issue; every other code is an answer."""
+    (work / "scripts/gate.sh").write_text(f"exit {code}\n", "utf-8")
+    settings = {"vars.MCP_PUBLIC_URL": "https://mcp.example.com", "secrets.MCP_PROBE_KEY": PROBE_KEY}
+    done = Run(work / ".github/workflows/probe.yml", "look", work, tmp_path / "scratch", (), settings)()
+
+    assert done.failed == ([] if state else ["Probe"])
+    assert done.outputs["state"] == state
+
+
 # --- The template's newest version --------------------------------------------------------------------
 
 LOOKED = """#!/usr/bin/env bash

@@ -79,7 +79,8 @@ class Change:
     def name(self) -> str:
         """What the change is called; it stays the same while other lines of the file change."""
         old, new = (" ".join(text.split()) for text in (self.old, self.new))
-        return f"{self.file} {self.where}: {self.kind}: `{old}` -> `{new}`" + (f" #{self.count}" if self.count else "")
+        place = f"{self.file} {self.where}" if self.where else self.file
+        return f"{place}: {self.kind}: `{old}` -> `{new}`" + (f" #{self.count}" if self.count else "")
 
     def applied(self, text: bytes) -> bytes:
         """Return the file with the change."""
@@ -251,18 +252,41 @@ NUMBER = re.compile(rb"(?<![\w.-])\d+(?=(?:s|m|h|ms|k|Ki|Mi|Gi|KB|MB)?(?![\w.]))
 SWITCHES = {b"true": b"false", b"false": b"true", b"on": b"off", b"off": b"on", b"&&": b"||", b"||": b"&&"}
 SWITCH = re.compile(rb"(?<![\w-])(?:true|false|on|off)(?![\w:-])|&&|\|\|")
 VALUE = re.compile(rb"[:=] *([A-Za-z][\w./-]+)\s*$")
+# A line that undoes what others promise: after which, in which files, what is added, one step further in.
+ADDED = (
+    (re.compile(rb"^( *)securityContext:$"), ".yaml", b"  privileged: true"),
+    (re.compile(rb"^( *)enableServiceLinks: "), ".yaml", b"hostNetwork: true"),
+    (re.compile(rb"^( *)(?:egress|ingress):$"), ".yaml", b"  - {}"),
+    (re.compile(rb"^( *)cap_drop: "), "compose.yaml", b"privileged: true"),
+    (re.compile(rb"^( *)permissions:$"), ".yml", b"  actions: write"),
+    (re.compile(rb"^( *)- name: "), ".yml", b"  continue-on-error: true"),
+    (
+        re.compile(rb"^( *)(?:uv|zizmor|python3?|git|bash|kubectl|flyctl|railway|cosign) [^\\|&]*[^\\|&{(]$"),
+        ".sh",
+        b" || true",
+    ),
+    (re.compile(rb"^( *)proxy_buffering off;$"), ".conf", b"proxy_next_upstream error timeout non_idempotent;"),
+    (re.compile(rb"^(\t*)lb_try_interval "), "Caddyfile", b"lb_retry_match method POST"),
+    (re.compile(rb"^(USER) "), "Dockerfile.jinja", b" 0:0"),
+    (re.compile(rb"^()NoNewPrivileges="), ".service", b"AmbientCapabilities=CAP_SYS_ADMIN"),
+)
 
 
 def line_changes(path: Path, file: str) -> list[Change]:
-    """Return every change of a file that is no Python: a line gone, a number, a switch, a word."""
+    """Return every change of a file that is no Python: a line gone, a number, a switch, a word, a line that undoes it.
+
+    The name says what the line is, not where: it stays the same while other lines come and go.
+    """
     found: list[Change] = []
+    seen: Counter[str] = Counter()
     start = 0
     for number, text in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         if (bare := text.strip()) and not bare.startswith((b"#", b"//", b"{%", b"---")):
-            found += [
-                Change(file, f"line {number}", kind, number, text[a:b].decode(), new.decode(), start + a)
-                for kind, (a, b), new in _of_line(text)
-            ]
+            for kind, (a, b), new in [*_of_line(text), *_added(text, re.sub(r"\{%.*?%\}", "", file))]:
+                where = "" if kind == "line" else " ".join(bare.decode()[:LONGEST_WORD].split())
+                change = Change(file, where, kind, number, text[a:b].decode(), new.decode(), start + a)
+                found.append(Change(**{**vars(change), "count": seen[change.name]}))
+                seen[change.name] += 1
         start += len(text)
     return found
 
@@ -276,6 +300,14 @@ def _of_line(text: bytes) -> Iterator[tuple[str, tuple[int, int], bytes]]:
         yield "switch", found.span(), SWITCHES[found[0]]
     if found := re.search(VALUE, text):
         yield "word", found.span(1), found[1] + b"x"
+
+
+def _added(text: bytes, file: str) -> Iterator[tuple[str, tuple[int, int], bytes]]:
+    end = len(text.rstrip())
+    for before, ending, line in ADDED:
+        if file.endswith(ending) and (found := before.search(text.rstrip())):
+            same = line.startswith(b" || ")
+            yield "added", (end, end), line if same else b"\n" + found[1] + line
 
 
 def is_python(text: bytes) -> bool:

@@ -36,13 +36,3 @@ def test_a_workflow_is_the_one_that_is_listed(name: str) -> None:
 def test_every_workflow_is_listed() -> None:
     """None comes or goes unseen."""
     assert sorted(WORKFLOWS) == sorted(yaml.safe_load(MODEL.read_text("utf-8")))
-
-
-@pytest.mark.parametrize("name", WORKFLOWS)
-def test_steps_of_shell_stop_at_the_first_failure(name: str) -> None:
-    """No step goes on after a failure by itself, nor is one allowed to fail unseen."""
-    for job in model(WORKFLOWS[name])["jobs"].values():
-        assert "continue-on-error" not in job
-        for step in job["steps"]:
-            assert "continue-on-error" not in step
-            assert step.get("shell", "bash") == "bash"

@@ -13,6 +13,16 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# One overlay for each kind of cluster, with everything that can be switched on beside it.
+CLUSTERS = {
+    "as rendered": ("gateway", "datastores"),
+    "envoy": ("gateway", "from-envoy-gateway", "from-cilium", "otlp", "issuer-inside", "gateway-inside", "datastores"),
+    "gke": ("gateway", "gke-gateway", "dns-nodelocal", "dns-cloud", "datastores", "datastores-managed", "monitoring"),
+    "nginx": ("ingress-nginx", "monitoring", "kube-prometheus-stack", "external-secret", "reloader", "migrations"),
+    "traefik": ("traefik", "ipv6", "datastores", "migrations"),
+    "alb": ("alb", "datastores", "datastores-managed", "migrations"),
+    "openshift": ("datastores", "migrations", "openshift"),
+}
 SETTINGS = "MCP_PUBLIC_URL=https://weather.example.org\nMCP_AUTH=api_key\n"
 
 
