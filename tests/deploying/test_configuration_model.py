@@ -24,7 +24,7 @@ DIGEST = re.compile(r"(:[\w.-]+)?@sha256:[0-9a-f]{64}")
 
 def directives(text: str) -> list[str]:
     """Return the directives of a proxy, in their order; where a block ends, there is a bracket."""
-    bare = re.sub(r"^\s*#.*$|\s+#[^'\"]*$", "", text, flags=re.MULTILINE)
+    bare = re.sub(r"^\s*#.*$|\s+#[^'\"\n]*$", "", text, flags=re.MULTILINE)
     return [" ".join(line.split()) for line in bare.splitlines() if line.strip()]
 
 
@@ -64,3 +64,11 @@ def said(project: Path, file: str) -> Any:
 def test_a_file_says_what_is_listed_and_nothing_else(project: Path, file: str) -> None:
     """No port more, no privilege, no retry, no shorter wait, no other name: each is changed here too, on purpose."""
     assert said(project, file) == yaml.safe_load(MODEL.read_text("utf-8"))[file]
+
+
+def test_every_directive_is_read(project: Path) -> None:
+    """Only comments are left out: what they hide would not be compared."""
+    for file in ("deploy/caddy/Caddyfile", "deploy/nginx/mcp-server.conf", "deploy/nginx/mcp-server-proxy.conf"):
+        lines = [" ".join(line.split()) for line in (project / file).read_text("utf-8").splitlines()]
+
+        assert directives((project / file).read_text("utf-8")) == [line for line in lines if line and line[0] != "#"]
