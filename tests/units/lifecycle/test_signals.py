@@ -114,3 +114,9 @@ def test_children_that_nobody_waits_for_are_collected() -> None:
         assert state(child.pid) == "Z"
         assert child.pid not in reap_left_over({child.pid})
         assert not state(child.pid)
+
+
+def test_a_child_that_runs_has_not_ended() -> None:
+    """It is not remembered, so its owner has time to ask for its exit code when it ends."""
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as child:
+        assert child.pid not in reap_left_over(set())

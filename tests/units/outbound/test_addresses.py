@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpcore2
 import pytest
 from live import ENVIRONMENT, settings_from
 
-from hardening.outbound.addresses import is_outside
+from hardening.outbound.addresses import GuardedBackend, is_outside
 from hardening.settings.environment import InvalidSettingsError
 
 if TYPE_CHECKING:
@@ -83,6 +84,25 @@ def test_the_operator_opens_names_and_networks(outcomes: Mapping[str, str]) -> N
 def test_public_addresses_are_outside(text: str) -> None:
     """The guard stands in the way of the inside alone."""
     assert is_outside(ipaddress.ip_address(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("127.0.0.1", "10.0.0.1", "100.64.0.1", "168.63.129.16", "192.0.0.192", "192.88.99.1", "224.0.0.1"),
+        *("::1", "fd00::1", "fe80::1", "fec0::1", "ff02::1", "2001:db8::1", "4000::1", "::7f00:1"),
+        *("::ffff:127.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b:1::1", "2002:7f00:1::", "2001:0:7f00:1::"),
+    ],
+)
+def test_special_addresses_are_inside(text: str) -> None:
+    """Neither IPv4 within IPv6 nor an IPv6 address that is not of the public Internet is outside."""
+    assert not is_outside(ipaddress.ip_address(text))
+
+
+async def test_a_name_that_cannot_be_resolved_in_time_is_a_timeout() -> None:
+    """No connection is what comes of it, said in the words of the library: a GET is safe to repeat after it."""
+    with pytest.raises(httpcore2.ConnectTimeout):
+        await GuardedBackend(["127.0.0.1"]).connect_tcp("127.0.0.1", 9, timeout=0)
 
 
 @pytest.mark.parametrize("entry", ["http://a.internal", "10.0.0.1/8", "a b", "300.1.1.1", "*.internal"])

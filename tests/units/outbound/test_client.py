@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
+import httpx2
 import pytest
 from captured import captured
 from in_process import call
@@ -14,15 +15,14 @@ from pydantic import Field
 from wire import ERAS, Era, Wire
 
 from hardening import Context, harden, tool
-from hardening.errors import Timeout, TooLarge, UpstreamUnavailable
+from hardening.errors import PermissionDenied, Timeout, TooLarge, UpstreamUnavailable
 from hardening.lifecycle.startup import opened
 from hardening.outbound.breaker import Breaker
+from hardening.outbound.client import Outbound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    import httpx2
 
 SECONDS = 20.0
 
@@ -101,6 +101,14 @@ async def upstream() -> AsyncIterator[Upstream]:
     await asyncio.gather(*running, return_exceptions=True)
 
 
+class Patient:
+    """A call with ten seconds left."""
+
+    def remaining_seconds(self) -> float:
+        """Return them."""
+        return 10
+
+
 @tool(read_only=True, open_world=True, timeout_seconds=2)
 async def fetch(
     url: Annotated[str, Field(max_length=300)],
@@ -160,13 +168,74 @@ async def test_a_request_of_a_task_ends_with_the_deadline_too(upstream: Upstream
         def remaining_seconds(self) -> float:
             return max(0.0, self.until - time.monotonic())
 
-    from hardening.outbound.client import Outbound
-
     outbound = Outbound(settings_from(ALLOWED), lambda *_: None)
     async with asyncio.timeout(SECONDS):
         with pytest.raises(Timeout):
             await outbound.client(Call()).get(upstream.url + path)
     await outbound.aclose()
+
+
+async def test_nothing_of_the_environment_stands_between(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Proxies and credentials of the machine are not used: a proxy would reach the inside, a password is nobody's."""
+    proxied: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        proxied.append(await reader.read(1000))
+        writer.close()
+
+    passwords = tmp_path / "netrc"
+    passwords.write_text("machine 127.0.0.1 login somebody password s3cret\n")
+    passwords.chmod(0o600)
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as standing:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{standing.sockets[0].getsockname()[1]}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("NETRC", str(passwords))
+        async with opened(server := build(settings_from(ALLOWED))):
+            assert await kind_of(server, upstream.url + "/page") == "ok"
+            assert await kind_of(server, "http://10.0.0.1/") == "permission_denied"
+
+    assert proxied == []
+    assert len(upstream.heads) == 1
+    assert "authorization" not in upstream.heads[0].lower()
+    # With connections of our own the library looks at neither today, whatever this says.
+    assert not Outbound(settings_from(ALLOWED), lambda *_: None).client(Patient()).trust_env
+
+
+async def test_what_the_other_system_says_reaches_the_tool(upstream: Upstream) -> None:
+    """Status, header fields and body come as they were sent."""
+    outbound = Outbound(settings_from(ALLOWED), lambda *_: None)
+    answer = await outbound.client(Patient()).get(upstream.url + "/cookie")
+    await outbound.aclose()
+
+    assert (answer.status_code, answer.text, answer.http_version) == (200, "ok", "HTTP/1.1")
+    assert answer.headers["set-cookie"] == "who=me"
+
+
+async def test_each_request_is_counted_by_what_came_of_it(upstream: Upstream) -> None:
+    """A connection that fails is an error as an answer of 503 is; what is on the inside is refused."""
+    counted: list[tuple[Any, ...]] = []
+    outbound = Outbound(settings_from(ALLOWED), lambda *answered: counted.append(answered))
+    client = outbound.client(Patient())
+    await client.get(upstream.url + "/page")
+    await client.get(upstream.url + "/unwell")
+    upstream.dropping = 1
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await client.post(upstream.url)
+    with pytest.raises(PermissionDenied):
+        await client.get("http://10.0.0.1/")
+    await outbound.aclose()
+
+    assert [answered[:4] for answered in counted] == [
+        ("127.0.0.1", "ok", "GET", 200),
+        ("127.0.0.1", "error", "GET", 503),
+        ("127.0.0.1", "error", "POST", None),
+        ("10.0.0.1", "refused", "GET", None),
+    ]
+    assert all(0 <= answered[4] < SECONDS for answered in counted)
 
 
 async def test_an_answer_is_bounded(upstream: Upstream) -> None:

@@ -13,6 +13,7 @@ from mcp.types import RequestParams
 from wire import ERAS, MODERN, Era, Reply, Wire, opening, request
 
 from hardening import HardeningSettings, harden
+from hardening.protocol.middleware import error_boundary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -164,7 +165,9 @@ async def test_no_layer_of_the_library_has_a_text_for_callers(era: Era) -> None:
         return await call_next(ctx)
 
     with Live(settings_from(ENVIRONMENT), bare) as running:
-        running.server.middleware.insert(1, layer)
+        # Others stand further out where spans or metrics are sent.
+        chain = running.server.middleware
+        chain.insert(chain.index(error_boundary) + 1, layer)
         async with Wire(running.url, KEY) as wire:
             answer = await wire.ask(era, "tools/list")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from live import ENVIRONMENT, KEY, settings_from
 
 from hardening.settings import HardeningSettings
-from hardening.settings.environment import InvalidSettingsError, unknown_names
+from hardening.settings.environment import InvalidSettingsError, load, unknown_names
 
 LONG = "x" * 32
 JWT = {
@@ -108,6 +110,18 @@ def test_no_problem_shows_a_value(name: str) -> None:
         settings_from(ENVIRONMENT | {"MCP_REPLICAS": "2", name: "s3cret-pa55"})
 
     assert "s3cret" not in str(refused.value.problems)
+
+
+def test_a_refused_start_leaves_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is broken is set aside while the rest is checked, and put back: another program may be started with it."""
+    for name, value in {**ENVIRONMENT, "MCP_PORT": "http", "MCP_PROBE_KEY": "short"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PORT")
+    before = dict(os.environ)
+    with pytest.raises(InvalidSettingsError):
+        load(HardeningSettings)
+
+    assert dict(os.environ) == before
 
 
 def test_a_typing_mistake_does_not_pass_in_silence() -> None:

@@ -1,5 +1,6 @@
-"""Warning at the end of the process: names the tasks of `asyncio.create_task` in tools, which nobody waits for.
+"""Orphaned asyncio tasks (`asyncio.create_task` in tools): found by a set difference at shutdown, logged as a warning.
 
+What is lost with the process is named by its function, in one line, and never silently.
 Work after the answer that shall not be lost belongs to `ctx.background`. What was there before the port was open
 belongs to the state, which ends it by itself.
 """
