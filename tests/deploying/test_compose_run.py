@@ -143,7 +143,15 @@ def stack(built: Engine, locked: Path, tmp_path: Path) -> Iterator[Stack]:
 def test_it_serves_both_eras_through_tls(stack: Stack) -> None:
     """The probe, from outside, through the proxy, finds nothing to complain of."""
     done = run(
-        *(sys.executable, "-m", "weather_server", "probe", f"{stack.url}/mcp"),
+        *(
+            sys.executable,
+            "-m",
+            "weather_server",
+            "probe",
+            f"{stack.url}/mcp",
+            "--schema",
+            stack.root / "schema/tools.json",
+        ),
         env={
             "PYTHONPATH": str(stack.root / "src"),
             "MCP_PROBE_KEY": PROBE_KEY,

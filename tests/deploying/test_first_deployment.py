@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PLATFORMS = ["Compose, on one machine", "Kubernetes", "Kubernetes with Helm", "Fly.io", "Railway"]
-# What the person who types has from the blocks before, or from the platform.
-GIVEN = "NAMESPACE=weather ADMIN_URL=postgresql://admin@db/mcp; export NAMESPACE ADMIN_URL\n"
+# What the person who types has from elsewhere: the page says of the first one what it is, the shell sets the other.
+GIVEN = "ADMIN_URL=postgresql://admin@db/mcp; export ADMIN_URL\n"
+SET = {"ADMIN_URL", "PWD"}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,42 @@ def test_each_platform_ends_with_the_probe(page: str, platform: str) -> None:
     last = blocks(section(page, platform))[-1].strip().splitlines()[-1]
 
     assert re.fullmatch(r"MCP_PROBE_KEY=\S+(?: .*\))? make probe URL=https://\S+/mcp", last), last
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_every_variable_is_set_before_it_is_used(page: str, platform: str) -> None:
+    """Who types the first section and that of the platform has a value for each name, at the line that reads it."""
+    text, known = "\n".join(blocks(section(page, "What every platform needs") + section(page, platform))), set(SET)
+    for line in text.splitlines():
+        shown = re.sub(r"'[^']*'", "", line)
+        assert set(re.findall(r"\$\{?([A-Z_]+)", shown)) - known == set(), line
+        known |= set(re.findall(r"(?:^|export | )([A-Z_]+)=", shown))
+
+
+def test_the_namespace_is_that_of_the_overlay(page: str, project: Path) -> None:
+    """The line that sets `NAMESPACE` finds it."""
+    pages = page + (project / "docs/operations.md").read_text("utf-8")
+    (line,) = set(re.findall(r"^NAMESPACE=\$.+", pages, re.MULTILINE))
+    overlay = yaml.safe_load((project / "deploy/kubernetes/overlays/production/kustomization.yaml").read_text("utf-8"))
+
+    assert pages.count(line) == 2
+    done = run("bash", "-euc", f'{line}; printf %s "$NAMESPACE"', cwd=project)
+
+    assert (done.returncode, done.stdout) == (0, overlay["namespace"])
+
+
+def test_several_machines_get_redis(page: str, project: Path) -> None:
+    """Without it they would count limits each for itself, and the probe at the end would say `drifted`."""
+    (machines,) = re.findall(r'^MCP_REPLICAS = "(\d+)"', (project / "fly.toml").read_text("utf-8"), re.MULTILINE)
+    fly = section(page, "Fly.io")
+    lines = blocks(fly)[0].splitlines()
+    (url,) = [n for n, line in enumerate(lines) if re.search(r'"REDIS_URL=redis://\S+" >> \.env\.production$', line)]
+
+    assert int(machines) > 1
+    assert "fly redis create" in lines[url - 1]
+    assert "--disable-eviction" in lines[url - 1]
+    assert url < lines.index("fly secrets import --stage < .env.production")
+    assert "REDIS_URL" in section(page, "Kubernetes")
 
 
 def test_every_file_and_target_exists(page: str, project: Path) -> None:

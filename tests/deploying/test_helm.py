@@ -7,20 +7,15 @@ import importlib.util
 import json
 import re
 import shutil
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import helm_python as helm
 import pytest
 import yaml
 from support.kubernetes import Manifest, build, of_kind, pods, restricted
+from support.kubernetes_api import kubernetes_api
 from support.overlays import SETTINGS, with_components
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 # One way in at a time, and everything that can stand beside it. The job is a hook, and compared by itself.
@@ -231,40 +226,6 @@ def test_a_changed_setting_changes_the_pods(chart: Path, values: dict[str, Any])
     assert before["mcp-server/secrets"] == after["mcp-server/secrets"] == "not seen"
 
 
-@contextmanager
-def api_server(version: str) -> Iterator[str]:
-    """Answer what Helm asks an API server before it renders; the Secret has this version."""
-    secret = {"metadata": {"name": "mcp-server-secrets", "namespace": "apps", "resourceVersion": version}}
-    kinds = [{"name": "secrets", "singularName": "secret", "namespaced": True, "kind": "Secret", "verbs": ["get"]}]
-    answers: dict[str, dict[str, Any]] = {
-        "/version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
-        "/api": {"kind": "APIVersions", "versions": ["v1"]},
-        "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
-        "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": kinds},
-        "/api/v1/namespaces/apps/secrets/mcp-server-secrets": {"apiVersion": "v1", "kind": "Secret", **secret},
-    }
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = answers.get(self.path.partition("?")[0])
-            body = json.dumps(found or {"kind": "Status", "apiVersion": "v1", "code": 404}).encode()
-            self.send_response(200 if found else 404)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Keep quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join(5)
-
-
 @pytest.mark.parametrize("version", ["7", "8"])
 def test_a_changed_secret_changes_the_pods(chart: Path, values: dict[str, Any], tmp_path: Path, version: str) -> None:
     """Helm asks the cluster for the Secret: another version of it is another pod, so a removed key is refused."""
@@ -272,8 +233,8 @@ def test_a_changed_secret_changes_the_pods(chart: Path, values: dict[str, Any], 
     (looking / "templates/look.yaml").write_text('{{ fail (printf "<%s>" (include "mcp-server.secrets" .)) }}', "utf-8")
 
     with (
-        api_server(version) as url,
-        helm.Config(kube_apiserver=url, namespace="apps", storage_driver="memory") as cluster,
+        kubernetes_api({"metadata": {"resourceVersion": version}}, "apps") as api,
+        helm.Config(kube_apiserver=api.url, namespace="apps", storage_driver="memory") as cluster,
         pytest.raises(helm.HelmError, match=f"<{version}>"),
     ):
         cluster.install(str(looking), "mcp-server", values, dry_run="server")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 from support.harness import ROOT
-from support.programs import KEY, PROBE_KEY, run
+from support.kubernetes import build, of_kind
+from support.kubernetes_api import kubernetes_api
+from support.programs import KEY, PROBE_KEY, find, run
 from support.projects import WITHOUT_DATABASE
 from support.servers import Server, install
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
 # Configuration of clients, on the machines of those who use them.
 OF_CLIENTS = {".vscode/mcp.json", ".cursor/mcp.json", "claude_desktop_config.json"}
+# The page has its text; a test builds it.
+ADDED = {"deploy/kubernetes/overlays/probe/kustomization.yaml"}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,7 @@ def test_every_file_that_is_named_exists(page: str, project: Path) -> None:
     chart = {f"deploy/helm/{path.name.removesuffix('.jinja')}" for path in ROOT.glob("template/deploy/*helm*/*")}
     named = set(re.findall(r"`([\w./-]+\.(?:py|yaml|yml|json|md|toml|conf|env)|deploy/[\w/-]+)`", page))
 
-    named -= OF_CLIENTS | chart | {"deploy/helm"}
+    named -= OF_CLIENTS | ADDED | chart | {"deploy/helm"}
     assert len(named) > 40
     assert {name for name in named if not any((place / name).exists() for place in places)} == set()
 
@@ -141,6 +147,78 @@ async def test_what_it_says_of_the_probe_is_so(
         )
 
     assert done.returncode == code, done.stdout + done.stderr
+
+
+def section(page: str, name: str) -> str:
+    """Return the text below a heading, down to the next one."""
+    found = re.search(rf"\n#+ {re.escape(name)}\n(.*?)(?=\n#+ |\Z)", page, re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Deploying", "Changes to the database", "Rolling back"),
+        *("Secrets of each platform", "A changed secret reaches the server"),
+    ],
+)
+def test_every_platform_has_its_row(page: str, name: str) -> None:
+    """What is to be done is said for each platform that can be chosen."""
+    said = "\n".join(re.findall(r"^\| ([^|]+) \|", section(page, name), re.MULTILINE))
+
+    assert {one for one in ("Kubernetes", "Helm", "Compose", "Fly.io", "Railway") if one not in said} == set()
+
+
+def test_a_secret_that_is_replaced_holds_what_the_file_says(page: str, tmp_path: Path) -> None:
+    """A line that was removed is gone from the Secret, which is there already: the command as it stands."""
+    (command,) = re.findall(
+        r"```console\n(kubectl .+ create secret .+?)```", section(page, "Secrets of each platform"), re.DOTALL
+    )
+    (tmp_path / ".env.production").write_text("MCP_PROBE_KEY=new\n", "utf-8")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/kubectl").symlink_to(find("kubectl"))
+    old = {name: base64.b64encode(b"old").decode() for name in ("MCP_API_KEY", "MCP_PROBE_KEY")}
+
+    with kubernetes_api({"data": old}, "weather") as api:
+        done = run(
+            *("bash", "-euo", "pipefail", "-c", command),
+            cwd=tmp_path,
+            env={
+                "NAMESPACE": "weather",
+                "KUBECONFIG": str(api.kubeconfig(tmp_path / "config")),
+                "HOME": str(tmp_path),
+                "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin",
+            },
+        )
+        (secret,) = api.kept.values()
+
+    assert done.returncode == 0, done.stderr
+    assert secret["data"] == {"MCP_PROBE_KEY": base64.b64encode(b"new").decode()}
+
+
+def test_the_job_of_the_probe_gets_the_contract(page: str, project: Path, tmp_path: Path) -> None:
+    """The kustomization of the page, as it stands, with the copy that its command makes: one ConfigMap, mounted."""
+    copy = shutil.copytree(project, tmp_path / "project", ignore=shutil.ignore_patterns(".git"))
+    (path,) = set(re.findall(r"`(deploy/kubernetes/overlays/\w+/kustomization\.yaml)`", section(page, "Watching it")))
+    (text,) = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "mcp-server-contract" in text]
+    (copying,) = re.findall(r"^cp .+", section(page, "Watching it"), re.MULTILINE)
+    (copy / path).parent.mkdir()
+    (copy / path).write_text(text, "utf-8")
+    done = run("bash", "-euc", copying, cwd=copy)
+    assert done.returncode == 0, done.stderr
+
+    built = build((copy / path).parent)
+    contract, job = of_kind(built, "ConfigMap"), of_kind(built, "CronJob")
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+
+    assert contract["data"] == {"tools.json": (project / "schema/tools.json").read_text("utf-8")}
+    assert pod["volumes"] == [{"name": "contract", "configMap": {"name": contract["metadata"]["name"]}}]
+    assert pod["containers"][0]["image"] == "registry.example.com/your-server:0.1.0"
+    assert {one["metadata"]["namespace"] for one in built} == {"mcp-probe"}
+    asked = {one["valueFrom"]["secretKeyRef"]["name"] for one in pod["containers"][0]["env"]}
+    assert asked == {"mcp-server-probe"}
+    assert "create secret generic mcp-server-probe" in section(page, "Watching it")
 
 
 def test_a_sentence_is_a_line(page: str) -> None:

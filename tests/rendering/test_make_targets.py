@@ -36,8 +36,12 @@ TARGETS: dict[str, list[str]] = {
     "dev MIGRATE=flyway": [f"{PYTHON} dev --migrate flyway"],
     "migrate": [f"{PYTHON} migrate"],
     "migrate NEW=table": [f"{PYTHON} migrate new table"],
-    "probe": [f"{PYTHON} probe http://127.0.0.1:8000/mcp"],
-    "probe URL=https://mcp.example.com/mcp": [f"{PYTHON} probe https://mcp.example.com/mcp"],
+    # The published contract is compared unless somebody says otherwise: what was not looked at is not healthy.
+    "probe": [f"{PYTHON} probe http://127.0.0.1:8000/mcp --schema schema/tools.json"],
+    "probe URL=https://mcp.example.com/mcp MCP_PROBE_ERA=modern": [
+        f"{PYTHON} probe https://mcp.example.com/mcp --schema schema/tools.json --era modern"
+    ],
+    "probe SCHEMA=": [f"{PYTHON} probe http://127.0.0.1:8000/mcp"],
     "schema": [f"{PYTHON} schema write"],
     "settings": [f"{PYTHON} settings --env-file", f"{PYTHON} settings --markdown"],
     "protocol": [f"{RUN} python scripts/with_database.py bash scripts/protocol.sh"],

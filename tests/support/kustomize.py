@@ -63,6 +63,7 @@ def _generate(folder: Path, generator: Manifest, found: list[Manifest]) -> None:
         lines += (folder / name).read_text("utf-8").splitlines()
     pairs = (line.partition("=") for line in lines if line.strip() and not line.startswith("#"))
     data = {key: value for key, _, value in pairs}
+    data |= {name: (folder / name).read_text("utf-8") for name in generator.get("files", ())}
     if generator.get("behavior") == "merge":
         (settings,) = (one for one in found if one.get("$settings") == generator["name"])
         settings["data"] |= data
@@ -78,6 +79,9 @@ def _generate(folder: Path, generator: Manifest, found: list[Manifest]) -> None:
         }
     )
     for pod in _pods(found):
+        for volume in pod.get("volumes", ()):
+            if volume.get("configMap", {}).get("name") == generator["name"]:
+                volume["configMap"]["name"] = name
         for container in pod["containers"]:
             for source in container.get("envFrom", ()):
                 reference = source.get("configMapRef", {})
