@@ -30,8 +30,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from file_kinds import FILES, changes_of, tests_of
 from proving.mutants import PACKAGE, ROOT, Nursery
-from proving.operators import Change, changes, is_python, line_changes
+from proving.operators import Change, changes, is_python
 
 SOURCE = ROOT / "template/src/{{ package_name }}"
 RESULTS = ROOT / "tests/proving/sampled.json"
@@ -43,8 +44,8 @@ CONSTANTS = "tests/units/test_promised_values.py"
 MOST_TESTS = 60
 SECONDS = 30.0
 MORE_SECONDS = 60.0
-# A run is ended then, where it is not known how long its tests take without a change; the machine may be busy.
-ROOM_SECONDS = 200.0
+# A run of tests of files is ended then: how long they take without a change is not measured; the machine may be busy.
+FILE_SECONDS = 540.0
 # Where it is known, after so many times as long, and never before so many seconds.
 TIMES_LONGER = 4
 LEAST_SECONDS = 60.0
@@ -52,21 +53,6 @@ LEAST_SECONDS = 60.0
 ENVIRONMENT = {"TEST_WAIT_SECONDS": "20"}
 OPTIONS = ("-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestWarning")
 NOTICED, BROKEN, ENDED, SURVIVED = "noticed", "does not start", "ended", "survived"
-
-
-# Files of a project that are no Python: which they are, and which tests of this repository look at them.
-FILES = {
-    "kubernetes": (
-        "template/deploy/*kubernetes*/**/*.y*ml",
-        ("test_policies", "test_kubernetes", "test_grace_chain", "test_probe_cronjob"),
-    ),
-    "proxies": ("template/deploy/[cn]*/*[!v]", ("test_grace_chain", "test_proxies", "test_streaming")),
-    "image": ("template/*[Cc]o[mn]*", ("test_image_files", "test_compose", "test_grace_chain", "test_compose_run")),
-    "alerts": ("template/deploy/prometheus/*", ("test_alerts", "test_scraping", "test_operations")),
-    "workflows": ("template/.github/workflows/*", ("../rendering/test_workflows", "test_workflows_run")),
-    "platforms": ("template/{% if '[fr]*", ("test_platforms", "test_grace_chain", "test_first_deployment")),
-    "scripts": ("template/scripts/*.sh", ("../rendering/test_portable_shell", "test_workflows_run")),
-}
 
 
 def room_of(file: str) -> str:
@@ -77,8 +63,6 @@ def room_of(file: str) -> str:
 def files_of(room: str, module: str = "") -> list[str]:
     """Return the files of tests of a room, as pytest is given them; first those that are named as a module is."""
     folder = ROOT / "tests/units"
-    if room in FILES:
-        return [os.path.normpath(f"tests/deploying/{name}.py") for name in FILES[room][1]]
     found = folder.glob("*.py") if room == "root" else (folder / room).glob("test_*.py")
     start = module.partition("_")[0]
     named = folder.rglob(f"test_{start}*.py") if start else ()
@@ -248,17 +232,15 @@ class Copy:
 def chosen(room: str, size: int, seed: int) -> tuple[list[Change], int]:
     """Return the sample of a room and how many there are; a change keeps its place while others come and go."""
     folder = ROOT if room in FILES else SOURCE / "hardening"
-    if room in FILES:
-        paths = sorted(path for path in ROOT.glob(FILES[room][0]) if path.is_file())
-        every = [change for path in paths for change in line_changes(path, str(path.relative_to(ROOT)))]
-    else:
-        every = [change for change in changes(folder) if room_of(change.file) == room]
+    every = (
+        changes_of(room) if room in FILES else [change for change in changes(folder) if room_of(change.file) == room]
+    )
     every.sort(key=lambda change: hashlib.sha256(f"{seed} {change.name}".encode()).digest())
     sample: list[Change] = []
     for change in every:
         if len(sample) == size:
             break
-        if room in FILES or is_python(change.applied((folder / change.file).read_bytes())):
+        if not change.file.endswith(".py") or is_python(change.applied((folder / change.file).read_bytes())):
             sample.append(change)
     return sample, len(every)
 
@@ -291,12 +273,15 @@ def sample_room(room: str, asked: argparse.Namespace, again: dict[str, Any] | No
     coverage = Coverage(asked.scratch)
     if room not in FILES:
         coverage.measure(room, made[0].changed)
+    # What fails without any change notices none.
+    unchanged = [CONSTANTS] if room not in FILES else [file for files in tests_of(room) for file in files]
+    if (came := made[0].run(unchanged, FILE_SECONDS)) != (SURVIVED, ""):
+        raise SystemExit(f"without any change: {came}")
     for copy in made:
-        if room not in FILES and copy.run([CONSTANTS], ROOM_SECONDS)[0] != SURVIVED:
-            raise SystemExit(f"{CONSTANTS} fails without any change")
         copies.put(copy)
     kept = asked.scratch / f"{room}.noticed.json"
-    state = {file: _digest(SOURCE / "hardening" / file) for file in {change.file for change in tried}}
+    folder = ROOT if room in FILES else SOURCE / "hardening"
+    state = {file: _digest(folder / file) for file in {change.file for change in tried}}
     outcomes: dict[str, tuple[str, str]] = {}
     if kept.exists():
         # A survivor is tried again: a test may have been written for it.
@@ -310,10 +295,11 @@ def sample_room(room: str, asked: argparse.Namespace, again: dict[str, Any] | No
     def attempt(change: Change) -> None:
         copy = copies.get()
         try:
-            stages = () if room in FILES else coverage.tests(change)
-            files = [] if coverage.running(change) else files_of(room, Path(change.file).stem)
-            rest = files if room in FILES else coverage.of(files)
-            bounds = ((each, ROOM_SECONDS if room in FILES else coverage.bound(each)) for each in (*stages, rest))
+            if room in FILES:
+                bounds = [(each, FILE_SECONDS) for each in tests_of(room)]
+            else:
+                rest = [] if coverage.running(change) else coverage.of(files_of(room, Path(change.file).stem))
+                bounds = [(each, coverage.bound(each)) for each in (*coverage.tests(change), rest)]
             outcomes[change.name] = copy.attempt(change, *bounds)
         finally:
             copies.put(copy)
@@ -353,7 +339,21 @@ def page(results: dict[str, Any]) -> str:
         "a room is tried again with its numbers when it is changed.",
         "*Ended* are those that made a test wait until it was ended; they count as noticed.",
         "",
-        "| room | changes | seed | sample | equivalent | noticed | ended | survived | noticed of the others |",
+        "Files beside the package are changed by rule too, by kind: a line that goes, a number, a switch, a word,",
+        "and lines that undo what others promise: a privilege, a retry of what was sent, a failure that is ignored.",
+    ]
+    lines += _table("room", {room: came for room, came in results.items() if room not in FILES})
+    lines += _table("files", {room: came for room, came in results.items() if room in FILES})
+    for room, came in results.items():
+        if came["survived"]:
+            lines += ["", f"## Survived in {room}", "", *(f"- {name}" for name in came["survived"])]
+    return "\n".join([*lines, ""])
+
+
+def _table(what: str, results: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        f"| {what} | changes | seed | sample | equivalent | noticed | ended | survived | noticed of the others |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     sums = [0, 0, 0, 0]
@@ -362,11 +362,7 @@ def page(results: dict[str, Any]) -> str:
         sums = [one + other for one, other in zip(sums, numbers, strict=True)]
         given = [room, came["changes"], came["seed"], *numbers[:3], len(came["ended"]), numbers[3], _share(numbers)]
         lines.append("| " + " | ".join(map(str, given)) + " |")
-    lines.append(f"| all | | | {sums[0]} | {sums[1]} | {sums[2]} | | {sums[3]} | {_share(sums)} |")
-    for room, came in results.items():
-        if came["survived"]:
-            lines += ["", f"## Survived in {room}", "", *(f"- {name}" for name in came["survived"])]
-    return "\n".join([*lines, ""])
+    return [*lines, f"| all | | | {sums[0]} | {sums[1]} | {sums[2]} | | {sums[3]} | {_share(sums)} |"]
 
 
 def _share(numbers: list[int]) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 sys.path.insert(0, str(ROOT / "scripts"))
+import file_kinds
 import mutants
 
 CODE = '''
@@ -89,6 +90,15 @@ def test_a_sample_is_the_same_again(room: str) -> None:
     assert mutants.chosen(room, 5, 2)[0] != few
 
 
+@pytest.mark.parametrize("kind", file_kinds.FILES)
+def test_every_kind_of_files_has_files_and_tests(kind: str) -> None:
+    """A pattern, or a test, that is not there any more would leave its files out."""
+    for pattern in file_kinds.FILES[kind].files:
+        assert any(path.is_file() for path in ROOT.glob(pattern)), pattern
+    for tests in file_kinds.tests_of(kind):
+        assert [test for test in tests if not (ROOT / test).is_file()] == []
+
+
 def test_the_page_of_samples_is_up_to_date() -> None:
     """Run `make mutants` when this fails: with ROOM, or without to write the page alone."""
     assert mutants.PAGE.read_text("utf-8") == mutants.page(json.loads(mutants.RESULTS.read_text("utf-8")))
@@ -97,6 +107,7 @@ def test_the_page_of_samples_is_up_to_date() -> None:
 def test_what_is_called_equivalent_has_a_reason() -> None:
     """Each is a change that can be made today, and says why nobody could notice."""
     made = {change.name for change in changes(mutants.SOURCE / "hardening")}
+    made |= {change.name for kind in file_kinds.FILES for change in file_kinds.changes_of(kind)}
 
     assert {name for name in mutants.equivalent() if name not in made} == set()
     assert all(len(reason) > 20 for reason in mutants.equivalent().values())
