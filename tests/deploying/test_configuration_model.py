@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MODEL = Path(__file__).with_name("configuration.yaml")
 DIGEST = re.compile(r"(:[\w.-]+)?@sha256:[0-9a-f]{64}")
@@ -42,12 +42,59 @@ def unit(text: str) -> dict[str, dict[str, str]]:
     return {section: dict(parser[section]) for section in parser.sections()}
 
 
+def alerts(text: str) -> dict[str, list[str]]:
+    """Return each alert: how grave it is, after how long, and of what."""
+    return {
+        rule["alert"]: [rule["labels"]["severity"], rule.get("for", "0s"), " ".join(rule["expr"].split())]
+        for group in yaml.safe_load(text)["groups"]
+        for rule in group["rules"]
+    }
+
+
+def dashboard(text: str) -> dict[str, Any]:
+    """Return what a dashboard shows; what all panels have in common is said once."""
+    said = json.loads(text)
+    panels = said.pop("panels")
+    shown = [panel for panel in panels if panel["type"] != "row"]
+    variables = said.pop("templating")["list"]
+    return {
+        **said,
+        "variables": {one["name"]: {key: one[key] for key in sorted(one.keys() - {"definition"})} for one in variables},
+        "rows": [[panel["id"], panel["title"], panel["collapsed"]] for panel in panels if panel["type"] == "row"],
+        "data sources": distinct(source["datasource"] for panel in shown for source in [panel, *panel["targets"]]),
+        "options": {
+            kind: distinct(panel["options"] for panel in shown if panel["type"] == kind)
+            for kind in ("timeseries", "stat")
+        },
+        "panels": {
+            panel["title"]: {
+                "id": panel["id"],
+                "type": panel["type"],
+                **panel["fieldConfig"]["defaults"],
+                "queries": {target["legendFormat"]: target["expr"] for target in panel["targets"]},
+            }
+            for panel in shown
+        },
+    }
+
+
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """Return values without those that are there already."""
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
 READERS: dict[str, Callable[[str], Any]] = {
     "compose.yaml": yaml.safe_load,
     "fly.toml": tomllib.loads,
     "railway.json": json.loads,
     "Dockerfile": instructions,
     "deploy/prometheus/prometheus.yaml": yaml.safe_load,
+    "deploy/prometheus/alerts.yaml": alerts,
+    "deploy/grafana/mcp-server.json": dashboard,
     "deploy/systemd/mcp-probe@.service": unit,
     "deploy/caddy/Caddyfile": directives,
     "deploy/nginx/mcp-server.conf": directives,
