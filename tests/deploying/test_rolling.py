@@ -125,8 +125,8 @@ async def test_an_update_loses_nothing_and_a_crash_only_what_was_in_flight(
     ):
         await update(replicas, load)
 
-        # nginx asks nobody whether he is ready: a call may meet a connection that is being closed.
-        # It is told so, and that happens about once in ten thousand calls.
+        # nginx asks no replica whether it is ready: a call may meet the port or a connection in the moment of its end.
+        # It is told so. One for each replacement is more than ten updates in a row have shown.
         assert len(load.failed) <= (0 if kind == "caddy" else number), load.failed
         assert all("interrupted" in failure for failure in load.failed.values()), load.failed
 

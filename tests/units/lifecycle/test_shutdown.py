@@ -143,6 +143,30 @@ async def test_nobody_new_is_connected() -> None:
     assert code == 0
 
 
+@pytest.mark.parametrize("era", ERAS)
+async def test_an_idle_connection_is_refused_before_it_is_closed(era: Era) -> None:
+    """A proxy that does not ask for readiness loses no request over a connection that it keeps.
+
+    The port is closed first; for 1 s such a request is refused with 503, and after that the connection ends.
+    """
+    with Process(**QUICK) as process:
+        address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+        async with Wire(process.url, KEY) as wire:
+            assert (await wire.get("/livez")).status == 200
+            with socket.create_connection(address) as idle:
+                process.child.send_signal(signal.SIGTERM)
+                await asyncio.to_thread(until_refused, address)
+                refused = await wire.ask(era, *opening(era))
+                idle.settimeout(SECONDS)
+                ended = await asyncio.to_thread(idle.recv, 1)
+        code = await asyncio.to_thread(process.wait)
+
+    assert refused.status == 503
+    assert refused.headers["connection"] == "close"
+    assert ended == b""
+    assert code == 0
+
+
 def until_refused(address: tuple[str, int]) -> None:
     """Connect until nobody listens."""
     deadline = time.monotonic() + SECONDS

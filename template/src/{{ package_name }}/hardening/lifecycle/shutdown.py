@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+# From closing the port to closing idle connections. A proxy that does not ask for readiness goes on sending over
+# connections that it keeps: each of them ends with a refusal, and no new one is made. One that is closed while a
+# request is on its way to it loses that request.
+IDLE_SECONDS = 1.0
 # What closing connections, telemetry and the pool may take after the drain.
 CLOSING_SECONDS = 5.0
 # Exit code of a process that did not end by itself.
@@ -56,6 +60,15 @@ class DrainingServer(uvicorn.Server):
         await super().serve(sockets)
         if self._draining is not None:
             await self._draining
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Close the port, idle connections a second later, and the others with their answers."""
+        for server in self.servers:
+            server.close()
+        for _ in range(10):
+            if self.server_state.connections:
+                await asyncio.sleep(IDLE_SECONDS / 10)
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
