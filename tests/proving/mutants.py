@@ -134,10 +134,12 @@ class Prover:
         yield to
         shutil.rmtree(to, ignore_errors=True)
 
-    def test(self, copy: Path, *tests: str, options: tuple[str, ...] = (), seconds: float = SECONDS) -> Outcome:
+    def test(
+        self, copy: Path, *tests: str, options: tuple[str, ...] = (), seconds: float = SECONDS, patience: int = 20
+    ) -> Outcome:
         """Run tests against a copy, named as in the catalogue: of the project, of this repository, or both."""
         outcomes = [
-            self._run(copy, unit, named, options, seconds)
+            self._run(copy, unit, named, options, seconds, patience)
             for unit in (False, True)
             if (named := [test for test in tests if test.startswith(UNITS) is unit])
         ]
@@ -145,7 +147,15 @@ class Prover:
         failed = tuple(name for outcome in outcomes for name in outcome.failed)
         return Outcome(code, failed, "\n".join(outcome.said for outcome in outcomes))
 
-    def _run(self, copy: Path, unit: bool, tests: list[str], options: tuple[str, ...], seconds: float) -> Outcome:  # noqa: FBT001 - which of two
+    def _run(  # noqa: PLR0913, PLR0917 - what a run is
+        self,
+        copy: Path,
+        unit: bool,  # noqa: FBT001 - which of two
+        tests: list[str],
+        options: tuple[str, ...],
+        seconds: float,
+        patience: int,
+    ) -> Outcome:
         kinds = ("report", "output", "scratch")
         report, output, scratch = (copy.with_name(f"{copy.name}-{unit}-{kind}") for kind in kinds)
         shown = ("-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestWarning")
@@ -158,8 +168,7 @@ class Prover:
             nursery = Nursery(self.pythons[unit])
         given = [*shown, *written, "--rootdir", str(folder), *options, *named]
         where = {"HARDENING": str(copy / PACKAGE / "hardening")} if unit else {"PYTHONPATH": str(copy / "src")}
-        # What was taken out may never come.
-        environment = {**where, "TEST_WAIT_SECONDS": "20"}
+        environment = {**where, "TEST_WAIT_SECONDS": str(patience)}
         code = nursery.run(folder, given, seconds, output, environment)
         self._idle[unit].put(nursery)
         failed = _failed(report) if report.is_file() else []
@@ -187,7 +196,8 @@ class Prover:
         """Take one protection out of a copy, and run the test that has to notice."""
         with self.copy(name) as copy:
             (copy / mutant.file).write_text(mutant.applied(copy), "utf-8")
-            return self.test(copy, mutant.noticed_by, options=("-x",))
+            # What was taken out may never come: dozens of these tests wait to their end.
+            return self.test(copy, mutant.noticed_by, options=("-x",), patience=10)
 
     def close(self) -> None:
         """End every process."""
