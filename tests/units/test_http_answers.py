@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import json
-import socket
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 from live import ENVIRONMENT, settings_from
 from structlog.testing import capture_logs
+from support.hostile_host import CHUNKED, ENDLESS, OK, SECONDS, Hostile
 
 from hardening.auth.jwks import Keys, KeysUnavailableError
 from hardening.errors import TooLarge
@@ -24,65 +24,7 @@ from hardening.outbound.client import Outbound
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    Answer = Callable[[str], tuple[bytes, bytes]]
-
-SECONDS = 20.0
-OK = b"HTTP/1.1 200 OK\r\n"
-CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
-# What comes first, and what follows without end.
-ENDLESS = {
-    "interim answers": (b"", b"HTTP/1.1 103 \r\n\r\n"),
-    "interim answers with fields": (b"", b"HTTP/1.1 103 \r\n" + b"a:\r\n" * 20 + b"\r\n"),
-    "fields": (OK, b"a:\r\n"),
-    "one field": (OK + b"a:", b"x" * 1000),
-    "lines of one field": (OK + b"a: b\r\n", b" x\r\n"),
-    "reason": (b"HTTP/1.1 200 ", b"x" * 1000),
-    "empty lines": (b"", b"\r\n"),
-    "chunks of one byte": (CHUNKED, b"1\r\n \r\n"),
-    "chunk extensions": (CHUNKED, b"1;" + b"x" * 2000 + b"\r\n \r\n"),
-    "one chunk extension": (CHUNKED + b"1;", b"x" * 1000),
-    "trailers": (CHUNKED + b"2\r\n{}\r\n0\r\n", b"a:\r\n"),
-    "body": (OK + b"\r\n", b" " * 1000),
-    # These end by themselves.
-    "5000 chunks": (CHUNKED + b"1\r\n \r\n" * 5000 + b"0\r\n\r\n", b""),
-    "8000 fields": (OK + b"a:\r\n" * 8000 + b"content-length: 2\r\n\r\n{}", b""),
-    "1900 cookies": (OK + b"set-cookie:a=b\r\n" * 1900 + b"content-length: 2\r\n\r\n{}", b""),
-    "101 fields": (OK + b"a:\r\n" * 100 + b"content-length: 2\r\n\r\n{}", b""),
-}
-
-
-class Hostile:
-    """A host that sends what it likes, as fast as it can, from threads of its own."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-        self._over = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def close(self) -> None:
-        """Let every connection end."""
-        self._over.set()
-        # Closing alone wakes nobody who accepts.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _listen(self) -> None:
-        with contextlib.suppress(OSError):
-            while not self._over.is_set():
-                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            connection.settimeout(SECONDS)
-            while request := connection.recv(65536):
-                first, more = self._answer(request.split(b" ")[1].decode())
-                connection.sendall(first)
-                many = more * (65536 // max(1, len(more)))
-                while many and not self._over.is_set():
-                    connection.sendall(many)
+    from support.hostile_host import Answer
 
 
 @pytest.fixture

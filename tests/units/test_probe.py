@@ -33,6 +33,7 @@ from cryptography.x509.oid import NameOID
 from live import PROBE_KEY, Live, live
 from mcp.server import MCPServer
 from prometheus_client.parser import text_string_to_metric_families
+from support.hostile_host import CHUNKED, ENDLESS, OK, Hostile
 from wire import Wire
 
 from hardening import probe
@@ -558,7 +559,7 @@ def deep(server: Server) -> None:
         (capability_is_a_flag, "capability tools is not an object"),
         (capability_gone, "capabilities lack tools"),
         (no_server_version, "serverInfo lacks name or version"),
-        (too_large, "the answer is larger than 8 MiB"),
+        (too_large, "the answer is larger than 4 MiB"),
         (initialized_refused, "notifications/initialized: HTTP 500"),
         (wrong_path, "HTTP 404: is the path of the URL right?"),
         (escapes, f"HTTP 400, error 1:  [2J  healthy{'!' * 200}"),
@@ -629,6 +630,113 @@ def test_no_http(look: Look, speak: Callable[[socket.socket], object], words: st
     assert (seen.code, seen.verdicts) == (1, {"down"})
     assert words in seen.words
     assert time.monotonic() - started < 5
+
+
+# What never ends, first as fast as it can be read, then byte by byte.
+SLOW = {
+    "a slow head": (OK + b"a:", b"x"),
+    "slow chunks": (CHUNKED, b"1\r\n \r\n"),
+    "slow interim answers": (b"", b"HTTP/1.1 103 \r\n\r\n"),
+}
+EVENTS = OK + b"content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+ENDLESS_ANSWERS = {
+    **{
+        name: ENDLESS[name]
+        for name in ("interim answers", "fields", "one field", "chunks of one byte", "trailers", "body")
+    },
+    "tiny events": (EVENTS, b"2\r\n\n\n\r\n"),
+    "values": (
+        OK + b"content-type: application/json\r\ncontent-length: 3900004\r\n\r\n[[]" + b",[]" * 1_300_000 + b"]",
+        b"",
+    ),
+    # As much as is still read, in characters that take four bytes each.
+    "wide events": (
+        OK
+        + b"content-type: text/event-stream\r\nconnection: close\r\ncontent-length: 3630017\r\n\r\n"
+        + b"data:\xf0\x9f\x98\x80\n"
+        + b"data:1\n" * 90_000
+        + b"data:"
+        + b"x" * 3_000_000
+        + b"\n\n",
+        b"",
+    ),
+}
+# Of the whole process, from its start: memory in MiB and CPU seconds.
+LOOK = """
+import re, resource, sys
+sys.path.insert(0, sys.argv.pop(1))
+import probe
+code = probe.main(sys.argv[1:])
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())
+usage = resource.getrusage(resource.RUSAGE_SELF)
+print(code, int(peak[1]) / 1024, usage.ru_utime + usage.ru_stime)
+"""
+
+
+@pytest.mark.parametrize("kind", [*ENDLESS_ANSWERS, *SLOW])
+def test_a_look_costs_no_more_than_its_bounds(kind: str) -> None:
+    """With a deadline of 1 s for each step, whatever comes: unhealthy, 96 MiB, 5 s by the clock at most."""
+    first, more = (SLOW | ENDLESS_ANSWERS)[kind]
+    host = Hostile(lambda _: (first, more), 0.05 if kind in SLOW else 0)
+    started = time.monotonic()
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", LOOK, str(Path(probe.__file__).parent), host.url, "--era=modern", "--timeout=1"],
+            env={"MCP_PROBE_KEY": KEY},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    finally:
+        host.close()
+    code, mebibytes, cpu = run.stdout.splitlines()[-1].split()
+
+    assert code == "1"
+    assert float(mebibytes) < 96
+    assert float(cpu) < 4
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(("number", "verdict"), [(16, "healthy"), (17, "down")])
+def test_so_many_interim_answers_are_taken(look: Look, number: int, verdict: str) -> None:
+    """What precedes an answer is no fault of it, up to a number of 16."""
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * number
+    with talking(lambda connection: connection.sendall(interim + OK + b"\r\n")) as url:
+        seen = look(url, "--timeout", "5", "--era", "modern", key="")
+
+    assert seen.step("connect")["verdict"] == verdict
+
+
+def test_each_event_of_a_stream_is_read_once(look: Look) -> None:
+    """A large event, and thousands of small ones behind it, keep nobody from the answer that follows."""
+    answer = json.dumps({"jsonrpc": "2.0", "id": 2, "result": {}}).encode()
+    events = [b"data:" + b"x" * 3_000_000, *[b"data:1"] * 3000, b"data:" + answer]
+    chunks = b"".join(b"%x\r\n%b\n\n\r\n" % (len(event) + 2, event) for event in events)
+    with talking(lambda connection: connection.sendall(EVENTS + chunks + b"0\r\n\r\n")) as url:
+        seen = look(url, "--timeout", "5", "--era", "modern", key="")
+
+    assert seen.step("server/discover")["words"] == "supportedVersions is None, without 2026-07-28"
+
+
+def test_the_pages_of_a_list_have_one_bound_together(planted: Server, look: Look) -> None:
+    """Five pages of a megabyte each are too much, though each of them is not."""
+    planted.pages = [[ECHO | {"name": f"tool{number}", "description": "x" * 1_000_000}] for number in range(5)]
+
+    seen = look(planted.url)
+
+    assert (seen.code, seen.verdicts) == (1, {"mcp_dead"})
+    assert seen.step("tools/list")["words"] == "the answer is larger than 4 MiB"
+
+
+def test_the_name_of_a_server_is_short_in_the_report(planted: Server, look: Look) -> None:
+    """What a server calls itself is shown up to 300 characters."""
+    info = {"name": "w" * 100_000, "version": "1"}
+    planted.results["server/discover"]["_meta"]["io.modelcontextprotocol/serverInfo"] = info
+
+    seen = look(planted.url, "--era", "modern")
+
+    assert seen.report["eras"]["modern"]["server"] == "w" * 300
 
 
 def test_chunks(look: Look) -> None:

@@ -30,6 +30,12 @@ PIECES_AT_ONCE = 64
 TOO_LARGE = "The answer of the other system is too large. Ask for less."
 
 
+def proxy_at(url: str) -> httpcore2.Proxy:
+    """Return the proxy that a variable of the environment names, with its credential."""
+    stated = httpx2.Proxy(url if "://" in url else f"http://{url}")
+    return httpcore2.Proxy(str(stated.url), stated.raw_auth)
+
+
 class Budget:
     """Bytes that all answers of one exchange may have together, whatever connections they come on."""
 

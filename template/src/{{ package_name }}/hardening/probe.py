@@ -7,7 +7,9 @@
 One file that needs nothing but Python, to be copied to wherever the server should be looked at from:
 `MCP_PROBE_KEY=… python probe.py https://mcp.example.com/mcp`. Hence its length.
 
-Answers are read up to 8 MiB and 100 pages. Redirects are not followed: the key stays where it belongs.
+All answers of one step are 4 MiB, 200,000 values and lines, 100 pages at most, counted on the wire; 16 interim answers
+may precede each. A look takes no more than 96 MiB of memory, whatever comes.
+Redirects are not followed: the key stays where it belongs.
 
 Sources: MCP 2026-07-28 and 2025-11-25 (Transports, Lifecycle, Tools, Authorization), RFC 6750, RFC 9728.
 """
@@ -51,7 +53,9 @@ META = "io.modelcontextprotocol/"
 ERAS = ("modern", "legacy")
 # What a client or a model acts on. The rest of a tool (`_meta`, cache hints) may change at any time.
 TOOL_FIELDS = ("name", "title", "description", "inputSchema", "outputSchema", "annotations", "icons")
-MAX_ANSWER_BYTES = 8_388_608
+MAX_ANSWER_BYTES = 4_194_304
+MAX_PARTS = 200_000
+MAX_INTERIM_ANSWERS = 16
 MAX_PAGES = 100
 MAX_WORDS = 300
 DAY = 86_400
@@ -213,12 +217,12 @@ class Reply:
 
     status: int
     headers: http.client.HTTPMessage
-    body: bytes
+    body: bytearray
     tls: ssl.SSLObject | None
 
-    def answer(self, request_id: int) -> Json | None:
-        """Return the JSON-RPC answer to a request, out of a JSON body or an event stream."""
-        texts = [self.body.decode(errors="replace")]
+    def answer(self, request_id: int, begin: int = 0) -> Json | None:
+        """Return the JSON-RPC answer to a request, out of a JSON body or an event stream, from a byte of it on."""
+        texts = [self.body[begin:].decode(errors="replace")]
         if self.streams:
             # Not str.splitlines, which also breaks at characters that JSON may contain.
             events = (re.split(r"\r\n|\n", event) for event in re.split(r"\r\n\r\n|\n\n", texts[0]))
@@ -251,14 +255,37 @@ class Reply:
         return f"HTTP {self.status}" + (f", but {self.headers.get_content_type()} without an answer" if said_ok else "")
 
 
-async def fetch(
+class Incoming:
+    """What may still come in one step: heads, framing and bodies of all its answers."""
+
+    def __init__(self) -> None:
+        self._bytes_left = MAX_ANSWER_BYTES
+        self._parts_left = MAX_PARTS
+
+    async def count(self, piece: bytes) -> bytes:
+        """Return a piece that has come, if it is not too much."""
+        self._bytes_left -= len(piece)
+        # Each JSON value, event and chunk follows one of these. The smallest cost most when they are parsed.
+        self._parts_left -= sum(map(piece.count, (b",", b"[", b"{", b"\n")))
+        if self._bytes_left < 0:
+            raise Problem(Verdict.MCP_DEAD, "the answer is larger than 4 MiB")
+        if self._parts_left < 0:
+            raise Problem(Verdict.MCP_DEAD, "the answer has more than 200000 values and lines")
+        # What is in the buffer already is read without waiting, and the deadline would not get its turn.
+        await asyncio.sleep(0)
+        return piece
+
+
+async def fetch(  # noqa: PLR0913, PLR0917 - one for each part of a request
     url: str,
     method: str = "GET",
     headers: Json | None = None,
     body: bytes = b"",
     until: Callable[[Reply], bool] = lambda _: False,
+    incoming: Incoming | None = None,
 ) -> Reply:
     """Send one request and read its answer to the end, or until it is enough. The caller sets the deadline."""
+    incoming = incoming or Incoming()
     parts = urlsplit(url)
     tls = ssl.create_default_context() if parts.scheme == "https" else None
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port or (443 if tls else 80), ssl=tls)
@@ -269,24 +296,26 @@ async def fetch(
         lines += [f"{name}: {value}" for name, value in (fixed | agent | (headers or {})).items()]
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
         await writer.drain()
-        status, rest = 0, b""
-        while status < HTTPStatus.OK:  # an interim answer may precede the answer
-            start, _, rest = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
-            status = int(start.removeprefix(b"HTTP/1.")[2:5])
-        reply = Reply(status, http.client.parse_headers(io.BytesIO(rest)), b"", writer.get_extra_info("ssl_object"))
+        status, rest, heads = 0, b"", 0
+        while status < HTTPStatus.OK:  # interim answers may precede the answer
+            if heads > MAX_INTERIM_ANSWERS:
+                raise ValueError(heads)
+            start, _, rest = (await incoming.count(await reader.readuntil(b"\r\n\r\n"))).partition(b"\r\n")
+            status, heads = int(start.removeprefix(b"HTTP/1.")[2:5]), heads + 1
+        headers_of_answer = http.client.parse_headers(io.BytesIO(rest))
+        reply = Reply(status, headers_of_answer, bytearray(), writer.get_extra_info("ssl_object"))
         chunked = "chunked" in reply.headers.get("transfer-encoding", "").lower()
         left = 0 if chunked else int(reply.headers.get("content-length", MAX_ANSWER_BYTES + 1))
         while not until(reply):
-            left = left or (int((await reader.readline()).partition(b";")[0], 16) if chunked else 0)
-            piece = await reader.read(max(0, min(left, MAX_ANSWER_BYTES)))
+            if chunked and not left:
+                left = int((await incoming.count(await reader.readline())).partition(b";")[0], 16)
+            piece = await incoming.count(await reader.read(max(0, min(left, MAX_ANSWER_BYTES))))
             if not piece:
                 break
             left -= len(piece)
-            reply = Reply(status, reply.headers, reply.body + piece, reply.tls)
-            if len(reply.body) > MAX_ANSWER_BYTES:
-                raise Problem(Verdict.MCP_DEAD, "the answer is larger than 8 MiB")
+            reply.body.extend(piece)
             if chunked and not left:
-                await reader.readexactly(2)
+                await incoming.count(await reader.readexactly(2))
         return reply
     finally:
         writer.transport.abort()
@@ -322,6 +351,7 @@ class Conversation:
         self._target = target
         self._modern = name == "modern"
         self._ids = itertools.count(1)
+        self._incoming = Incoming()
         self._notices: list[str] = []
         self._metadata_url = ""
         self._sessions: list[str] = []
@@ -348,7 +378,7 @@ class Conversation:
         return self.era
 
     async def _step(self, name: str, action: Callable[[], Awaitable[str]], unread: Verdict) -> Verdict:
-        self._notices, verdict = [], Verdict.HEALTHY
+        self._notices, self._incoming, verdict = [], Incoming(), Verdict.HEALTHY
         started = self._target.clock()
         try:
             async with asyncio.timeout(self._target.timeout_seconds):
@@ -370,7 +400,7 @@ class Conversation:
     async def _connect(self) -> str:
         target = self._target
         # Any status will do: the question is whether somebody speaks HTTP at all.
-        reply = await fetch(target.url, until=lambda _: True)
+        reply = await fetch(target.url, until=lambda _: True, incoming=self._incoming)
         if reply.tls is None:
             if target.key and not is_loopback(target.url):
                 self._notices.append("the key travels in clear text: use https")
@@ -408,7 +438,7 @@ class Conversation:
         # A server must not be able to point the probe at an address inside the probe's network.
         if urlsplit(url)[:2] != urlsplit(self._target.url)[:2]:
             raise Problem(Verdict.DEGRADED, f"at another origin, not read: {url}")
-        reply = await fetch(url)
+        reply = await fetch(url, incoming=self._incoming)
         if reply.status != HTTPStatus.OK:
             raise Problem(Verdict.DEGRADED, f"{reply.describe()} at {url}")
         document = mapping(json.loads(reply.body), "the document")
@@ -464,7 +494,7 @@ class Conversation:
         if "tools" not in capabilities:
             raise Problem(Verdict.MCP_DEAD, "capabilities lack tools")
         self._discovery = {"capabilities": capabilities, "instructions": result.get("instructions")}
-        self.era.server = f"{info['name']} {info['version']}"
+        self.era.server = f"{info['name']} {info['version']}"[:MAX_WORDS]
         return f"{self.era.server}, protocol {self.era.protocol_version}"
 
     async def _list(self) -> str:
@@ -518,7 +548,7 @@ class Conversation:
         for session in self._sessions:
             version = self.era.protocol_version or LEGACY[0]
             headers = self._authorization() | {"Mcp-Session-Id": session, "MCP-Protocol-Version": version}
-            reply = await fetch(self._target.url, "DELETE", headers, until=lambda _: True)
+            reply = await fetch(self._target.url, "DELETE", headers, until=lambda _: True, incoming=self._incoming)
             # 404: it is gone already; 405: this server ends sessions by itself.
             gone = reply.status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
             if reply.status >= HTTPStatus.MULTIPLE_CHOICES and not gone:
@@ -548,12 +578,19 @@ class Conversation:
         if not method.startswith("notifications/"):
             message["id"] = request_id
 
-        def answered(reply: Reply) -> bool:
-            # A stream need not end with the answer; whoever waits for its end may wait for ever.
-            at_end_of_event = reply.body.endswith((b"\n\n", b"\r\n\r\n"))
-            return reply.streams and at_end_of_event and reply.answer(request_id) is not None
+        read = 0
 
-        reply = await fetch(self._target.url, "POST", headers, json.dumps(message).encode(), until=answered)
+        def answered(reply: Reply) -> bool:
+            nonlocal read
+            # A stream need not end with the answer; whoever waits for its end may wait for ever.
+            if not reply.streams or not reply.body.endswith((b"\n\n", b"\r\n\r\n")):
+                return False
+            # Each event is read once, in however many pieces they come.
+            begin, read = read, len(reply.body)
+            return reply.answer(request_id, begin) is not None
+
+        body = json.dumps(message).encode()
+        reply = await fetch(self._target.url, "POST", headers, body, until=answered, incoming=self._incoming)
         session = reply.headers.get("mcp-session-id", "")
         if method == "initialize" and re.fullmatch(r"[!-~]+", session):
             self._sessions.append(session)

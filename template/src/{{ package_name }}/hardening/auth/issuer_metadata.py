@@ -83,16 +83,14 @@ def is_safe(url: str, issuer: str) -> bool:
 
 def open_client(url: str, tls: ssl.SSLContext, budget: Budget, *, outside: bool) -> httpx2.AsyncClient:
     """Return a client for a URL whose answers take from a budget, through the proxy of the environment if `outside`."""
-    import httpcore2
     import httpx2
 
-    from ..http_answers import BoundedTransport
+    from ..http_answers import BoundedTransport, proxy_at
 
     parts, environment, proxy = urlsplit(url), getproxies_environment(), None
     through = environment.get(parts.scheme) or environment.get("all")
     if outside and through and not proxy_bypass(parts.netloc):
-        stated = httpx2.Proxy(through if "://" in through else f"http://{through}")
-        proxy = httpcore2.Proxy(str(stated.url), stated.raw_auth)
+        proxy = proxy_at(through)
     transport = BoundedTransport(MAX_DOCUMENT_BYTES, tls, budget=budget, proxy=proxy)
     return httpx2.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
 

@@ -24,6 +24,8 @@ from .operations import Operations
 from .tracing import Names, leave_out, request_ids, scrubbing
 
 if TYPE_CHECKING:
+    import requests
+
     from ..server import HardenedServer
 
 log = structlog.get_logger()
@@ -91,13 +93,24 @@ def _resource(server: HardenedServer) -> Any:
     return Resource.create(own).merge(OTELResourceDetector().detect())
 
 
+def _session(signal: str) -> requests.Session | None:
+    from .otlp_answers import bounded_session
+
+    # Whoever brings an HTTP client with a credential of its own means that one.
+    own = os.environ.get("OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER") or os.environ.get(
+        f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{signal.upper()}_CREDENTIAL_PROVIDER"
+    )
+    return None if own else bounded_session()
+
+
 def _open_traces(server: HardenedServer, names: Names) -> Stop:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=_resource(server), id_generator=request_ids())
-    provider.add_span_processor(BatchSpanProcessor(scrubbing(OTLPSpanExporter(), names)))
+    exporter = OTLPSpanExporter(session=_session("traces"))
+    provider.add_span_processor(BatchSpanProcessor(scrubbing(exporter, names)))
     trace.set_tracer_provider(provider)
     return provider.shutdown
 
@@ -108,7 +121,7 @@ def _open_metrics(server: HardenedServer, names: Names) -> Stop:
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
     # Not the provider of the whole process: what an author's libraries measure is not known here.
-    reader = PeriodicExportingMetricReader(OTLPMetricExporter())
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter(session=_session("metrics")))
     provider = MeterProvider(resource=_resource(server), metric_readers=[reader])
     operations = Operations(provider.get_meter(SCOPE, server.version), names)
     server.middleware.insert(0, operations)
