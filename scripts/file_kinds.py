@@ -19,14 +19,18 @@ class Kind:
     slow: tuple[str, ...] = ()
 
 
-# Most of the chart's templates are made from the manifests, and not changed by hand.
+# Templates and schema of the chart are made from the manifests, and not changed by hand.
 FILES = {
     "kubernetes": Kind(
         ("template/deploy/*kubernetes*/**/*.yaml",),
         ("deploying/test_policies", "deploying/test_objects_agree", "deploying/test_kubernetes"),
         ("deploying/test_grace_chain", "deploying/test_probe_cronjob", "deploying/test_alerts"),
     ),
-    "helm": Kind(("template/deploy/*helm*/[Cv]*",), ("deploying/test_helm", "deploying/test_grace_chain")),
+    "helm": Kind(
+        ("template/deploy/*helm*/[Cv]*.yaml*",),
+        ("deploying/test_configuration_model", "deploying/test_helm"),
+        ("deploying/test_grace_chain",),
+    ),
     "proxies": Kind(
         ("template/deploy/caddy/Caddyfile", "template/deploy/nginx/*.conf"),
         ("deploying/test_configuration_model", "deploying/test_grace_chain"),
@@ -63,7 +67,7 @@ FILES = {
             *("template/pyrightconfig.json.jinja", "template/renovate.json", "template/.pre-commit-config.yaml"),
         ),
         ("rendering/test_make_targets", "rendering/test_tool_settings", "rendering/test_renovate"),
-        ("rendering/test_portable_shell", "rendering/test_workflow_policies"),
+        ("rendering/test_portable_shell", "rendering/test_workflow_policies", "rendering/test_text"),
     ),
 }
 

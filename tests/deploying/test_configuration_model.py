@@ -96,6 +96,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "deploy/prometheus/alerts.yaml": alerts,
     "deploy/grafana/mcp-server.json": dashboard,
     "deploy/systemd/mcp-probe@.service": unit,
+    "deploy/helm/Chart.yaml": yaml.safe_load,
+    "deploy/helm/values.yaml": yaml.safe_load,
     "deploy/caddy/Caddyfile": directives,
     "deploy/nginx/mcp-server.conf": directives,
     "deploy/nginx/mcp-server-proxy.conf": directives,

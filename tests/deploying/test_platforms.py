@@ -125,7 +125,7 @@ def test_every_setting_that_is_named_exists(project: Path, known: set[str], file
     # What the operator sets for the files themselves, and for the workflows.
     of_the_files = {
         *("MCP_SITE", "MCP_UPSTREAMS", "MCP_DOMAIN", "MCP_BIND", "MCP_HTTP_PORT", "MCP_HTTPS_PORT"),
-        *("MCP_TRUSTED_PROXIES", "MCP_ROLE_PASSWORD"),
+        *("MCP_TRUSTED_PROXIES", "MCP_ROLE_PASSWORD", "MCP_PROBE_URL"),
         *OF_WORKFLOWS.findall("".join(flow.read_text("utf-8") for flow in (project / ".github/workflows").iterdir())),
     }
     text = (project / file).read_text(encoding="utf-8")

@@ -67,10 +67,10 @@ PYTEST = {
 }
 PYTHON = ["python", "pyi"]
 HOOKS = {
-    "format": "uv run ruff format --force-exclude",
-    "lint": "uv run ruff check --fix --force-exclude",
-    "types": "uv run pyright",
-    "conflicts": "git diff --cached --check",
+    "ruff format": "uv run ruff format --force-exclude",
+    "ruff check": "uv run ruff check --fix --force-exclude",
+    "pyright": "uv run pyright",
+    "no conflict markers": "git diff --cached --check",
 }
 
 
@@ -167,7 +167,7 @@ def test_a_commit_is_looked_at_by_commands_of_the_project(project: Path) -> None
     (repository,) = yaml.safe_load((project / ".pre-commit-config.yaml").read_text("utf-8"))["repos"]
 
     assert repository["repo"] == "local"
-    assert {hook["id"]: hook["entry"] for hook in repository["hooks"]} == HOOKS
+    assert {hook["name"]: hook["entry"] for hook in repository["hooks"]} == HOOKS
     assert {hook["language"] for hook in repository["hooks"]} == {"system"}
     assert {hook["id"]: hook.get("types_or") for hook in repository["hooks"]} == {
         "format": PYTHON,
