@@ -11,14 +11,29 @@ import collections
 import enum
 import functools
 import ipaddress
+import itertools
 import json
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableSequence,
+    Sequence,
+)
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Optional, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Optional, TypeVar, Union, cast
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -33,7 +48,9 @@ from mcp.types import (
     BlobResourceContents,
     CallToolResult,
     EmbeddedResource,
+    Icon,
     ImageContent,
+    PromptMessage,
     ResourceLink,
     TextContent,
     TextResourceContents,
@@ -49,7 +66,7 @@ from pydantic import (
     SecretStr,
     StringConstraints,
 )
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from hardening import Context, HardeningSettings, harden, tool
 from hardening.calls.declaration import InvalidDeclarationError
@@ -59,9 +76,11 @@ DIFFERENCES = """
 schema: no titles made up from names; unknown arguments are refused (`additionalProperties: false`); a fixed array has
   `items`; a result names a format only where every value of the type has it; a dataclass keeps its docstring.
 data: everything that is no content type has structured content and a schema, also where the SDK has text alone
-  (`UNSTRUCTURED_THERE`); a mapping whose keys are numbers is not put into a `result`.
+  (`UNSTRUCTURED_THERE`); no mapping is put into a `result`.
 blocks: data is one block of JSON beside the structured content, as the specification has it; the SDK indents it,
   and writes one block for each item of a list.
+data of a model: the fields that are declared, also where the value has more of them.
+pieces: an iterator leaves as the list that it makes, where the SDK's structured content is empty (`PIECES`).
 failure: the text has a kind, advice and a reference, and never the text of an exception that nobody foresaw.
 """
 
@@ -261,6 +280,16 @@ RESULTS: dict[str, tuple[Any, Any]] = {
     "tuple of one kind": (tuple[float, float], (1.5, 2.5)),
     "tuple of any length": (tuple[int, ...], (1, 2)),
     "set": (set[int], {1}),
+    "iterable": (Iterable[int], [1, 2]),
+    "sequence that changes": (MutableSequence[int], [1]),
+    "words by number of each": (collections.Counter[str], collections.Counter("aab")),
+    "mapping in order": (collections.OrderedDict[str, int], collections.OrderedDict(a=1)),
+    "mapping of content": (dict[str, TextContent], {"a": TextContent(type="text", text="hello")}),
+    "described by Doc": (Annotated[str, Doc("What it is.")], "a"),
+    "message of a prompt": (PromptMessage, PromptMessage(role="user", content=TextContent(type="text", text="a"))),
+    "contents of a resource": (TextResourceContents, TextResourceContents(uri="a://b", text="a")),
+    "icon": (Icon, Icon(src="https://example.com/a.png")),
+    "decimal": (Decimal, Decimal("1.50")),
     "model": (Place, Place(name="hill")),
     "model in a model": (Inner, Inner(place=Place(name="hill"))),
     "model with an alias": (Aliased, Aliased(id=3)),
@@ -300,7 +329,7 @@ RESULTS: dict[str, tuple[Any, Any]] = {
 UNSTRUCTURED_THERE = {
     *("enum", "date", "datetime with a zone", "datetime with an offset", "datetime without a zone"),
     *("datetime that must have a zone", "time", "timedelta", "uuid", "address", "anything"),
-    *("path", "address of a host", "enum of numbers"),
+    *("path", "address of a host", "enum of numbers", "decimal"),
 }
 
 TEXT = TextContent(type="text", text="hello")
@@ -347,6 +376,14 @@ CONTENT: dict[str, tuple[Any, Any]] = {
 }
 
 REFUSED: dict[str, tuple[Any, Any, Any, str]] = {
+    "an iterator": (int, EMPTY, Iterator[int], "say what it returns when it is done, e.g. list[int]"),
+    "an iterator or nothing": (int, EMPTY, Iterator[int] | None, "say what it returns when it is done"),
+    "an iterator of no type": (int, EMPTY, Iterator, "say what it returns when it is done"),
+    "an asynchronous iterator": (int, EMPTY, AsyncIterator[int], "say what it returns when it is done"),
+    "an asynchronous iterable": (int, EMPTY, AsyncIterable[int], "say what it returns when it is done"),
+    "an asynchronous generator": (int, EMPTY, AsyncGenerator[int, None], "say what it returns when it is done"),
+    "what is awaited": (int, EMPTY, Awaitable[int], "say what it returns when it is done"),
+    "a coroutine": (int, EMPTY, Coroutine[Any, Any, int], "say what it returns when it is done"),
     "the SDK's Context": (SdkContext, EMPTY, int, "take hardening's Context in place of the SDK's"),
     "the SDK's Context[…]": (SdkContext[Any, Any], EMPTY, int, "take hardening's Context in place of the SDK's"),
     "the SDK's Context, optional": (SdkContext | None, None, int, "take hardening's Context in place of the SDK's"),
@@ -501,7 +538,7 @@ async def test_a_result_is_the_one_of_the_sdk(row: str) -> None:
         assert not (theirs.output_schema or {}).get("properties")
         text = expected.content[0].text  # type: ignore[union-attr]
         assert (text if isinstance(value, str) else json.loads(text)) == shown
-    elif row == "mapping by number":
+    elif row in {"mapping by number", "mapping in order", "words by number of each"}:
         assert expected.structured_content == {"result": content}
     else:
         assert content == expected.structured_content
@@ -735,6 +772,114 @@ async def test_a_block_that_clients_refuse_does_not_leave(block: Any) -> None:
     assert answer.is_error
     assert answer.meta is not None
     assert answer.meta["hardening/error"]["kind"] == "internal"
+
+
+class Creature(BaseModel):
+    """A model that another one begins with."""
+
+    name: Short
+
+
+class Kitten(Creature):
+    """What nobody has declared stays here."""
+
+    secret: int = 5
+
+
+async def test_what_is_declared_of_a_model_leaves_and_nothing_else() -> None:
+    """A model with more fields than the declared one: what it adds is in no schema, and stays here."""
+    _, answer = await asked(ours(returning(Creature, Kitten(name="a"))), "giver", {})
+    _, several = await asked(ours(returning(list[Creature], [Kitten(name="a")])), "giver", {})
+
+    assert answer.structured_content == {"name": "a"}
+    assert several.structured_content == {"result": [{"name": "a"}]}
+
+
+PIECES: dict[str, tuple[Any, Callable[[], Any], Any]] = {
+    "a generator": (list[int], lambda: (one for one in (1, 2)), [1, 2]),
+    "a generator, as it is": (Generator[int, None, None], lambda: (one for one in (1, 2)), [1, 2]),
+    "a generator, iterable": (Iterable[int], lambda: (one for one in (1, 2)), [1, 2]),
+    "a generator, optional": (list[int] | None, lambda: iter([1]), [1]),
+    "a generator of models": (list[Place], lambda: (Place(name=name) for name in ("a",)), [{"name": "a", "height": 0}]),
+    "map": (list[int], lambda: map(int, "12"), [1, 2]),
+    "zip": (list[tuple[int, str]], lambda: zip([1], ["a"], strict=True), [[1, "a"]]),
+    "filter": (tuple[int, ...], lambda: filter(None, [0, 1]), [1]),
+    "range": (list[int], lambda: range(3), [0, 1, 2]),
+    "keys": (list[str], {"a": 1}.keys, ["a"]),
+    "values": (list[int], {"a": 1}.values, [1]),
+    "items": (list[tuple[str, int]], {"a": 1}.items, [["a", 1]]),
+}
+
+
+@pytest.mark.parametrize("row", PIECES)
+async def test_what_is_made_piece_by_piece_leaves_whole(row: str) -> None:
+    """An iterator is read once, to its end; in the SDK the structured content of most is empty."""
+    hint, make, expected = PIECES[row]
+
+    async def giver() -> Any:
+        """Return what the row of the table says."""
+        return make()
+
+    giver.__annotations__ = {"return": hint}
+    _, answer = await asked(ours(giver), "giver", {})
+
+    assert not answer.is_error, answer.content
+    assert answer.structured_content == {"result": expected}
+
+
+@pytest.mark.parametrize("blocks", [[TEXT, PICTURE]], ids=["text and image"])
+async def test_content_that_is_made_piece_by_piece_is_content(blocks: list[Any]) -> None:
+    """Each block is one, where the SDK writes all of them as text."""
+    _, answer = await asked(ours(returning(list[TextContent | ImageContent], iter(blocks))), "giver", {})
+
+    assert answer.content == blocks
+
+
+class Numbers(BaseModel):
+    """A model that checks nothing when it is filled by hand."""
+
+    numbers: list[int]
+
+
+@dataclass
+class Several:
+    """A dataclass, which checks nothing."""
+
+    numbers: list[int]
+
+
+def built(**content: Any) -> CallToolResult:
+    """Return a result that is built by hand."""
+    return CallToolResult(content=[], structured_content=content)
+
+
+BROKEN: dict[str, tuple[Any, Callable[[], Any], str]] = {
+    "of another type": (list[int], lambda: iter(["a"]), "internal"),
+    "without an end": (list[int], itertools.count, "invalid_input"),
+    "the same without an end": (set[int], lambda: itertools.repeat(1), "invalid_input"),
+    "inside of a mapping": (dict[str, list[int]], lambda: {"a": iter([1])}, "internal"),
+    "inside of a list": (list[list[int]], lambda: [map(int, "1")], "internal"),
+    "inside of a model": (Numbers, lambda: Numbers.model_construct(numbers=iter([1])), "internal"),
+    "inside of a dataclass": (list[Several], lambda: [Several(cast("Any", iter([1])))], "internal"),
+    "inside of what the tool builds": (CallToolResult, lambda: built(numbers=iter([1])), "internal"),
+    "inside of what is described": (Annotated[CallToolResult, Numbers], lambda: built(numbers=iter([1])), "internal"),
+}
+
+
+@pytest.mark.parametrize("row", BROKEN)
+async def test_what_is_made_piece_by_piece_is_never_lost_without_a_word(row: str) -> None:
+    """It fits, or the call fails; one without an end is too large."""
+    hint, make, kind = BROKEN[row]
+
+    async def giver() -> Any:
+        """Return what the row of the table says."""
+        return make()
+
+    giver.__annotations__ = {"return": hint}
+    _, answer = await asked(ours(giver), "giver", {})
+
+    assert answer.is_error
+    assert (answer.meta or {})["hardening/error"]["kind"] == kind
 
 
 def test_the_corpus_is_large_enough() -> None:

@@ -29,6 +29,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ..errors import TooLarge
 from .json_schema import PlainSchema, portable
+from .pieces import IN_PIECES, WHOLE, is_later, listed, refuse_pieces
 
 CONTENT = (*get_args(ContentBlock), Image, Audio)
 ALONE = "return CallToolResult alone, without a union; for no content, CallToolResult(content=[])"
@@ -54,6 +55,8 @@ class ResultSchema:
     def __init__(self, returned: Any) -> None:
         options = get_args(returned) if get_origin(returned) in {Union, UnionType} else (returned,)
         plain: list[Any] = [option for option in options if option is not InputRequiredResult]
+        if any(is_later(option) for option in plain):
+            raise InvalidResultTypeError(WHOLE)
         built = [_built(option) for option in plain]
         if any(built) and len(plain) > 1:
             raise InvalidResultTypeError(ALONE)
@@ -81,11 +84,13 @@ class ResultSchema:
 
         Raises:
             TooLarge: It is larger than `max_bytes`.
-            TypeError: It is no result at all, though the tool builds its content itself.
+            TypeError: It is no result at all, though the tool builds its content itself; or it holds an iterator.
             ValueError: It does not fit the schema, or a block holds no base64, which is a fault of the tool.
         """
         if isinstance(returned, CallToolResult | InputRequiredResult):
             return self._finish_built(returned, max_bytes)
+        if isinstance(returned, IN_PIECES):
+            returned = listed(cast("Iterable[Any]", returned), max_bytes)
         if self.content:
             blocks = _blocks(returned, max_bytes)
             return self._finish_built(CallToolResult(content=blocks), max_bytes, own=True)
@@ -94,6 +99,7 @@ class ResultSchema:
         try:
             dumped = self._adapter.dump_json(returned, by_alias=True, warnings="error")
         except PydanticSerializationError:
+            refuse_pieces(returned)
             # As the SDK does, though strictly: a mapping is read as the model that is declared.
             returned = self._adapter.validate_json(to_json(returned), strict=True)
             dumped = self._adapter.dump_json(returned, by_alias=True, warnings="error")
@@ -116,6 +122,7 @@ class ResultSchema:
             if not (own or self.built):
                 raise TypeError
             check_blocks(returned.content)
+            refuse_pieces(returned.structured_content)
             if self._adapter is not None and not returned.is_error:
                 given: Any = returned.structured_content
                 inner: Any = (
