@@ -12,7 +12,7 @@ import ipaddress
 import json
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -689,6 +689,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a hidden argument": (hidden, "_other must be a parameter that can be given by name"),
     "a type that is not imported": (elsewhere, "import Missing outside TYPE_CHECKING"),
     "a type without a schema": (told(Callable), "an argument cannot be read"),
+    "an iterable": (told(Iterable[int]), "an argument cannot be read: take a list for an Iterable or a Generator"),
     "Field as the default": (told(int, Field(ge=1)), "write value: Annotated[…, Field(…)]"),
     "a default in Field": (told(Annotated[int, Field(default=1)]), "write the default of value after ="),
     "an alias in Field": (told(Annotated[int, Field(alias="other")]), "give value its name on the wire"),

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Optional, TypeVar, Union, cast
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Optional, Self, TypeVar, Union, cast
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -56,6 +56,7 @@ from mcp.types import (
     TextResourceContents,
 )
 from pydantic import (
+    UUID4,
     AfterValidator,
     AnyUrl,
     AwareDatetime,
@@ -155,6 +156,14 @@ class Box(BaseModel, Generic[Kind]):
     model_config = ConfigDict(extra="forbid")
 
     inside: Kind
+
+
+class Lazy(BaseModel):
+    """A field that is checked while it is read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    numbers: Annotated[Iterable[int], Field(max_length=5)]
 
 
 class Made(BaseModel):
@@ -376,6 +385,11 @@ CONTENT: dict[str, tuple[Any, Any]] = {
 }
 
 REFUSED: dict[str, tuple[Any, Any, Any, str]] = {
+    "an iterable": (Annotated[Iterable[int], Field(max_length=5)], EMPTY, int, "take a list for an Iterable"),
+    "a generator, given": (Annotated[Generator[int, None, None], Field(max_length=5)], EMPTY, int, "take a list for"),
+    "an iterable in a model": (Lazy, EMPTY, int, "take a list for an Iterable or a Generator, which is not checked"),
+    "an iterable or nothing": (Iterable[int] | None, None, int, "take a list for an Iterable or a Generator"),
+    "an iterable or a number": (Iterable[int] | int, EMPTY, int, "take a list for an Iterable or a Generator"),
     "an iterator": (int, EMPTY, Iterator[int], "say what it returns when it is done, e.g. list[int]"),
     "an iterator or nothing": (int, EMPTY, Iterator[int] | None, "say what it returns when it is done"),
     "an iterator of no type": (int, EMPTY, Iterator, "say what it returns when it is done"),
@@ -384,6 +398,10 @@ REFUSED: dict[str, tuple[Any, Any, Any, str]] = {
     "an asynchronous generator": (int, EMPTY, AsyncGenerator[int, None], "say what it returns when it is done"),
     "what is awaited": (int, EMPTY, Awaitable[int], "say what it returns when it is done"),
     "a coroutine": (int, EMPTY, Coroutine[Any, Any, int], "say what it returns when it is done"),
+    "Self": (Self, EMPTY, int, "name the type of a parameter in place of Self"),
+    "a result of Self": (int, EMPTY, Self, "a type has no JSON Schema: `typing.Self` is invalid"),
+    "a uuid of one version": (UUID4, EMPTY, int, "for a type without a length, Annotated[str, Field(max_length=100)]"),
+    "the SDK's image": (Image, EMPTY, int, "a type has no JSON Schema"),
     "the SDK's Context": (SdkContext, EMPTY, int, "take hardening's Context in place of the SDK's"),
     "the SDK's Context[…]": (SdkContext[Any, Any], EMPTY, int, "take hardening's Context in place of the SDK's"),
     "the SDK's Context, optional": (SdkContext | None, None, int, "take hardening's Context in place of the SDK's"),

@@ -46,6 +46,8 @@ class Arguments:
         self._adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(model)
         self.schema = portable(self._adapter.json_schema(schema_generator=PlainSchema))
         self.schema.pop("title", None)
+        if self.schema.get("type") != "object":
+            raise InvalidDeclarationError(f"{tool}: name the type of a parameter in place of Self")
         for name in optional:
             shown = self.schema["properties"].get(name, {})
             shown.setdefault("default", _default(tool, name, parameters[name].default, hints[name]))

@@ -24,6 +24,7 @@ from typing_extensions import TypedDict
 from .arguments import refuse_parameter
 from .declaration import InvalidDeclarationError
 from .failures import invalid_arguments
+from .json_schema import CheckedSchema, why_none
 from .tool import KeptConnectionError, context_parameter
 
 if TYPE_CHECKING:
@@ -90,10 +91,9 @@ class AuthorFunction:
         try:
             adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(model)
             # What has no schema cannot be given by anybody.
-            adapter.json_schema()
+            adapter.json_schema(schema_generator=CheckedSchema)
         except (PydanticUserError, SchemaError, TypeError) as unknown:
-            reason = str(unknown).partition("\n")[0]
-            raise InvalidDeclarationError(f"{self.owner}: an argument cannot be read: {reason}") from None
+            raise InvalidDeclarationError(f"{self.owner}: an argument cannot be read: {why_none(unknown)}") from None
         return adapter
 
     def read(self, arguments: Mapping[str, Any]) -> dict[str, Any]:

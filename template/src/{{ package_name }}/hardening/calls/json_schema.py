@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
 if TYPE_CHECKING:
@@ -20,7 +20,23 @@ KEPT_IN_RESULTS = frozenset({"date", "uuid", "ipv4", "binary"})
 AWARE = "x-aware"
 
 
-class PlainSchema(GenerateJsonSchema):
+def why_none(unknown: Exception) -> str:
+    """Return why a type has no schema, without advice that is for authors of libraries."""
+    return str(unknown).partition("\n")[0].partition(". Set ")[0]
+
+
+class CheckedSchema(GenerateJsonSchema):
+    """Schemas of what is checked whole before the author's function runs."""
+
+    def generator_schema(self, schema: Any) -> dict[str, Any]:
+        """Refuse what Pydantic checks only while it is read: neither its length nor its items would be bounded."""
+        if self.mode == "validation":
+            # Of a union too: what is only invalid for JSON Schema is left out of one.
+            raise PydanticUserError("take a list for an Iterable or a Generator, which is not checked", code=None)
+        return super().generator_schema(schema)
+
+
+class PlainSchema(CheckedSchema):
     """The dialect clients handle: no titles made up from names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature

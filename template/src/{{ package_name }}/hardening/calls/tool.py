@@ -20,6 +20,7 @@ from ..exchange import current
 from .arguments import Arguments
 from .context import Context
 from .declaration import Declaration, InvalidDeclarationError
+from .json_schema import why_none
 from .resolvers import Resolvers
 from .results import InvalidResultTypeError, ResultSchema
 
@@ -60,8 +61,7 @@ class Tool:
         except InvalidResultTypeError as wrong:
             raise InvalidDeclarationError(f"{self.name}: {wrong}") from None
         except (PydanticUserError, SchemaError, TypeError) as unknown:
-            reason = str(unknown).partition("\n")[0]
-            raise InvalidDeclarationError(f"{self.name}: a type has no JSON Schema: {reason}") from None
+            raise InvalidDeclarationError(f"{self.name}: a type has no JSON Schema: {why_none(unknown)}") from None
         self.input_schema = self.arguments.schema
 
     def _declared(self) -> Declaration:
