@@ -3,7 +3,8 @@
     python scripts/mutants.py auth limits --sample 40 --seed 1
 
 Which tests run a line is measured first, once, by coverage; only those run, the fastest first, until one fails.
-A line that runs while modules are loaded, or in another process only, meets the whole room after them.
+A line that runs while modules are loaded, or in another process only, meets the whole room after them;
+any other meets the tests of its room that start processes of their own.
 What survives them meets the tests of the other rooms that were measured in the same scratch folder.
 A run that takes much longer than its tests do without a change is ended, and counts as noticed.
 
@@ -143,6 +144,11 @@ class Coverage:
         first += self._within(names[:MOST_TESTS], SECONDS)
         rest = [] if CONSTANTS in first else [CONSTANTS]
         return first, rest + self._within([name for name in names if name not in first], MORE_SECONDS)
+
+    def elsewhere(self, files: list[str]) -> list[str]:
+        """Return the tests of files that run the package in other processes, where no line is measured."""
+        here = set().union(*(tests for lines in self.lines.values() for tests in lines.values()))
+        return self._within(sorted(set(self.of(files)) - here, key=self.seconds.__getitem__), MORE_SECONDS)
 
     def of(self, files: list[str]) -> list[str]:
         """Return the tests of files that were measured, and pass without any change."""
@@ -298,8 +304,9 @@ def sample_room(room: str, asked: argparse.Namespace, again: dict[str, Any] | No
             if room in FILES:
                 bounds = [(each, FILE_SECONDS) for each in tests_of(room)]
             else:
-                rest = [] if coverage.running(change) else coverage.of(files_of(room, Path(change.file).stem))
-                bounds = [(each, coverage.bound(each)) for each in (*coverage.tests(change), rest)]
+                others = coverage.elsewhere if coverage.running(change) else coverage.of
+                stages = (*coverage.tests(change), others(files_of(room, Path(change.file).stem)))
+                bounds = [(each, coverage.bound(each)) for each in stages]
             outcomes[change.name] = copy.attempt(change, *bounds)
         finally:
             copies.put(copy)

@@ -27,8 +27,8 @@ async def fork() -> int:
 
 @tool(read_only=True)
 async def forget() -> str:
-    """Start a task that nobody waits for."""
-    FORGOTTEN.append(asyncio.create_task(never_delivered()))
+    """Start a task that nobody waits for, and one of a library, which ends by itself or not."""
+    FORGOTTEN.extend([asyncio.create_task(never_delivered()), asyncio.create_task(asyncio.sleep(3600))])
     return "started"
 
 

@@ -15,6 +15,7 @@ import pytest
 from live import KEY, SECONDS, Process
 from wire import ERAS, Era, Wire
 
+from hardening.lifecycle import signals
 from hardening.lifecycle.signals import reap_left_over
 
 FORKING = str(Path(__file__).with_name("forking_server.py"))
@@ -114,6 +115,17 @@ def test_children_that_nobody_waits_for_are_collected() -> None:
         assert state(child.pid) == "Z"
         assert child.pid not in reap_left_over({child.pid})
         assert not state(child.pid)
+
+
+async def test_children_are_looked_for_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the server runs; here every few milliseconds, and not every ten seconds."""
+    monkeypatch.setattr(signals, "REAP_SECONDS", 0.01)
+    reaping = asyncio.create_task(signals.reap())
+    with await asyncio.to_thread(subprocess.Popen, [sys.executable, "-c", ""]) as child:
+        async with asyncio.timeout(SECONDS):
+            while state(child.pid):
+                await asyncio.sleep(0.01)
+        reaping.cancel()
 
 
 def test_a_child_that_runs_has_not_ended() -> None:

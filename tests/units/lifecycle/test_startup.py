@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import signal
 import socket
 import urllib.request
 
 import pytest
-from live import KEY, PROBE_KEY, Process, free_port
+import sample
+from live import ENVIRONMENT, KEY, PROBE_KEY, SECONDS, Process, free_port, settings_from
 from wire import ERAS, Era, Wire, opening
 
-from hardening.lifecycle.startup import COLLECT_AFTER, tidy
+from hardening.lifecycle.startup import COLLECT_AFTER, Running, bind, tidy
 
 
 def test_bad_settings_end_with_78_and_every_problem() -> None:
@@ -66,6 +69,30 @@ def test_a_port_in_use_is_one_sentence() -> None:
     assert code == 71
     assert any(f"127.0.0.1:{port}" in line and "in use" in line for line in process.lines)
     assert not any("Traceback" in line for line in process.lines)
+
+
+def test_a_port_that_was_just_closed_is_free() -> None:
+    """A restart does not wait a minute for connections that the server before it has closed."""
+    listener = bind(settings_from(ENVIRONMENT))
+    listener.listen()
+    port = listener.getsockname()[1]
+    with socket.create_connection(("127.0.0.1", port), SECONDS):
+        # Who closes first remembers the connection.
+        listener.accept()[0].close()
+    listener.close()
+
+    bind(settings_from(ENVIRONMENT | {"PORT": str(port)})).close()
+
+
+async def test_a_signal_before_the_port_is_served_is_a_drain() -> None:
+    """Everything is open by then, so it is closed in order, and the process does not wait for its deadline."""
+    listener = bind(settings := settings_from(ENVIRONMENT))
+    async with Running.open(sample.build(settings)) as running:
+        running.http.handle_exit(signal.SIGTERM, None)
+        async with asyncio.timeout(SECONDS):
+            await running.serve(listener)
+        assert running.app.drain.refusing
+    listener.close()
 
 
 def test_the_start_line_shows_the_settings_without_secrets() -> None:

@@ -48,7 +48,7 @@ class DrainingServer(uvicorn.Server):
         self.drain = app.drain
         self.app = app
         self.finished = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
         self._signal = FirstSignal()
         # The SSE library cuts every stream half a second after SIGTERM unless told not to.
@@ -56,7 +56,6 @@ class DrainingServer(uvicorn.Server):
 
     async def serve(self, sockets: list[socket] | None = None) -> None:
         """Answer requests until a signal comes and the drain is over."""
-        self._loop = asyncio.get_running_loop()
         await super().serve(sockets)
         if self._draining is not None:
             await self._draining
@@ -82,9 +81,8 @@ class DrainingServer(uvicorn.Server):
         self.drain.unready = True
         # A thread, so that the deadline holds even when the event loop does not run.
         threading.Thread(target=self._watch, daemon=True, name="exit deadline").start()
-        if self._loop is not None:
-            # A signal interrupts somebody's call, and is no part of it.
-            self._loop.call_soon_threadsafe(self._begin, context=Context())
+        # A signal interrupts somebody's call, and is no part of it.
+        self._loop.call_soon_threadsafe(self._begin, context=Context())
 
     def _begin(self) -> None:
         self._draining = asyncio.ensure_future(self._drain())
