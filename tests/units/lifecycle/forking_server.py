@@ -1,10 +1,12 @@
-"""A server whose tools start what outlives them, a process and a task: not a test."""
+"""A server whose tools start what outlives them, or end what is not theirs: not a test."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import sys
+from typing import Literal
 
 import alias
 
@@ -32,6 +34,34 @@ async def forget() -> str:
     return "started"
 
 
+@tool(read_only=True)
+async def leave(by: Literal["child", "task", "callback", "stop", "cancel"]) -> str:
+    """Stop the event loop, or this task, for everybody who waits there."""
+    loop = asyncio.get_running_loop()
+    match by:
+        case "child":
+            async with asyncio.TaskGroup() as group:
+                group.create_task(exits())
+        case "task":
+            FORGOTTEN.append(asyncio.create_task(exits()))
+        case "callback":
+            loop.call_soon(sys.exit, 3)
+        case "stop":
+            loop.stop()
+        case "cancel":
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            return "in its last step"
+    await asyncio.sleep(0.05)
+    return "went on"
+
+
+async def exits() -> None:
+    """Leave, as a script would."""
+    sys.exit(3)
+
+
 async def never_delivered() -> None:
     """Take longer than there is."""
     await asyncio.sleep(3600)
@@ -41,4 +71,4 @@ FORGOTTEN: list[asyncio.Task[None]] = []
 
 
 if __name__ == "__main__":
-    raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tools=(fork, forget))))
+    raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tools=(fork, forget, leave))))

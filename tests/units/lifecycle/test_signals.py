@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from live import KEY, SECONDS, Process
+from live import KEY, OTHER_KEY, SECONDS, Process
 from wire import ERAS, Era, Wire
 
 from hardening.lifecycle import signals
@@ -132,3 +132,23 @@ def test_a_child_that_runs_has_not_ended() -> None:
     """It is not remembered, so its owner has time to ask for its exit code when it ends."""
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as child:
         assert child.pid not in reap_left_over(set())
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_code_that_stops_the_event_loop_ends_nobody_elses_call(era: Era) -> None:
+    """`sys.exit` in a task or a callback of a tool's, and `loop.stop()`: the caller is answered, and so is all else."""
+    with Process(FORKING) as process:
+        async with Wire(process.url, KEY) as wire, Wire(process.url, OTHER_KEY) as other:
+            replies = {}
+            for by in ("child", "task", "callback", "stop", "cancel"):
+                beside = asyncio.create_task(other.call(era, "leave", {"by": "task"}))
+                replies[by] = await wire.call(era, "leave", {"by": by})
+                assert (await beside).text == "went on"
+            ready = await wire.get("/readyz")
+        code = await asyncio.to_thread(process.stop)
+
+    assert [by for by, reply in replies.items() if reply.result.get("isError")] == ["child", "cancel"]
+    assert all("internal" in replies[by].text for by in ("child", "cancel"))
+    assert process.line("event loop was stopped, goes on")["level"] == "error"
+    assert ready.status == 200
+    assert code == 0

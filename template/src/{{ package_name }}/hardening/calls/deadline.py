@@ -75,7 +75,8 @@ class Deadlines:
         finally:
             del self.running[deadline]
             await _end(task, patience)
-        returned, error = task.result()
+        # Cancelled only by its own code, in its last step; what ends it for us has raised above.
+        returned, error = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
         try:
             if isinstance(error, Exception):
                 raise error

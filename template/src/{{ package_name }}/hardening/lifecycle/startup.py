@@ -70,7 +70,7 @@ def run_to_the_end(work: Coroutine[Any, Any, None], output: logs.Logs, taken: St
     """Run a server, then end the process: 0 after a drain, 75 and 78 when a part of it did not open."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(work)
+            _run_whole(runner.get_loop(), work)
         except DatabaseUnavailableError as unavailable:
             taken.release()
             refuse("database", [str(unavailable)], AWAY if unavailable.away else BAD_CONFIGURATION)
@@ -83,6 +83,22 @@ def run_to_the_end(work: Coroutine[Any, Any, None], output: logs.Logs, taken: St
         output.flush()
         # A thread that never returns, or that reads standard input, must not keep the process.
         os._exit(0)
+
+
+def _run_whole(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    """Run a server to its end, also when the author's code stops the event loop in a task or a callback of its own.
+
+    `SystemExit` and `KeyboardInterrupt` there, and `loop.stop()`, would end every call without an answer.
+    """
+    whole = loop.create_task(work)
+    while not whole.done():
+        try:
+            loop.run_until_complete(whole)
+        except (SystemExit, KeyboardInterrupt, RuntimeError):
+            # What the server itself raises, such as the exit code of a start that failed, ends it.
+            if whole.done() or loop.is_closed():
+                raise
+            log.exception("event loop was stopped, goes on")
 
 
 def bind(settings: HardeningSettings) -> socket.socket:
