@@ -517,6 +517,7 @@ def test_two_servers_share_a_namespace(folder: Path, project: Path, tmp_path: Pa
         text = json.dumps(sides[mine])
         service, secret = of_kind(sides[mine], "Service")["metadata"]["name"], secrets_of(sides[mine])
         assert text.count(f'"name": "{service}"') >= 5
+        assert {m["spec"]["targetRef"]["name"] for m in sides[mine] if "targetRef" in m.get("spec", {})} == {service}
         assert len(secret) == 1
         assert secret != secrets_of(sides[other])
 

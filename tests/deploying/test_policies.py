@@ -147,6 +147,10 @@ def whole(manifests: Iterable[Manifest]) -> dict[str, Any]:
             found[f"{manifest['kind']} {name}"] = yaml.safe_load(
                 re.sub("(mcp-server-settings)-[a-z0-9]{10}", r"\1", said)
             )
+            if noted := {
+                key: manifest["metadata"][key] for key in ("labels", "annotations") if key in manifest["metadata"]
+            }:
+                found[f"{manifest['kind']} {name}, metadata"] = noted
     return found
 
 
@@ -229,7 +233,7 @@ def pod_rights(spec: Manifest) -> list[str]:
 
 
 def test_every_object_is_the_one_that_is_listed(cluster: list[Manifest]) -> None:
-    """No number, selector, reference or label in a selector is another one, and no object says more."""
+    """No number, selector, reference, label or annotation is another one, and no object says more."""
     listed = yaml.safe_load(OBJECTS.read_text("utf-8"))
 
     for name, said in whole(cluster).items():

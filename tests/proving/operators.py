@@ -279,9 +279,10 @@ def line_changes(path: Path, file: str) -> list[Change]:
     """
     found: list[Change] = []
     seen: Counter[str] = Counter()
+    comments = (b"#", b"//", b"{%", b"---", *([b"-- "] if path.suffix == ".sql" else []))
     start = 0
     for number, text in enumerate(path.read_bytes().splitlines(keepends=True), 1):
-        if (bare := text.strip()) and not bare.startswith((b"#", b"//", b"{%", b"---")):
+        if (bare := text.strip()) and not bare.startswith(comments):
             for kind, (a, b), new in [*_of_line(text), *_added(text, re.sub(r"\{%.*?%\}", "", file))]:
                 where = "" if kind == "line" else " ".join(bare.decode()[:LONGEST_WORD].split())
                 change = Change(file, where, kind, number, text[a:b].decode(), new.decode(), start + a)
