@@ -58,8 +58,8 @@ FILES = {
     ),
     "scripts": Kind(
         ("template/scripts/*.sh", "template/scripts/*.sh{% endif %}", "template/scripts/*.py"),
-        ("rendering/test_portable_shell", "rendering/test_workflow_policies", "units/test_scripts"),
-        ("running/test_gates", "deploying/test_workflows_run", "deploying/test_compose"),
+        ("rendering/test_portable_shell", "rendering/test_workflow_policies", "units/test_script_calls"),
+        ("units/test_scripts", "deploying/test_workflows_run"),
     ),
     "tools": Kind(
         (
