@@ -73,6 +73,7 @@ MISTAKES: dict[str, tuple[dict[str, str], tuple[object, ...]]] = {
         {"above": "from mcp.server.mcpserver import Context as SdkContext\n", "context": "SdkContext"},
         SCHEMA,
     ),
+    "a word of the SDK's `Context`": ({"body": "await ctx.info(text)"}, SCHEMA),
     "a state that nobody opens": ({"context": "Context[Settings, int]"}, SCHEMA),
     "a forgotten contract": ({"text": "words: Text", "result": "words"}, SCHEMA),
     "an edit in `hardening/`": ({}, UNEDITED),

@@ -297,6 +297,12 @@ DECLARED: dict[str, tuple[Any, str]] = {
     "a template": (lambda s: s.resource("a://{b")(hello), "resource a://{b: "),
     "a route": (lambda s: s.custom_route("/hook", ["POST"]), "custom_route /hook: serve it from another process"),
     "a tool": (lambda s: s.tool()(hello), "hello: declare it with @tool(read_only=…) and add it to TOOLS"),
+    "a tool without brackets": (lambda s: s.tool(hello), "hello: declare it with @tool(read_only=…) and add it"),
+    "a tool with words": (
+        lambda s: s.tool(name="hello", structured_output=False)(hello),
+        "hello: declare it with @tool(read_only=…) and add it",
+    ),
+    "no call, completion": (lambda s: s.completion(hello), "completion: write @server.completion()"),
     "a tool, added": (lambda s: s.add_tool(hello), "hello: declare it with @tool(read_only=…) and add it to TOOLS"),
     "a tool, removed": (lambda s: s.remove_tool("hello"), "take it out of TOOLS, or switch it off with MCP_TOOLS_DENY"),
     "a prompt, added": (

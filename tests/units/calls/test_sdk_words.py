@@ -14,6 +14,7 @@ import ipaddress
 import itertools
 import json
 import math
+import re
 import uuid
 from collections.abc import (
     AsyncGenerator,
@@ -684,6 +685,11 @@ async def yields(value: int) -> Any:
     yield value
 
 
+def yields_at_once(value: int) -> Any:
+    """Return what the function was given."""
+    yield value
+
+
 async def gathers(*value: int) -> int:
     """Return what the function was given."""
     return value[0]
@@ -705,12 +711,22 @@ async def hidden(_value: int) -> int:
         (functools.partial(plain_function, value=5), "put @tool(read_only=…) above a function or a method"),
         (len, "add @tool(read_only=…) above the function"),
         (Callables(), "put @tool(read_only=…) above a function or a method"),
-        (yields, "write it as `async def`"),
+        (yields, "return the whole result in place of yield; ctx.report_progress says how far it is"),
+        (yields_at_once, "return the whole result in place of yield"),
         (gathers, "value must be a parameter that can be given by name"),
         (by_place, "value must be a parameter that can be given by name"),
         (hidden, "_value must be a parameter that can be given by name"),
     ],
-    ids=["part of a function", "of Python's", "an object", "a generator", "any number", "by place", "hidden"],
+    ids=[
+        "part of a function",
+        "of Python's",
+        "an object",
+        "a generator",
+        "a generator that blocks",
+        "any number",
+        "by place",
+        "hidden",
+    ],
 )
 def test_what_is_no_function_is_refused_with_a_sentence(function: Any, sentence: str) -> None:
     """At the declaration, not with a traceback."""
@@ -898,6 +914,57 @@ async def test_what_is_made_piece_by_piece_is_never_lost_without_a_word(row: str
 
     assert answer.is_error
     assert (answer.meta or {})["hardening/error"]["kind"] == kind
+
+
+SAID: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "a name": ({"read_only": True, "name": "other"}, ["@tool(name=…): the name of the function is the tool's"]),
+    "a description": (
+        {"read_only": True, "description": "What it does."},
+        ["@tool(description=…): the docstring of the function is the tool's description"],
+    ),
+    "annotations": ({"read_only": True, "annotations": {}}, ["@tool(annotations=…): say read_only, destructive,"]),
+    "structured output": (
+        {"read_only": True, "structured_output": False},
+        ["@tool(structured_output=…): the type of the result says it"],
+    ),
+    "meta": ({"read_only": True, "meta": {}}, ["@tool(meta=…): only a tool of an extension has meta"]),
+    "icons": ({"read_only": True, "icons": []}, ["@tool(icons=…): there is no such word"]),
+    "nothing": ({}, ["say whether it changes anything, @tool(read_only=…)"]),
+    "two at once": (
+        {"name": "other", "meta": {}},
+        ["@tool(meta=…): only", "@tool(name=…): the name", "say whether it changes anything"],
+    ),
+}
+
+
+@pytest.mark.parametrize("row", SAID)
+def test_what_the_sdks_decorator_takes_is_refused_with_its_place_here(row: str) -> None:
+    """Where tools are read, with all else that is wrong; the module of the tool can be imported."""
+    said, sentences = SAID[row]
+    declare: Any = tool
+
+    with pytest.raises(InvalidDeclarationError) as problem:
+        harden(settings_from(ENVIRONMENT), tools=[declare(**said)(returning(int, 5))])
+
+    assert len(problem.value.problems) == len(sentences)
+    for line, sentence in zip(problem.value.problems, sentences, strict=True):
+        assert line.startswith(f"giver: {sentence}")
+
+
+def test_a_name_without_its_word_is_refused_too() -> None:
+    """`@tool("other")`, as the SDK's decorator takes it."""
+    declare: Any = tool
+
+    with pytest.raises(InvalidDeclarationError, match=re.escape("giver: @tool(name=…): the name of the function")):
+        harden(settings_from(ENVIRONMENT), tools=[declare("other", read_only=True)(returning(int, 5))])
+
+
+def test_a_decorator_without_brackets_declares_nothing() -> None:
+    """It is refused where tools are read, by name."""
+    declare: Any = tool
+
+    with pytest.raises(InvalidDeclarationError, match=re.escape("giver: add @tool(read_only=…) above the function")):
+        harden(settings_from(ENVIRONMENT), tools=[declare(returning(int, 5))])
 
 
 def test_the_corpus_is_large_enough() -> None:

@@ -61,6 +61,15 @@ class ClosedEntryPoints(MCPServer[None]):
         refuse_declaration(f"custom_route {path}: {cure}")
         return lambda function: function
 
+    def tool(self, name: Any = None, *_: Any, **__: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Refuse a tool that the SDK would call, with or without brackets behind the decorator."""
+
+        def decorator(function: Callable[..., Any]) -> Callable[..., Any]:
+            self.add_tool(function)
+            return function
+
+        return decorator(name) if callable(name) else decorator
+
     def add_tool(self, fn: Callable[..., Any], *_: Any, **__: Any) -> None:
         """Refuse a tool that the SDK would call."""
         refuse_declaration(f"{getattr(fn, '__name__', '?')}: declare it with @tool(read_only=…) and add it to TOOLS")

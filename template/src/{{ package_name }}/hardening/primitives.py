@@ -139,8 +139,11 @@ class GuardedPrimitives(GuardedResources):
         return await self._guarded("resource", asking)
 
     # As in the SDK, but that the decorator's parameter has no name.
-    def completion(self) -> Callable[[Completer], Completer]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def completion(self, function: Any = None) -> Callable[[Completer], Completer]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Register what completes arguments; it runs inside the boundary too."""
+        if function is not None:
+            refuse_declaration("completion: write @server.completion()")
+            return function
         register: Callable[[Any], Any] = super().completion()
 
         def decorator(function: Completer) -> Completer:

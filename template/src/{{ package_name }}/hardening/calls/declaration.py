@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from ..settings.environment import refuse
 Settings = TypeVar("Settings")
 Server = TypeVar("Server")
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
+Decorator = TypeVar("Decorator", bound=Callable[..., Any])
 
 
 class InvalidDeclarationError(Exception):
@@ -90,6 +92,45 @@ class Declaration:
     confirm: bool | None = None
 
 
+# What the SDK's decorator takes, and where it is said here.
+ELSEWHERE = {
+    "name": "the name of the function is the tool's",
+    "description": "the docstring of the function is the tool's description",
+    "annotations": "say read_only, destructive, idempotent and open_world, and title",
+    "structured_output": "the type of the result says it: content types become blocks, all others have a schema",
+    "meta": "only a tool of an extension has meta, harden(…, extensions=…)",
+}
+
+
+def _explained(declare: Decorator) -> Decorator:
+    """Let what the SDK's decorator takes be refused with all else that is wrong, where tools are read."""
+    known = inspect.signature(declare).parameters
+
+    @functools.wraps(declare)
+    def explaining(*unnamed: Any, **said: Any) -> Any:
+        if unnamed and callable(unnamed[0]):
+            # Without brackets: nothing is declared.
+            return unnamed[0]
+        said = ({"name": unnamed[0]} if unnamed else {}) | said
+        refused = [
+            f"@tool({word}=…): {ELSEWHERE.get(word, 'there is no such word; see docs/tools.md')}"
+            for word in said.keys() - known.keys()
+        ]
+        refused += [] if "read_only" in said else ["say whether it changes anything, @tool(read_only=…)"]
+        declared = declare(**{"read_only": False} | {word: said[word] for word in said if word in known})
+
+        def refusing(function: Any) -> Any:
+            function = declared(function)
+            with contextlib.suppress(AttributeError):
+                function.__refused__ = tuple(sorted(refused))
+            return function
+
+        return refusing if refused else declared
+
+    return cast("Decorator", explaining)
+
+
+@_explained
 def tool(  # noqa: PLR0913 - one keyword per promise
     *,
     read_only: bool,

@@ -25,6 +25,7 @@ from .arguments import refuse_parameter
 from .declaration import InvalidDeclarationError
 from .failures import invalid_arguments
 from .json_schema import CheckedSchema, why_none
+from .sdk_words import refuse_words
 from .tool import KeptConnectionError, context_parameter
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class AuthorFunction:
         self.required = [name for name, one in self.parameters.items() if one.default is inspect.Parameter.empty]
         for name, one in self.parameters.items():
             refuse_parameter(owner, one, self.hints.get(name))
+        refuse_words(owner, function, self._context_name)
         self._adapter = self._read_types()
 
     def _read_types(self) -> TypeAdapter[dict[str, Any]]:

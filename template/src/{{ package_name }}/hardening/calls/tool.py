@@ -23,6 +23,7 @@ from .declaration import Declaration, InvalidDeclarationError
 from .json_schema import why_none
 from .resolvers import Resolvers
 from .results import InvalidResultTypeError, ResultSchema
+from .sdk_words import refuse_words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -51,6 +52,7 @@ class Tool:
             raise InvalidDeclarationError(f"{self.name}: say what it returns, so that clients get an output schema")
         parameters = dict(inspect.signature(function).parameters)
         self.context_name, self.context_types = context_parameter(self.name, parameters, hints)
+        refuse_words(self.name, function, self.context_name)
         parameters.pop(self.context_name or "", None)
         self.resolvers = Resolvers(self.name, function, parameters)
         for resolved in self.resolvers.names:
@@ -70,6 +72,11 @@ class Tool:
             raise InvalidDeclarationError(f"{self.name}: add @tool(read_only=…) above the function")
         if not (inspect.isfunction(self.function) or inspect.ismethod(self.function)):
             raise InvalidDeclarationError(f"{self.name}: put @tool(read_only=…) above a function or a method")
+        if refused := getattr(self.function, "__refused__", ()):
+            raise InvalidDeclarationError("\n".join(f"{self.name}: {one}" for one in refused))
+        if inspect.isasyncgenfunction(self.function) or inspect.isgeneratorfunction(self.function):
+            cure = "return the whole result in place of yield; ctx.report_progress says how far it is"
+            raise InvalidDeclarationError(f"{self.name}: {cure}")
         if not inspect.iscoroutinefunction(self.function):
             # A thread cannot be cancelled: a blocking tool would outlive its deadline.
             raise InvalidDeclarationError(f"{self.name}: write it as `async def`, so that its deadline can end it")
