@@ -52,7 +52,9 @@ def test_each_platform_ends_with_the_probe(page: str, platform: str) -> None:
     """The last command of each looks from outside, with the monitor's key."""
     last = blocks(section(page, platform))[-1].strip().splitlines()[-1]
 
-    assert re.fullmatch(r"MCP_PROBE_KEY=\S+(?: .*\))? make probe URL=https://\S+/mcp", last), last
+    assert re.fullmatch(r"MCP_PROBE_KEY=\S+(?: .*\))?(?: SSL_CERT_FILE=\S+)? make probe URL=https://\S+/mcp", last), (
+        last
+    )
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

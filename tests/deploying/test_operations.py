@@ -149,6 +149,22 @@ async def test_what_it_says_of_the_probe_is_so(
     assert done.returncode == code, done.stdout + done.stderr
 
 
+def test_what_failed_is_listed_slowest_first(page: str) -> None:
+    """The command of the page as it stands, on a log that begins with a line of plain text."""
+    (command,) = re.findall(r"^… \| (jq .+)", page, re.MULTILINE)
+    find("jq")
+    call = '{{"ts":"{}","msg":"tool call","tool_name":"greet","error_code":{},"duration_ms":{}}}\n'.format
+    log = "Cannot start: 1 problem(s) in the settings.\n  MCP_AUTH: required, and not set\n"
+    log += call("1", '"timeout"', 900.5) + call("2", "null", 5000) + call("3", '"busy"', 30000.0)
+
+    done = run("bash", "-euo", "pipefail", "-c", command, stdin=log)
+
+    assert [line.split("\t")[1:] for line in done.stdout.splitlines()] == [
+        ["3", "greet", "busy"],
+        ["1", "greet", "timeout"],
+    ]
+
+
 def section(page: str, name: str) -> str:
     """Return the text below a heading, down to the next one."""
     found = re.search(rf"\n#+ {re.escape(name)}\n(.*?)(?=\n#+ |\Z)", page, re.DOTALL)

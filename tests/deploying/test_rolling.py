@@ -106,6 +106,9 @@ async def crash(replicas: Replicas, load: Load) -> set[str]:
     assert [call for call in lost - in_flight if call.number not in while_dying] == []
     # With calls of some seconds among them there is always one.
     assert lost
+    # 502 `interrupted`, or the end of an answer that had begun; nobody waits for a timeout.
+    for failure in load.failed.values():
+        assert any(word in failure for word in ("interrupted", "Incomplete", "Reset")), failure
     assert not {call.trace for call in lost} & set(replicas.runs(others))
     return {call.trace for call in lost}
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from collector import Exports, collecting
 from live import KEY, Process
+from support.dev_server import free_port
+from support.faults import redis
 from wire import ERAS, Wire
 
 from hardening.logs import past_redaction
@@ -107,6 +109,17 @@ async def test_asyncio_in_debug_mode_shows_no_argument() -> None:
 
     assert told(lines) == set()
     assert SENTINEL not in "\n".join(lines)
+
+
+async def test_nothing_of_ours_is_named(tmp_path: Path) -> None:
+    """With Redis and a collector nothing goes past the redaction: a line at each start would be read by nobody."""
+    port = free_port()
+    with redis(tmp_path, port), collecting() as (endpoint, _):
+        environment = {"REDIS_URL": f"redis://127.0.0.1:{port}/0", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        _, lines = await reported(NOTHING, **environment)
+
+    assert {"started", "stopped"} <= {json.loads(line)["msg"] for line in lines}
+    assert told(lines) == set()
 
 
 def test_a_handler_that_does_nothing_is_no_handler() -> None:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 LEVELS = ((50, "critical"), (40, "error"), (30, "warning"), (20, "info"), (10, "debug"))
 MACHINERY = frozenset({"structlog", "logging", __name__})
 # Their INFO lines repeat what our line of the call says; at debug they are let through.
-CHATTY = ("mcp", "sse_starlette", "uvicorn", "httpx2", "httpcore2", "asyncpg", "redis")
+# To `push_response` the client of Redis adds a handler for standard error, unless the logger is there already.
+CHATTY = ("mcp", "sse_starlette", "uvicorn", "httpx2", "httpcore2", "asyncpg", "redis", "push_response")
 WORDS = frozenset(
     {"ok", "error", "cancelled", "protocol_error", "stdout", "stderr", "descriptor"}
     | {"asyncio", "py.warnings", "uvicorn.error", "uvicorn.access", "postgres", "redis", "jwks"}
