@@ -45,9 +45,9 @@ async def patient(name: Name, told: Annotated[Told, Resolve(say)]) -> str:
     return told.word
 
 
-@tool(read_only=False, timeout_seconds=1)
+@tool(read_only=False, timeout_seconds=3)
 async def hasty(name: Name, told: Annotated[Told, Resolve(say)]) -> str:
-    """Do something after the person was asked, within a second."""
+    """Do something after the person was asked, within three seconds."""
     RAN.append(f"{name} {told.word}")
     return told.word
 
