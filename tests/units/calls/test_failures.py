@@ -11,6 +11,7 @@ import socket
 import ssl
 import urllib.error
 from email.message import Message
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,6 +24,8 @@ import requests
 import urllib3
 from captured import calling, captured
 from jsonschema import Draft202012Validator
+from live import KEY, Process
+from wire import ERAS, Era, Wire
 
 from hardening import errors
 from hardening.calls.failures import (
@@ -37,6 +40,7 @@ from hardening.calls.failures import (
 from hardening.errors import ToolFailure
 from hardening.logs.redaction import EVERYTHING
 
+UNTOLD = str(Path(__file__).with_name("untold_server.py"))
 REQUEST = httpx2.Request("GET", "https://api.example.com")
 
 
@@ -171,6 +175,32 @@ def test_anything_else_is_internal_and_logged(error: BaseException, tmp_path: An
     assert "secret" not in str(explain(failure, None))
     assert "secret" not in logged
     assert ("unhandled exception" in logged) is not isinstance(error, errors.Internal)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_what_cannot_be_looked_at_is_internal(era: Era) -> None:
+    """An exception that raises when it is read is a crash: the caller hears its kind, and never the text of another."""
+    # In a process, where the log is what it is in production.
+    with Process(UNTOLD) as process:
+        async with Wire(process.url, KEY) as wire:
+            for what in ("no base", "property", "text", "answer", "cause", "depth", "exception", "half"):
+                kind = "not_found" if what in {"exception", "half"} else "internal"
+                reply = await wire.call(era, "raises", {"what": what})
+                prompt = await wire.ask(era, "prompts/get", {"name": "raises_too", "arguments": {"what": what}})
+                assert reply.result["_meta"][ERROR_META_KEY]["kind"] == kind, what
+                assert prompt.error["data"]["kind"] == kind, what
+                assert b"secret" not in reply.body + prompt.body
+        assert process.stop() == 0
+
+    assert "secret" not in "".join(process.lines)
+
+
+def test_a_group_that_is_too_deep_is_a_crash() -> None:
+    """Wherever it is looked at."""
+    error: Exception = ValueError("secret")
+    for _ in range(5000):
+        error = ExceptionGroup("secret", [error])
+    assert failure_of(error) is None
 
 
 def test_a_group_means_what_all_of_it_means() -> None:

@@ -23,7 +23,9 @@ class ToolFailure(Exception):  # noqa: N818 - an author raises what happened
     default_advice: ClassVar[str] = "Report the reference to the operator."
 
     def __init__(self, advice: str = "", *, retry_after_seconds: float | None = None) -> None:
-        self.advice = advice or self.default_advice
+        # Whatever else was given, such as the exception that was caught, is no sentence of yours.
+        written: object = advice
+        self.advice = written if isinstance(written, str) and written else self.default_advice
         known = retry_after_seconds is not None and math.isfinite(retry_after_seconds)
         self.retry_after_seconds = max(0.0, retry_after_seconds or 0.0) if known else None
         super().__init__(self.advice)

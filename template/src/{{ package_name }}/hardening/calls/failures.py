@@ -6,6 +6,7 @@ It is the only way an exception becomes an answer; its text never gets into one.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -66,8 +67,15 @@ def failure_of(error: BaseException) -> errors.ToolFailure | None:
 
     A group of exceptions means a failure when all of them do: the first that no retry mends, or the first.
     """
+    # A class of the author's may raise when it is looked at, and a group may be too deep: a crash like any other.
+    with suppress(BaseException):
+        return _meaning(error)
+    return None
+
+
+def _meaning(error: BaseException) -> errors.ToolFailure | None:
     if isinstance(error, BaseExceptionGroup):
-        members = [failure_of(inner) for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions]
+        members = [_meaning(inner) for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions]
         known = [failure for failure in members if failure is not None]
         lasting = [failure for failure in known if not failure.retryable]
         return (lasting or known)[0] if len(known) == len(members) else None
@@ -86,6 +94,16 @@ def failure_or_crash(error: BaseException, *, wrapped: bool = False) -> errors.T
     What a library has raised counts also where an author has raised something else from it.
     With `wrapped`, any failure does: so the SDK raises those of prompts and resources.
     """
+    known = None
+    with suppress(BaseException):
+        known = _known(error, wrapped=wrapped)
+    if known is None:
+        log.error("unhandled exception", exc_info=error)
+        return errors.Internal()
+    return known
+
+
+def _known(error: BaseException, *, wrapped: bool) -> errors.ToolFailure | None:
     cause: BaseException | None = error
     for _ in range(LONGEST_CHAIN):
         if cause is None:
@@ -94,8 +112,7 @@ def failure_or_crash(error: BaseException, *, wrapped: bool = False) -> errors.T
         if known is not None:
             return known
         cause = cause.__cause__
-    log.error("unhandled exception", exc_info=error)
-    return errors.Internal()
+    return None
 
 
 def invalid_arguments(invalid: ValidationError, names: Collection[str]) -> errors.InvalidArguments:
@@ -128,10 +145,23 @@ def explain(
 
     `names` are words of the contract that may appear although the caller has written them too.
     """
+    try:
+        return _explained(failure, exchange, names)
+    except Exception:
+        # A class of the author's without `super().__init__()`, for example. The SDK would give its text to the caller.
+        log.exception("failure that cannot be told")
+        return _explained(errors.Internal(), exchange, names)
+
+
+def _explained(
+    failure: errors.ToolFailure, exchange: Exchange | None, names: Collection[str]
+) -> tuple[str, dict[str, Any]]:
     reference = exchange.request_id if exchange else ""
     advice = failure.advice
     if exchange is not None and advice != failure.default_advice and not isinstance(failure, errors.InvalidArguments):
         advice = _without_echo(failure, exchange.sensitive.difference(names))
+    # Half a character, as in names of files that are no UTF-8, cannot be sent.
+    advice = advice.encode(errors="replace").decode()
     wait = failure.retry_after_seconds
     # A failure that says when to call again says that a retry can help.
     retryable = failure.retryable or wait is not None
