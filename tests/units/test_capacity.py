@@ -105,6 +105,14 @@ async def session(load: Load) -> None:
         await wire.call("legacy", "echo", {"text": "a"}, headers={"mcp-session-id": reply.headers["mcp-session-id"]})
 
 
+async def large_session(load: Load) -> None:
+    """A session whose client says as much of itself as it may, in characters that take four bytes each."""
+    method, params = opening("legacy")
+    said = {"experimental": {"a": {"b": "\U0001f600" + "a" * 60_000}}}
+    async with Wire(load.server.url, KEY) as wire:
+        assert (await wire.ask("legacy", method, params | {"capabilities": said})).status == 200
+
+
 COSTS: dict[str, tuple[Callable[[Load], Awaitable[None]], int]] = {
     "connection, idle": (idle, 600),
     "connection of a stranger, at worst": (unfinished, 300),
@@ -112,6 +120,7 @@ COSTS: dict[str, tuple[Callable[[Load], Awaitable[None]], int]] = {
     "call in flight, at worst": (large_call, 40),
     "stream": (stream, 150),
     "session": (session, 150),
+    "session, at worst": (large_session, 60),
 }
 
 

@@ -25,12 +25,14 @@ def stateful() -> Iterator[Live]:
 
 
 @asynccontextmanager
-async def standing(server: Live, wire: Wire) -> AsyncGenerator[tuple[asyncio.StreamReader, dict[str, str]]]:
+async def standing(
+    server: Live, wire: Wire, more: dict[str, str] | None = None
+) -> AsyncGenerator[tuple[asyncio.StreamReader, dict[str, str]]]:
     """Open a session and its GET stream, on a socket of its own."""
     opened = await wire.ask("legacy", *opening("legacy"))
     session = {"mcp-session-id": opened.headers["mcp-session-id"]}
     headers, _ = request("legacy", "ping", key=wire.key)
-    sent = {**headers, **session, "accept": "text/event-stream", "mcp-protocol-version": LEGACY}
+    sent = {**headers, **session, "accept": "text/event-stream", "mcp-protocol-version": LEGACY} | (more or {})
     host = server.url.removeprefix("http://")
     reader, writer = await asyncio.open_connection(*host.split(":"))
     head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
@@ -40,6 +42,15 @@ async def standing(server: Live, wire: Wire) -> AsyncGenerator[tuple[asyncio.Str
     assert b"text/event-stream" in answer
     yield reader, session
     writer.close()
+
+
+async def test_a_stream_that_cannot_be_resumed_begins_anew(stateful: Live) -> None:
+    """No events are kept: `Last-Event-ID`, of whatever length, opens a stream like any other, and leaves a slot."""
+    for event in ("1", "e" * 7000):
+        async with Wire(stateful.url, KEY) as wire, standing(stateful, wire, {"last-event-id": event}) as (_, session):
+            alive = await wire.ask("legacy", "ping", headers=session)
+
+        assert alive.status == 200
 
 
 async def test_a_stream_ends_cleanly_at_a_drain(stateful: Live) -> None:
@@ -107,7 +118,7 @@ async def test_a_stream_that_is_opened_later_ends_at_once() -> None:
 
     streams = LongLivedStreams(protocol)
     streams.end()
-    await asyncio.wait_for(streams({"method": "GET"}, never, send), 1)
+    await asyncio.wait_for(streams({"method": "GET", "headers": []}, never, send), 1)
 
     assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -124,7 +135,7 @@ async def test_an_answer_that_is_complete_gets_no_second_end() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await LongLivedStreams(protocol)({"method": "GET"}, send, send)  # type: ignore[arg-type] - nothing is received
+    await LongLivedStreams(protocol)({"method": "GET", "headers": []}, send, send)  # type: ignore[arg-type] - nothing is received
 
     assert len(sent) == 2
 
