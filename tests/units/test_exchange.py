@@ -54,6 +54,18 @@ def test_each_request_has_ids_of_its_own() -> None:
     assert all(len(one) == 16 for one in ids)
 
 
+def test_what_a_request_took_is_held_until_its_last_work_is_over() -> None:
+    """Two works at once: the end of the first gives nothing back."""
+    one, over = exchange(), list[str]()
+    with one.working():
+        with one.working():
+            one.when_work_is_over(lambda: over.append("given back"))
+        assert over == []
+    assert over == ["given back"]
+    one.when_work_is_over(lambda: over.append("at once"))
+    assert over == ["given back", "at once"]
+
+
 def test_whitespace_around_a_value_is_no_part_of_it() -> None:
     """A client that pads a value is not told that header and body differ (RFC 9110, section 5.5)."""
     padded = exchange((b"mcp-protocol-version", b" 2026-07-28 \t"), (b"mcp-method", b"tools/list  "))

@@ -13,6 +13,7 @@ from pydantic import Field
 from wire import ERAS, Era, Wire
 
 from hardening import Context, Principal, connection, harden, tool
+from hardening.calls.shares import Shares
 from hardening.errors import NotFound
 from hardening.lifecycle.startup import opened
 
@@ -122,6 +123,18 @@ async def test_one_caller_has_a_share_and_all_have_a_bound(gate: Gate, request: 
         await server.background.idle()
         assert server.background.shares.total == 0
         assert not (await call(server, "later", arguments)).is_error
+
+
+def test_a_share_is_counted_until_its_last_slot_is_given_back() -> None:
+    """A caller who gives one of two slots back may take one again, not two; nothing is kept of who has none."""
+    shares = Shares(10, 2)
+    assert [shares.take("alice") for _ in range(3)] == [True, True, False]
+    shares.give_back("alice")
+    assert [shares.take("alice") for _ in range(2)] == [True, False]
+    for _ in range(2):
+        shares.give_back("alice")
+
+    assert (shares.total, len(shares._by_caller)) == (0, 0)  # noqa: SLF001 - its size is the promise
 
 
 @pytest.mark.parametrize(("text", "kind"), [("crash", "internal"), ("missing", "not_found")])

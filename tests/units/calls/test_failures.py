@@ -137,6 +137,7 @@ KNOWN: list[tuple[BaseException, type[errors.ToolFailure]]] = [
     (of("websockets.exceptions", "ConnectionClosed", code=1006), errors.UpstreamUnavailable),
 ]
 CRASHES: list[BaseException] = [
+    of("aiohttp.client_exceptions", "ClientError", status=300),
     RuntimeError("secret"),
     KeyError("secret"),
     ZeroDivisionError("secret"),

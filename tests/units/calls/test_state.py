@@ -21,7 +21,7 @@ from hardening.errors import UpstreamUnavailable
 from hardening.lifecycle.startup import opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
 
 @dataclass
@@ -232,11 +232,18 @@ async def open_cache(_: HardeningSettings) -> AsyncGenerator[Cache]:
     yield Cache()
 
 
+@asynccontextmanager
+async def open_iterated(_: HardeningSettings) -> AsyncIterator[Cache]:
+    """Yield a cache, annotated as many do."""
+    yield Cache()
+
+
 @pytest.mark.parametrize(
     ("function", "lifespan", "said"),
     [
         (remember, None, r"remember: takes a state of Cache; add harden\(…, lifespan=…\)"),
         (other, open_cache, "other: takes a state of Other, and the lifespan yields Cache"),
+        (other, open_iterated, "other: takes a state of Other, and the lifespan yields Cache"),
         (wrong_settings, None, r"wrong_settings: takes Context\[OtherSettings\], and the settings are"),
     ],
 )

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -26,10 +27,12 @@ from wire import ERAS, Era, Reply, Wire, opening
 
 from hardening.calls.failures import ERROR_META_KEY
 from hardening.database import DatabaseUnavailableError
+from hardening.database.connecting import connect_arguments
 from hardening.database.failures import lost
 from hardening.database.pool import Database
-from hardening.errors import PoolExhausted
+from hardening.errors import PoolExhausted, UpstreamUnavailable
 from hardening.limits.memory import TokenBuckets
+from hardening.settings.urls import database_target
 from hardening.telemetry import otlp
 
 if TYPE_CHECKING:
@@ -441,15 +444,62 @@ async def test_how_long_a_call_has_waited_is_told(url: str) -> None:
     assert 0.15 <= later < 0.5
 
 
+async def test_a_connection_that_cannot_be_made_is_not_a_pool_in_use(url: str) -> None:
+    """The caller is told at once that the database is away, not that it is busy, and the metric says it too."""
+    made: list[object] = []
+
+    async def only_one(connection: object) -> None:
+        made.append(connection)
+        if len(made) > 1:
+            raise ConnectionResetError
+
+    database = Database(settings_for(url, MCP_POOL_MAX_SIZE="2"), on_connection=only_one)
+    await database.open()
+    try:
+        taken = await database.take()
+        with pytest.raises(UpstreamUnavailable):
+            await database.take()
+        assert not database.up
+        await database.give_back(taken)
+    finally:
+        await database.close()
+
+
+async def test_giving_back_ends_in_time(url: str, postgres: EmbeddedPostgres) -> None:
+    """A database that lets go of nothing holds a call for two seconds more, and its connection is closed."""
+    database = Database(settings_for(url))
+    await database.open()
+    try:
+        taken = await database.take()
+        postmaster = postgres.server.get_pid()
+        assert postmaster is not None
+        with frozen([postmaster, await taken.fetchval("SELECT pg_backend_pid()")]):
+            async with asyncio.timeout(SECONDS / 2):
+                await database.give_back(taken)
+        assert database.size == 0
+    finally:
+        await database.close()
+
+
+def test_the_roots_of_the_system_are_asked_for_in_full() -> None:
+    """`sslrootcert=system`: the certificate has to be one of a known authority, and of this host."""
+    target = database_target("postgresql://u:p@h/db?sslmode=verify-full&sslrootcert=system")
+    context = connect_arguments(target, pooled=False, seconds=1)["ssl"]
+
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
 async def test_connections_that_come_and_go_are_forgotten(url: str) -> None:
     """What is remembered of connections is bounded, however many are replaced: four times the pool, and one."""
-    database = Database(settings_for(url, MCP_POOL_MAX_SIZE="1"))
+    database = Database(settings_for(url, MCP_POOL_MAX_SIZE="2"))
     await database.open()
+    remembered: list[int] = []
     try:
         for _ in range(12):
             await database.give_back(await database.take())
             await database.renew()
-        assert len(database._idle_check._used) <= 5  # noqa: SLF001 - its size is the promise
+            remembered.append(len(database._idle_check._used))  # noqa: SLF001 - its size is the promise
+        assert max(remembered) == 9
         assert not database.pooled
     finally:
         await database.close()

@@ -15,6 +15,14 @@ from hardening.logs import fields as log_fields
 from hardening.logs.fields import ALWAYS, FIELDS, admitted, cut
 from hardening.logs.record import Lines
 
+# What operators search for and authors may write; a name that goes is a breaking change.
+NAMES = """
+tool_name prompt_name duration_ms outcome error_type error_code notifications_sent layer status retry_after
+suppressed rpc_method route settings field setting version schema host port pid signal exit_code in_flight
+streams sessions calls dropped stream logger where backend key_id pool_size pool_idle waiting kind state step
+reason source reference count total size bytes rows attempt limit share remaining cost seconds timeout_seconds
+cached retryable ok
+"""
 MODULES = sorted(Path(log_fields.__file__).parent.glob("*.py"))
 
 
@@ -35,6 +43,7 @@ def test_every_field_has_types_and_a_reason() -> None:
     with calling():
         line = Lines(()).make("info", "a text", {"city": 1}, ValueError(), currentframe())
     assert line.keys() == ALWAYS.keys()
+    assert set(FIELDS) == set(NAMES.split())
     for name, (types, reason) in FIELDS.items():
         assert name.isidentifier()
         assert types

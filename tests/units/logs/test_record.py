@@ -132,6 +132,13 @@ def test_an_argument_cannot_blank_what_is_ours() -> None:
     assert (ours["duration_ms"], ours["tool_name"]) == (1234.5, "echo")
 
 
+def test_a_value_of_the_call_is_scrubbed_in_lines_of_ours_too() -> None:
+    """What the hardening writes while a call runs may repeat it: an error of a library, a name from a request."""
+    with calling({"city": "Winterthur"}):
+        ours = make_ours(reason="not in Winterthur", kind="timeout")
+    assert (ours["reason"], ours["kind"]) == (SCRUBBED, "timeout")
+
+
 def test_only_the_hardening_writes_reserved_fields() -> None:
     """A mapping, or another tool's name, is not for authors."""
     with calling():

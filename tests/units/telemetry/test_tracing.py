@@ -11,19 +11,17 @@ import sample
 from collector import collecting
 from live import ENVIRONMENT, KEY, Live, Process, live, settings_from
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from support.exported_spans import exported
 from wire import ERAS, Era, Wire
 
 from hardening.exchange import current, open_exchange
-from hardening.telemetry.tracing import Names, carry, leave_out, request_ids
+from hardening.telemetry.tracing import Names, carry, leave_out, request_ids, scrubbed
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from opentelemetry.sdk.trace import ReadableSpan
 
 SENTINEL = "sentinel-7f3a9c"
 
@@ -32,6 +30,16 @@ SENTINEL = "sentinel-7f3a9c"
 def exporter() -> InMemorySpanExporter:
     """What would be sent to the collector."""
     return exported(Names(frozenset({"echo", "crash", "fail"})))
+
+
+@pytest.mark.parametrize(
+    ("number", "kept"), [("7", True), ("9" * 20, True), ("9" * 21, False), ("-7", False), ("a7", False), ("", False)]
+)
+def test_the_id_of_a_request_is_a_number_or_left_out(number: str, *, kept: bool) -> None:
+    """Up to 20 digits: a longer one, or a text, is whatever the client has written."""
+    span = scrubbed(ReadableSpan("tools/call", attributes={"jsonrpc.request.id": number}), Names(frozenset()))
+
+    assert dict(span.attributes or {}) == ({"jsonrpc.request.id": number} if kept else {})
 
 
 @pytest.fixture
