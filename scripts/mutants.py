@@ -326,6 +326,7 @@ def sample_room(room: str, asked: argparse.Namespace, again: dict[str, Any] | No
         "sample": len(sample),
         "equivalent": (same := sum(change.name in known for change in sample)),
         "noticed": len(sample) - same - len(by[SURVIVED]),
+        "first": again.get("first") if again else len(sample) - same - len(by[SURVIVED]),
         "ended": sorted({*by[ENDED], *(again["ended"] if again else ())}),
         "survived": by[SURVIVED],
     }
@@ -345,6 +346,8 @@ def page(results: dict[str, Any]) -> str:
         "What survived may be noticed by a test that was written since, or by one that runs in another process:",
         "a room is tried again with its numbers when it is changed.",
         "*Ended* are those that made a test wait until it was ended; they count as noticed.",
+        "*At first* is what those tests noticed that were there when the sample was drawn; then more were written,",
+        "so a new sample is nearer to it. It is not known of samples that are older than this column.",
         "",
         "Files beside the package are changed by rule too, by kind: a line that goes, a number, a switch, a word,",
         "and lines that undo what others promise: a privilege, a retry of what was sent, a failure that is ignored.",
@@ -360,16 +363,17 @@ def page(results: dict[str, Any]) -> str:
 def _table(what: str, results: dict[str, Any]) -> list[str]:
     lines = [
         "",
-        f"| {what} | changes | seed | sample | equivalent | noticed | ended | survived | noticed of the others |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"| {what} | changes | seed | sample | equivalent | at first | noticed | ended | survived | share noticed |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     sums = [0, 0, 0, 0]
     for room, came in results.items():
         numbers = [came["sample"], came["equivalent"], came["noticed"], len(came["survived"])]
         sums = [one + other for one, other in zip(sums, numbers, strict=True)]
-        given = [room, came["changes"], came["seed"], *numbers[:3], len(came["ended"]), numbers[3], _share(numbers)]
+        given = [room, came["changes"], came["seed"], *numbers[:2], came.get("first", ""), numbers[2]]
+        given += [len(came["ended"]), numbers[3], _share(numbers)]
         lines.append("| " + " | ".join(map(str, given)) + " |")
-    return [*lines, f"| all | | | {sums[0]} | {sums[1]} | {sums[2]} | | {sums[3]} | {_share(sums)} |"]
+    return [*lines, f"| all | | | {sums[0]} | {sums[1]} | | {sums[2]} | | {sums[3]} | {_share(sums)} |"]
 
 
 def _share(numbers: list[int]) -> str:
