@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
@@ -58,6 +59,32 @@ async def misuse(ctx: Context) -> str:
     """Hand over what is no coroutine."""
     ctx.background(asyncio.get_running_loop().create_future())  # type: ignore[arg-type] - the point of it
     return "never"
+
+
+@tool(read_only=False)
+async def from_a_thread(ctx: Context) -> str:
+    """Begin work after the answer where there is no event loop."""
+    with suppress(RuntimeError):
+        await ctx.thread(begin, ctx)
+    return "answered"
+
+
+def begin(ctx: Context) -> None:
+    """Begin it."""
+    work = asyncio.sleep(0)
+    try:
+        ctx.background(work)
+    finally:
+        work.close()
+
+
+async def test_a_share_that_cannot_be_used_is_not_taken() -> None:
+    """In a thread there is no event loop: that fails, and leaves the caller its share."""
+    server = harden(settings_from(ENVIRONMENT), tools=(from_a_thread,))
+    async with opened(server):
+        result = await call(server, "from_a_thread", {})
+        assert not result.is_error
+        assert server.background.shares.total == 0
 
 
 async def _insert(ctx: Context, text: str) -> None:

@@ -194,7 +194,9 @@ raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tool
 """
 
 
-@pytest.mark.parametrize(("error", "code"), [("ConnectionError('s3cret')", 75), ("KeyError('s3cret')", 78)])
+@pytest.mark.parametrize(
+    ("error", "code"), [("ConnectionError('s3cret')", 75), ("KeyError('s3cret')", 78), ("SystemExit(0)", 78)]
+)
 def test_the_start_ends_with_a_code_of_its_own(error: str, code: int) -> None:
     """75 when a later start may succeed, 78 when only a person can mend it; the port was never open."""
     port = str(free_port())
@@ -251,3 +253,29 @@ def test_a_context_that_nobody_fills_is_refused(function: Any, lifespan: Any, sa
     """`harden()` names the tool and the cure, so that `serve`, `schema` and the tests do."""
     with pytest.raises(InvalidDeclarationError, match=said):
         harden(settings_from(ENVIRONMENT), tools=(function,), lifespan=lifespan)
+
+
+STEALS = """
+import signal, sys
+from contextlib import asynccontextmanager
+import sample
+from hardening import HardeningSettings, harden
+from hardening.lifecycle.startup import serve
+
+@asynccontextmanager
+async def open_model(settings):
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    yield
+    sys.exit(3)
+
+raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tools=(), lifespan=open_model)))
+"""
+
+
+def test_a_state_that_takes_signals_or_leaves_does_not_keep_the_drain_from_its_end() -> None:
+    """A library may install handlers of its own when it is opened, and call `sys.exit` when it is closed."""
+    with Process("-c", STEALS) as process:
+        assert process.url
+        assert process.stop(seconds=20) == 0
+    assert process.line("drain: complete")
+    assert process.line("state did not close")

@@ -32,6 +32,8 @@ log = structlog.get_logger()
 
 # Part of what `lifecycle.shutdown` leaves for closing.
 CLOSE_SECONDS = 2.0
+# `sys.exit` in a lifespan is a failure too: it would end the process without a line, as if it had served.
+_FAILED = (Exception, SystemExit, KeyboardInterrupt)
 
 
 class StateUnavailableError(Exception):
@@ -90,7 +92,7 @@ class State:
             async with wait:
                 manager = self._lifespan(self._settings)
                 self._value = await manager.__aenter__()
-        except Exception as error:
+        except _FAILED as error:
             if wait.expired():
                 raise StateUnavailableError(f"{self._name}: not open within {seconds:g} s", away=True) from None
             raise StateUnavailableError(f"{self._name}: {self._place(error)}", away=_away(error)) from error
@@ -105,11 +107,11 @@ class State:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await manager.__aexit__(None, None, None)
-        except Exception:
+        except _FAILED:
             # The other parts are closed all the same.
             log.exception("state did not close")
 
-    def _place(self, error: Exception) -> str:
+    def _place(self, error: BaseException) -> str:
         """Return the type of an exception and the line of the lifespan that it came from."""
         file = inspect.getsourcefile(inspect.unwrap(self._lifespan)) if callable(self._lifespan) else None
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
@@ -117,7 +119,7 @@ class State:
         return f"cannot open ({type(error).__name__}{where})"
 
 
-def _away(error: Exception) -> bool:
+def _away(error: BaseException) -> bool:
     """Return whether the fault is another system's: a later start may succeed."""
     failure = failure_of(error)
     return isinstance(error, socket.gaierror) or (failure is not None and failure.retryable)

@@ -123,6 +123,8 @@ async def _run(
         past_redaction.warn()
         before = lost_tasks.of_the_author()
         signals.begin = running.http.handle_exit
+        # A library that the author's state has opened may have put its own handlers in their place.
+        signals.install()
         reaping = reaper()
         running.app.metrics.read(
             log_lines_dropped=lambda: output.dropped, log_fields_dropped=lambda: output.dropped_fields
