@@ -204,6 +204,11 @@ def test_the_gate_waits_and_passes(prepared: Path, tmp_path: Path, target: str) 
         assert done.outputs == {"url": there.url}
         assert there.history == [0, 1]
         assert done.steps["Roll back"].outcome == "skipped"
+        assert there.credentials == {
+            "fly": {"flyctl": {"fly-token"}},
+            "kubernetes": {"kubectl": {str(tmp_path / "scratch/kubeconfig")}, "gh": {"token"}},
+            "railway": {"railway": {"railway-token"}},
+        }.get(target)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -243,6 +248,7 @@ def test_a_first_deployment_has_nothing_to_roll_back_to(prepared: Path, tmp_path
 
         assert done.failed == ["Gate 3: probe the public endpoint"], done.said
         assert "There is no earlier version to roll back to" in done.summary
+        assert "::error::Gate 3: There is no earlier version to roll back to" in done.said
         assert done.steps["Roll back"].outcome == "skipped"
         assert there.history == [0]
 

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMANDS = ("kubectl", "flyctl", "railway", "npm", "gh", "docker", "curl")
+# Which variable each takes its credential from.
+CREDENTIALS = {"kubectl": "KUBECONFIG", "flyctl": "FLY_API_TOKEN", "railway": "RAILWAY_TOKEN", "gh": "GH_TOKEN"}
 START_SECONDS = 60
 COMMAND = """#!{python} -ISB
-import json, sys, urllib.request
+import json, os, sys, urllib.request
 text = "" if sys.stdin is None or "--config" not in sys.argv else sys.stdin.read()
-asked = json.dumps({{"command": {name!r}, "arguments": sys.argv[1:], "input": text}}).encode()
-with urllib.request.urlopen({url!r}, asked, timeout=100) as answer:
+asked = {{"command": {name!r}, "arguments": sys.argv[1:], "input": text, "credential": os.environ.get({variable!r})}}
+with urllib.request.urlopen({url!r}, json.dumps(asked).encode(), timeout=100) as answer:
     code, said = json.load(answer)
 sys.stdout.write(said)
 sys.exit(code)
@@ -58,6 +60,8 @@ class Platform:
     # What is asked for next, in order; a rollback names one that was.
     history: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    # What each command was given to be let in; None where it was given nothing.
+    credentials: dict[str, set[str | None]] = field(default_factory=dict)
     child: subprocess.Popen[bytes] | None = None
     timer: threading.Timer | None = None
     rollback_works: bool = True
@@ -75,6 +79,8 @@ class Platform:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if asked["command"] in CREDENTIALS:
+                    platform.credentials.setdefault(asked["command"], set()).add(asked["credential"])
                 answer = json.dumps(platform.answer(asked["command"], asked["arguments"], asked["input"])).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(answer)))
@@ -89,7 +95,8 @@ class Platform:
         url = f"http://127.0.0.1:{self.control.server_address[1]}/"
         for name in COMMANDS:
             command = self.bin / name
-            command.write_text(COMMAND.format(python=sys.executable, name=name, url=url), "utf-8")
+            variable = CREDENTIALS.get(name, "")
+            command.write_text(COMMAND.format(python=sys.executable, name=name, url=url, variable=variable), "utf-8")
             command.chmod(0o755)
         return self
 
