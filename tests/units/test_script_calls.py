@@ -183,6 +183,15 @@ def test_one_version_everywhere(place: Place, tag: str, project: str, entry: str
     assert said == (told if code else "")
 
 
+def test_nothing_is_published_without_an_entry(place: Place) -> None:
+    """The registry is not asked, and the sentence says which setting to change."""
+    place.program("curl")
+
+    code, said = place.run("registry", MCP_PUBLIC_URL="https://mcp.example.com")
+
+    assert (code, said.startswith("::error::Registry: there is no server.json"), place.called("curl")) == (1, True, [])
+
+
 def test_node_is_new_enough_or_the_projects_own(place: Place) -> None:
     """Node 22 of the machine; an older one is passed over for the wheel's, and without that named."""
     place.program("node", '[ "$1" = --version ] && echo v22.1.0 || echo 22')
