@@ -7,7 +7,7 @@ It never carries the text of an exception or a value from the arguments.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, cast
 
 
 class ToolFailure(Exception):  # noqa: N818 - an author raises what happened
@@ -24,7 +24,7 @@ class ToolFailure(Exception):  # noqa: N818 - an author raises what happened
 
     def __init__(self, advice: str = "", *, retry_after_seconds: float | None = None) -> None:
         # Whatever else was given, such as the exception that was caught, is no sentence of yours.
-        written: object = advice
+        written = cast("object", advice)
         self.advice = written if isinstance(written, str) and written else self.default_advice
         known = retry_after_seconds is not None and math.isfinite(retry_after_seconds)
         self.retry_after_seconds = max(0.0, retry_after_seconds or 0.0) if known else None

@@ -49,7 +49,7 @@ class LongLivedStreams:
             await send(message)
 
         # The SDK leaves a request to resume without any answer where it keeps no events: the stream begins anew.
-        anew = scope | {"headers": [field for field in scope["headers"] if field[0] != b"last-event-id"]}
+        anew = {**scope, "headers": [field for field in scope["headers"] if field[0] != b"last-event-id"]}
         await self.inner_app(anew, self._until_over(receive), watched)
         if open_now:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
