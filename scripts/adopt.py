@@ -220,6 +220,13 @@ def tool_rules(path: Path, name: str, package: str) -> list[str]:
                 for kind in ("prompt", "resource")
                 if kind in kinds
             ]
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [getattr(node, "module", None) or "", *(one.name for one in node.names)]
+            found += [
+                f"{name}:{node.lineno} {client}: what tools ask of other systems goes through ctx.http"
+                for client in ("aiohttp", "httpx", "requests")
+                if client in {module.partition(".")[0] for module in modules}
+            ]
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
             found.append(f"{name}:{node.lineno} print: use log of the hardening; what is printed is counted, not shown")
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"mcp.run", "server.run", "app.run"}:
@@ -238,6 +245,7 @@ def _attribute(node: ast.expr) -> str:
 
 def _rules(node: ast.FunctionDef | ast.AsyncFunctionDef, package: str) -> list[str]:
     found = [f"move it into src/{package}/tools/{node.name}.py, under @tool(read_only=…), and name it in TOOLS"]
+    found += _declared(node)
     if isinstance(node, ast.FunctionDef):
         found.append("make it async; what blocks goes through await ctx.thread(function, …)")
     if not 20 <= len(ast.get_docstring(node) or "") <= 1024:  # noqa: PLR2004 - of the rule
@@ -250,6 +258,7 @@ def _rules(node: ast.FunctionDef | ast.AsyncFunctionDef, package: str) -> list[s
             found.append(f"give the argument {argument.arg} a type")
         elif "Context" in shown:
             found.append(f"the argument {argument.arg} is of the type Context[Settings] of .hardening")
+            found += _words(node, argument.arg)
         elif re.search(r"\b(str|list|dict|set)\b", shown) and "max_length" not in shown:
             found.append(f"bound the argument {argument.arg}: Annotated[{shown}, Field(max_length=…, description=…)]")
     if node.args.vararg or node.args.kwarg:
@@ -260,6 +269,33 @@ def _rules(node: ast.FunctionDef | ast.AsyncFunctionDef, package: str) -> list[s
     ):
         found.append("let it return a model of pydantic, so that clients know the fields")
     return found
+
+
+def _declared(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    found: list[str] = []
+    for call in node.decorator_list:
+        if not isinstance(call, ast.Call) or _attribute(call) != "tool":
+            continue
+        said = {keyword.arg: keyword.value for keyword in call.keywords} | dict(zip(("name",), call.args, strict=False))
+        name = said.get("name")
+        if isinstance(name, ast.Constant) and name.value != node.name:
+            found.append(f"clients know it as {name.value}: give the function that name")
+        if "description" in said:
+            found.append("what description= says becomes the docstring")
+    return found
+
+
+def _words(node: ast.AST, context: str) -> list[str]:
+    taken = {
+        one.attr
+        for one in ast.walk(node)
+        if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name) and one.value.id == context
+    }
+    told = sorted(taken & {"debug", "info", "warning", "error", "log"})
+    other = sorted(taken - {"report_progress", *told})
+    return [f"{context}.{word}: log.info(…) of .hardening tells the operator" for word in told] + [
+        f"{context}.{word}: {context}.sdk.{word} is the SDK's; see docs/tools.md for ours" for word in other
+    ]
 
 
 def write(project: Path, render: Path, found: Plan) -> None:

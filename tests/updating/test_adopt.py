@@ -224,6 +224,32 @@ def test_what_is_not_committed_is_read_too(old: Path, template: Template) -> Non
     assert "no function under @….tool was found" in adopt(old, template)
 
 
+def test_what_clients_would_miss_is_said(old: Path, template: Template) -> None:
+    """A tool that clients know by another name, words of the context, an HTTP client of its own: each has its rule."""
+    (old / "src/city_weather/more.py").write_text(
+        "import httpx\nfrom fastmcp import Context, FastMCP\n\nmcp = FastMCP('more')\n\n\n"
+        "@mcp.tool(name='forget', description='Remove a city.')\n"
+        "async def forget_city(city: str, ctx: Context) -> str:\n"
+        "    await ctx.info('asked')\n    await ctx.elicit('Sure?')\n    await ctx.report_progress(1)\n"
+        "    return (await httpx.AsyncClient().get(city)).text\n\n\n"
+        "@mcp.tool('recall')\nasync def recall() -> str:\n    return ''\n",
+        "utf-8",
+    )
+
+    said = adopt(old, template)
+
+    for words in (
+        "more.py:1 httpx: what tools ask of other systems goes through ctx.http",
+        "forget_city: clients know it as forget: give the function that name",
+        "forget_city: what description= says becomes the docstring",
+        "forget_city: ctx.info: log.info(…) of .hardening tells the operator",
+        "forget_city: ctx.elicit: ctx.sdk.elicit is the SDK's; see docs/tools.md for ours",
+    ):
+        assert words in said, said
+    assert "report_progress" not in said
+    assert "clients know it as recall" not in said
+
+
 @pytest.mark.parametrize(
     ("name", "text", "license"),
     [
