@@ -377,7 +377,8 @@ def _table(what: str, results: dict[str, Any]) -> list[str]:
 
 
 def _share(numbers: list[int]) -> str:
-    return f"{100 * numbers[2] / max(1, numbers[0] - numbers[1]):.0f} %"
+    # Never more than it is.
+    return f"{100 * numbers[2] // max(1, numbers[0] - numbers[1])} %"
 
 
 def main() -> None:
