@@ -61,6 +61,8 @@ MISTAKES: dict[str, tuple[dict[str, str], tuple[object, ...]]] = {
     "a swallowed cancellation": ({"body": CANCELLATION}, RUFF),
     "a task that nobody waits for": ({"body": "asyncio.create_task(asyncio.sleep(1))"}, RUFF),
     "a thread": ({"body": "await asyncio.to_thread(print)"}, RUFF),
+    "a signal handler": ({"above": "import signal\n", "body": "signal.signal(signal.SIGTERM, signal.SIG_DFL)"}, RUFF),
+    "an end of the process": ({"above": "import sys\n", "body": "sys.exit(1)"}, RUFF),
     "the environment": ({"above": "import os\n", "body": 'os.environ["HOME"]'}, RUFF),
     "`print`": ({"body": "print(text)"}, RUFF),
     "SQL with a value in it": ({"body": QUERY}, RUFF),

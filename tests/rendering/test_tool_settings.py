@@ -51,12 +51,17 @@ BANNED = {
     "asyncpg.create_pool": "connection(ctx)",
     "httpx2.AsyncClient": "ctx.http",
     "httpx2.Client": "ctx.http",
+    "logging.basicConfig": "log.info",
+    "logging.disable": "MCP_LOG_LEVEL",
     "os.environ": "settings.py",
     "os.getenv": "settings.py",
+    "signal.signal": "lifespan",
+    "sys.exit": "errors",
     "threading.Thread": "ctx.thread",
     "time.sleep": "asyncio.sleep",
 }
-IMPORTS = "import asyncio\nimport asyncpg\nimport httpx2\nimport os\nimport threading\nimport time\n"
+MODULES = ("asyncio", "asyncpg", "httpx2", "logging", "os", "signal", "sys", "threading", "time")
+IMPORTS = "".join(f"import {name}\n" for name in MODULES)
 PYTEST = {
     "testpaths": "tests",
     "pythonpath": "src tests/support",
