@@ -25,7 +25,7 @@ import urllib3
 from captured import calling, captured
 from jsonschema import Draft202012Validator
 from live import KEY, Process
-from wire import ERAS, Era, Wire
+from wire import ERAS, Era, Wire, opening
 
 from hardening import errors
 from hardening.calls.failures import (
@@ -194,6 +194,45 @@ async def test_what_cannot_be_looked_at_is_internal(era: Era) -> None:
         assert process.stop() == 0
 
     assert "secret" not in "".join(process.lines)
+
+
+@pytest.mark.parametrize("sessions", ["stateless", "stateful"])
+@pytest.mark.parametrize("era", ERAS)
+async def test_what_cannot_be_written_is_answered(era: Era, sessions: str) -> None:
+    """Half a character, or a number without an end, in an error of the protocol or in a report of progress.
+
+    Streams of sessions ended without an answer, and the client waited for it.
+    """
+    with Process(UNTOLD, MCP_LEGACY=sessions) as process:
+        async with Wire(process.url, KEY) as wire:
+            headers: dict[str, str] = {}
+            if era == "legacy" and sessions == "stateful":
+                headers["mcp-session-id"] = (await wire.ask(era, *opening(era))).headers["mcp-session-id"]
+            params: dict[str, Any] = {"name": "raises", "arguments": {"what": "protocol"}}
+            refused = await wire.ask(era, "tools/call", params, rpc_id=2, headers=headers)
+            params = {"name": "reports", "arguments": {}, "_meta": {"progressToken": "p"}}
+            reported = await wire.ask(era, "tools/call", params, rpc_id=3, headers=headers)
+        assert process.stop() == 0
+
+    assert refused.error["data"]["kind"] == "internal"
+    assert [one["params"] for one in reported.notifications] == [
+        {"progressToken": "p", "progress": 1, "message": "No ? here."},
+        {"progressToken": "p", "progress": 2, "total": 3},
+    ]
+    assert reported.result["content"][0]["text"] == "done"
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_an_exception_that_is_raised_again_keeps_nothing_of_a_call(era: Era) -> None:
+    """One object for all calls, at the top of a module: Python adds the frames of each to it, with what is in them."""
+    with Process(UNTOLD) as process:
+        async with Wire(process.url, KEY) as wire:
+            for what in ("crash", "failure", "library") * 3:
+                await wire.call(era, "raises_one", {"what": what})
+            kept = await wire.call(era, "raises_one", {"what": "none"})
+        assert process.stop() == 0
+
+    assert kept.result["structuredContent"] == {"result": 0}
 
 
 def test_a_group_that_is_too_deep_is_a_crash() -> None:

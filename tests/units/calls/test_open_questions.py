@@ -52,9 +52,21 @@ async def hasty(name: Name, told: Annotated[Told, Resolve(say)]) -> str:
     return told.word
 
 
+async def mumble() -> Elicit[Told]:
+    """Ask with half a character, as in the name of a file that is no UTF-8."""
+    return Elicit("Delete \udcff?", Told)
+
+
+@tool(read_only=False)
+async def mumbled(name: Name, told: Annotated[Told, Resolve(mumble)]) -> str:
+    """Do something after the person was asked what cannot be sent."""
+    RAN.append(f"{name} {told.word}")
+    return told.word
+
+
 def build(settings: HardeningSettings) -> HardenedServer:
     """Return a server whose tools ask."""
-    return harden(settings, tools=(patient, hasty))
+    return harden(settings, tools=(patient, hasty, mumbled))
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +168,14 @@ async def test_an_answer_after_the_deadline_runs_nothing(stateful: Live, tmp_pat
     assert (closed["method"], closed["params"]["requestId"]) == ("notifications/cancelled", asked["id"])
     assert (status, pinged.result, RAN) == (202, {}, [])
     assert WORD.casefold() not in text.casefold()
+
+
+async def test_a_question_that_cannot_be_written_is_a_failure_at_once(stateful: Live) -> None:
+    """The stream would lose it, and the call would wait for an answer to its deadline."""
+    async with sessions(stateful, KEY) as (session,), session.call("mumbled", 7) as stream:
+        answer = await end_of(stream)
+
+    assert (kind(answer), RAN) == ("internal", [])
 
 
 @pytest.mark.parametrize("key", [KEY, OTHER_KEY], ids=["of the same caller", "of another caller"])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Annotated
 
 import alias
+from mcp import MCPError
 from mcp.server.mcpserver.exceptions import ToolError as SdkToolError
 from pydantic import Field
 
 alias.install()
 
-from hardening import HardeningSettings, errors, harden, tool
+from hardening import Context, HardeningSettings, errors, harden, tool
 from hardening.lifecycle.startup import serve
 
 if TYPE_CHECKING:
@@ -73,7 +76,9 @@ UNTOLD: dict[str, Callable[[], Exception]] = {
     "cause": caused,
     "exception": lambda: errors.NotFound(KeyError("secret")),  # type: ignore[arg-type] - the point
     "half": lambda: errors.NotFound("No \udcff here."),
+    "protocol": lambda: MCPError(-32000, "No \udcff here."),
 }
+ONE = {"crash": ValueError("secret"), "failure": errors.NotFound(), "library": ConnectionResetError("secret")}
 
 
 @tool(read_only=True)
@@ -83,9 +88,27 @@ async def raises(what: Annotated[str, Field(max_length=20)]) -> str:
     raise make()
 
 
+@tool(read_only=True)
+async def raises_one(what: Annotated[str, Field(max_length=20)]) -> int:
+    """Raise the same exception in each call; without a name, say how many frames they keep."""
+    if what in ONE:
+        raise ONE[what]
+    return sum(1 for error in ONE.values() for _ in walk_tb(error.__traceback__))
+
+
+@tool(read_only=True, streams=True)
+async def reports(ctx: Context) -> str:
+    """Report what cannot be sent, and what can."""
+    await ctx.report_progress(1, float("nan"), "No \udcff here.")
+    await asyncio.sleep(0.1)
+    await ctx.report_progress(float("inf"), 3)
+    await ctx.report_progress(2, 3)
+    return "done"
+
+
 def build(settings: HardeningSettings) -> HardenedServer:
     """Return a server that raises it in a tool and in a prompt."""
-    server = harden(settings, tools=(raises,))
+    server = harden(settings, tools=(raises, raises_one, reports))
 
     @server.prompt()
     async def raises_too(what: str) -> str:

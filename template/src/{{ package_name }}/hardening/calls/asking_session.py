@@ -66,10 +66,17 @@ class AskingSession(ServerSession):
             UnansweredError: It cannot be asked this, or has refused.
             UnfitAnswer: What it answers is none to the question.
             UpstreamUnavailable: The process ends before there was an answer.
+            RuntimeError: The question cannot be written, because of half a character for example.
         """
         asks = isinstance(request, ElicitRequest | CreateMessageRequest | ListRootsRequest)
         if asks and not answerable(request, self.client_capabilities):
             raise UnansweredError(0, "The client cannot be asked")
+        # What cannot be written is found here; in the stream it would be lost, and waited for to the deadline.
+        try:
+            request.model_dump_json(by_alias=True)
+        except ValueError as unwritable:
+            # Of a ValueError the SDK would give the text to the caller.
+            raise RuntimeError("a question that cannot be written") from unwritable
         # On the stream of the call: whether the client has another one open is not known.
         related = metadata or ServerMessageMetadata()
         if related.related_request_id is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -129,8 +130,8 @@ class Context(Generic[SettingsT, StateT]):
     async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Tell the caller how far the call is; dropped when it did not ask.
 
-        Values that do not increase are dropped (2026-07-28, Progress), and so are more than 20 a second
-        and those after the end of the call.
+        Values that do not increase or have no end are dropped (2026-07-28, Progress), and so are more than
+        20 a second and those after the end of the call.
 
         Args:
             progress: How far; must increase.
@@ -138,9 +139,11 @@ class Context(Generic[SettingsT, StateT]):
             message: One short sentence for a person.
         """
         now = time.monotonic()
+        if total is not None and not math.isfinite(total):
+            total = None
         last = total is not None and progress >= total
         # Asked this way round, so that a value which is not a number is dropped too.
-        if self.over or not progress > self._progress:
+        if self.over or not self._progress < progress < math.inf:
             return
         if now - self._reported < PROGRESS_INTERVAL_SECONDS and not last:
             return
@@ -148,6 +151,9 @@ class Context(Generic[SettingsT, StateT]):
         exchange = current.get()
         if exchange is None or exchange.meta.get("progressToken") is None:
             return
+        if message is not None:
+            # Half a character, as in names of files that are no UTF-8, cannot be sent.
+            message = message.encode(errors="replace").decode()
         await self.sdk.report_progress(progress, total, message)
         exchange.notifications_sent += 1
 

@@ -99,8 +99,13 @@ def failure_or_crash(error: BaseException, *, wrapped: bool = False) -> errors.T
         known = _known(error, wrapped=wrapped)
     if known is None:
         log.error("unhandled exception", exc_info=error)
-        return errors.Internal()
-    return known
+    _forget(error)
+    return errors.Internal() if known is None else known
+
+
+def _forget(error: BaseException) -> None:
+    # One exception that an author raises again and again would keep the frames of every call, and what is in them.
+    BaseException.with_traceback(error, None)
 
 
 def _known(error: BaseException, *, wrapped: bool) -> errors.ToolFailure | None:
@@ -145,6 +150,7 @@ def explain(
 
     `names` are words of the contract that may appear although the caller has written them too.
     """
+    _forget(failure)
     try:
         return _explained(failure, exchange, names)
     except Exception:

@@ -108,6 +108,11 @@ async def error_boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNex
             # A notification has no response, so nothing of it is refused.
             if exchange is not None and ctx.request_id is not None:
                 exchange.rpc_error = error.error.code
+            try:
+                to_json(error.error)
+            except ValueError as unsendable:
+                # Half a character in an author's sentence. A stream would end without an answer.
+                raise protocol_error(failure_or_crash(unsendable), exchange, INTERNAL_ERROR) from None
             raise
         except Exception as error:  # noqa: BLE001 - the boundary is for all of them
             raise protocol_error(failure_or_crash(error), exchange, INTERNAL_ERROR) from None
