@@ -166,6 +166,13 @@ def test_everything_is_given_back(done: subprocess.CompletedProcess[str]) -> Non
     assert done.stdout == "given back\n"
 
 
+@pytest.mark.parametrize("code", ["sys.stdout = sys.stderr = None", "sys.stdout.close()"])
+def test_streams_that_an_author_has_replaced_do_not_stop_the_end(code: str) -> None:
+    """A tool that puts something else in their place, or closes them, leaves the exit code as it is."""
+    ended = run(f"taken = StdioCapture(logs)\n{code}\ntaken.release()\nprint('given back')")
+    assert (ended.returncode, ended.stdout) == (0, "given back\n")
+
+
 def test_an_exception_that_ends_the_process_is_a_line() -> None:
     """The last line says what ended it."""
     ended = run("taken = StdioCapture(logs)\nraise ValueError(value)")

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar, cast
 
@@ -79,8 +80,10 @@ class StdioCapture:
 
     def release(self) -> None:
         """Give back the streams, the descriptors and the hooks."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            # Whatever an author has put there, or closed, is no reason for another exit code.
+            with suppress(AttributeError, ValueError, OSError):
+                stream.flush()
         sys.stdout, sys.stderr, sys.excepthook, threading.excepthook, sys.unraisablehook = self._before
         faulthandler.disable()
         for saved, number in zip(self._saved, (1, 2), strict=True):
