@@ -8,9 +8,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sample
 from captured import captured
-from live import KEY, live
+from live import ENVIRONMENT, KEY, Live, settings_from
+from mcp import MCPError
 from wire import Era, Wire, opening, request
+
+from hardening import HardenedServer, HardeningSettings, harden, tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,12 +36,24 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "an unknown tool": ("nobody", {"text": MARK, "more": DEEP}),
     "a failure": ("fail", {"text": MARK}),
     "a crash": ("crash", {"text": MARK}),
+    "an error of the protocol": ("refuse", {"text": MARK}),
     "a deadline": ("too_slow", {"text": MARK}),
     "an exit": ("leave", {"text": MARK}),
     "a client that leaves": ("wait", {"seconds": 0.2}),
     "a cancelled call": ("wait", {"seconds": 0.2}),
 }
 PATHS: dict[str, Era] = {"modern": "modern", "legacy": "legacy", "session": "legacy"}
+
+
+@tool(read_only=True)
+async def refuse(text: sample.Text) -> str:
+    """Refuse with an error of the protocol, which goes out as it is."""
+    raise MCPError(-32000, "No.", {"length": len(text)})
+
+
+def build(settings: HardeningSettings) -> HardenedServer:
+    """Return a server with one more tool."""
+    return harden(settings, tools=(*sample.TOOLS, refuse))
 
 
 async def opened_session(wire: Wire) -> dict[str, str]:
@@ -71,7 +87,8 @@ async def test_an_answered_call_leaves_no_cycles(kind: str, path: str, tmp_path:
     if kind == "a cancelled call" and path != "session":
         # Without a session a call is cancelled by leaving.
         kind = "a client that leaves"
-    with live(MCP_LEGACY="stateful" if path == "session" else "") as server, captured(tmp_path / "log"):
+    settings = settings_from({**ENVIRONMENT, "MCP_LEGACY": "stateful" if path == "session" else ""})
+    with Live(settings, build) as server, captured(tmp_path / "log"):
         async with Wire(server.url, KEY) as wire:
             headers = await opened_session(wire) if path == "session" else {}
 
