@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +34,10 @@ NAMES = {"DATABASE_URL", "HOST", "PORT", "PYTEST_ADDOPTS", "REDIS_URL", "UV_PROJ
 @pytest.fixture(scope="session", autouse=True)
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give git and Copier a configuration of their own, and take the person's settings away."""
+    # In the background (`nohup`, `&`) they are ignored, and so would they be by every server that a test starts.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     home = tmp_path_factory.mktemp("machine")
     (home / "gitconfig").write_text(GIT_CONFIG, "utf-8")
     (home / "copier.yml").write_text("{}\n", "utf-8")
