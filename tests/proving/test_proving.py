@@ -28,14 +28,17 @@ CONTROL_SECONDS = 500
 def outcomes(
     request: pytest.FixtureRequest, template: Template, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Outcome]]]:
-    """Begin with every mutant that this run asks for, as many at once as there are processors for it."""
+    """Begin with every mutant that this run asks for, as many at once as there are processors, and two at least.
+
+    Many of them wait for what was taken out.
+    """
     params = [getattr(item, "callspec").params for item in request.session.items if hasattr(item, "callspec")]  # noqa: B009
     asked: list[Mutant] = [given["mutant"] for given in params if isinstance(given.get("mutant"), Mutant)]
     tests = sorted({mutant.noticed_by for mutant in asked})
     prover = Prover(template.prepared(DEFAULT), tmp_path_factory.mktemp("proving"))
     prover.compile(*tests)
     neighbours = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // neighbours)) as pool:
+    with ThreadPoolExecutor(max(2, (os.cpu_count() or 1) // neighbours)) as pool:
         found = {CONTROL: pool.submit(prover.control, *controls(tests), seconds=CONTROL_SECONDS)}
         found |= {mutant.name: pool.submit(prover.prove, mutant, str(n)) for n, mutant in enumerate(asked)}
         yield found
