@@ -82,3 +82,19 @@ def run(
         timeout=timeout,
         check=False,
     )
+
+
+def run_alone(*command: str | Path, cwd: Path, env: Mapping[str, str], timeout: float) -> tuple[int, str]:
+    """Run a program with this environment and no other, and nothing to read; return its exit code and all it said."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return done.returncode, done.stdout

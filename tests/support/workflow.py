@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from support.programs import run_alone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,29 +109,19 @@ class Run:
             file.touch()
         default = load(self.workflow).get("defaults", {}).get("run", {}).get("shell")
         shell = ["--noprofile", "--norc", "-eo", "pipefail"] if step.get("shell", default) == "bash" else ["-e"]
-        done = subprocess.run(
-            ["bash", *shell, str(script)],
-            cwd=self.project,
-            env={
-                **os.environ,
-                "PATH": os.pathsep.join([*map(str, self.path), os.environ["PATH"]]),
-                "CI": "true",
-                "GITHUB_OUTPUT": str(files["output"]),
-                "GITHUB_ENV": str(files["env"]),
-                "GITHUB_STEP_SUMMARY": str(files["summary"]),
-                "RUNNER_TEMP": str(self.scratch),
-                **self.environment,
-                **variables,
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        outcome = "failure" if done.returncode else "success"
-        return Step(outcome, done.stdout, self.written(f"output-{number}"))
+        environment = {
+            **os.environ,
+            "PATH": os.pathsep.join([*map(str, self.path), os.environ["PATH"]]),
+            "CI": "true",
+            "GITHUB_OUTPUT": str(files["output"]),
+            "GITHUB_ENV": str(files["env"]),
+            "GITHUB_STEP_SUMMARY": str(files["summary"]),
+            "RUNNER_TEMP": str(self.scratch),
+            **self.environment,
+            **variables,
+        }
+        code, said = run_alone("bash", *shell, script, cwd=self.project, env=environment, timeout=SECONDS)
+        return Step("failure" if code else "success", said, self.written(f"output-{number}"))
 
     def written(self, name: str) -> dict[str, str]:
         """Read a file of `NAME=value` lines and `NAME<<END` blocks."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import alias
 import pytest
 import yaml
+from support.programs import run_alone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,25 +91,15 @@ class Place:
     def run(self, name: str, *arguments: str, **environment: str) -> tuple[int, str]:
         """Run a script; return its exit code and what it said."""
         self.calls.write_text("", "utf-8")
-        done = subprocess.run(
-            [shutil.which("bash") or "bash", f"scripts/{name}.sh", *arguments],
-            cwd=self.project,
-            env={
-                "PATH": str(self.bin),
-                "CALLS": str(self.calls),
-                "TMPDIR": str(self.scratch),
-                "GIT_CONFIG_NOSYSTEM": "1",
-                "GIT_CONFIG_GLOBAL": os.devnull,
-                **environment,
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        return done.returncode, done.stdout
+        own = {
+            "PATH": str(self.bin),
+            "CALLS": str(self.calls),
+            "TMPDIR": str(self.scratch),
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+        command = (shutil.which("bash") or "bash", f"scripts/{name}.sh", *arguments)
+        return run_alone(*command, cwd=self.project, env={**own, **environment}, timeout=SECONDS)
 
     def called(self, *names: str) -> list[str]:
         """Return the calls of some programs, in their order."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import alias
 import pytest
+from support.programs import run_alone
 from support.workflow import SIGNING, Run
 
 if TYPE_CHECKING:
@@ -65,18 +65,7 @@ class Place:
 
     def run(self, *command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Run a command; return its exit code and what it said."""
-        done = subprocess.run(
-            [str(part) for part in command],
-            cwd=cwd,
-            env={**self.environment, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        return done.returncode, done.stdout
+        return run_alone(*command, cwd=cwd, env={**self.environment, **(env or {})}, timeout=SECONDS)
 
     def git(self, *arguments: str, cwd: Path) -> str:
         """Run git, which has to succeed."""

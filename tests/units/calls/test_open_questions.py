@@ -33,6 +33,12 @@ class Told(BaseModel):
     word: Name
 
 
+def note(name: str, told: Told) -> str:
+    """Note that a tool ran, and with what."""
+    RAN.append(f"{name} {told.word}")
+    return told.word
+
+
 async def say() -> Elicit[Told]:
     """Ask for a word."""
     return Elicit("Say something", Told)
@@ -41,15 +47,13 @@ async def say() -> Elicit[Told]:
 @tool(read_only=False)
 async def patient(name: Name, told: Annotated[Told, Resolve(say)]) -> str:
     """Do something after the person was asked."""
-    RAN.append(f"{name} {told.word}")
-    return told.word
+    return note(name, told)
 
 
 @tool(read_only=False, timeout_seconds=3)
 async def hasty(name: Name, told: Annotated[Told, Resolve(say)]) -> str:
     """Do something after the person was asked, within three seconds."""
-    RAN.append(f"{name} {told.word}")
-    return told.word
+    return note(name, told)
 
 
 async def mumble() -> Elicit[Told]:
@@ -60,8 +64,7 @@ async def mumble() -> Elicit[Told]:
 @tool(read_only=False)
 async def mumbled(name: Name, told: Annotated[Told, Resolve(mumble)]) -> str:
     """Do something after the person was asked what cannot be sent."""
-    RAN.append(f"{name} {told.word}")
-    return told.word
+    return note(name, told)
 
 
 def build(settings: HardeningSettings) -> HardenedServer:

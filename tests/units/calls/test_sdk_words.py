@@ -481,10 +481,15 @@ def taking(hint: Any, default: Any = EMPTY) -> Any:
 
 def returning(hint: Any, value: Any) -> Any:
     """Return a tool with this result."""
+    return making(hint, lambda: value)
+
+
+def making(hint: Any, make: Callable[[], Any]) -> Any:
+    """Return a tool that makes its result in each call."""
 
     async def giver() -> Any:
         """Return what the row of the table says."""
-        return value
+        return make()
 
     giver.__annotations__ = {"return": hint}
     return giver
@@ -849,13 +854,7 @@ PIECES: dict[str, tuple[Any, Callable[[], Any], Any]] = {
 async def test_what_is_made_piece_by_piece_leaves_whole(row: str) -> None:
     """An iterator is read once, to its end; in the SDK the structured content of most is empty."""
     hint, make, expected = PIECES[row]
-
-    async def giver() -> Any:
-        """Return what the row of the table says."""
-        return make()
-
-    giver.__annotations__ = {"return": hint}
-    _, answer = await asked(ours(giver), "giver", {})
+    _, answer = await asked(ours(making(hint, make)), "giver", {})
 
     assert not answer.is_error, answer.content
     assert answer.structured_content == {"result": expected}
@@ -904,13 +903,7 @@ BROKEN: dict[str, tuple[Any, Callable[[], Any], str]] = {
 async def test_what_is_made_piece_by_piece_is_never_lost_without_a_word(row: str) -> None:
     """It fits, or the call fails; one without an end is too large."""
     hint, make, kind = BROKEN[row]
-
-    async def giver() -> Any:
-        """Return what the row of the table says."""
-        return make()
-
-    giver.__annotations__ = {"return": hint}
-    _, answer = await asked(ours(giver), "giver", {})
+    _, answer = await asked(ours(making(hint, make)), "giver", {})
 
     assert answer.is_error
     assert (answer.meta or {})["hardening/error"]["kind"] == kind
