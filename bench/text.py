@@ -33,7 +33,7 @@ What makes the difference, in order of worth:
   The SDK's transports prepare an event stream, tasks and queues for each request, which costs more than the call.
   An answer becomes a stream with its first notification, or when it has been silent for `MCP_STREAM_PING_SECONDS`.
 - uvloop and httptools instead of asyncio and h11.
-- A listing is serialised once for each version of the protocol (`protocol/list_cache.py`).
+- A listing and a discovery are made once for each version of the protocol (`protocol/list_cache.py`).
 - Python's collector of garbage does not look at what the start has made, and looks less often at calls.
 - Spans are made only when somebody has asked for them.
 - What a client says of itself, and who a principal is to the SDK, is validated once for each that is new.

@@ -1,4 +1,4 @@
-"""A listing is made once, looks the same each time, and is made again when the tools are others."""
+"""A listing and a discovery are made once, look the same each time, and are made again when the tools are others."""
 
 from __future__ import annotations
 
@@ -68,6 +68,20 @@ async def test_it_is_made_once_for_each_version() -> None:
     assert listing.encoded(answers[2]) == to_json(answers[2])
 
 
+async def test_a_discovery_is_made_once_and_is_no_listing() -> None:
+    """Each method has its own answer, and only a listing says that tools are switched off."""
+    server = Listed()
+    listing, made = ListCache(server), Made(server)
+    listing.restricted = True
+    modern = {"protocol_version": MODERN, "params": {"_meta": META}}
+    listed = await ask(listing, made, **modern)
+    found = [await ask(listing, made, method="server/discover", **modern) for _ in range(3)]
+
+    assert made.times == 2
+    assert listed == {"tools": ["one"], "_meta": {"hardening/restricted": True}}
+    assert found == [{"tools": ["one"]}] * 3
+
+
 async def test_other_tools_are_another_listing() -> None:
     """A registration counts at once."""
     server = Listed()
@@ -113,10 +127,10 @@ async def test_other_methods_pass() -> None:
     assert listing.encoded(None) is None
 
 
-@pytest.mark.parametrize("era", ERAS)
-async def test_every_client_gets_its_own_id(wire: Wire, era: Era) -> None:
+@pytest.mark.parametrize(("era", "method"), [*((era, "tools/list") for era in ERAS), ("modern", "server/discover")])
+async def test_every_client_gets_its_own_id(wire: Wire, era: Era, method: str) -> None:
     """What is written once is the result, not the answer."""
-    replies = [await wire.ask(era, "tools/list", rpc_id=rpc_id) for rpc_id in (1, "two", 3)]
+    replies = [await wire.ask(era, method, rpc_id=rpc_id) for rpc_id in (1, "two", 3)]
 
     assert [reply.message["id"] for reply in replies] == [1, "two", 3]
     assert replies[0].result == replies[1].result == replies[2].result

@@ -1,6 +1,6 @@
-"""Cache of the encoded `tools/list` result, one for each protocol version.
+"""Cache of the results of `tools/list` and `server/discover`, one for each protocol version.
 
-Nothing in it changes while the tools do not, and they do not while a process runs.
+Nothing in them changes while the tools do not, and they do not while a process runs; no caller is told another thing.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any
 from mcp.types.methods import validate_client_request
 from pydantic_core import to_json
 
-from ..routes import TOOLS_LIST
+from ..routes import DISCOVER, TOOLS_LIST
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
     from mcp.server.mcpserver import MCPServer
     from mcp.types import Tool
 
+# The same for every client that speaks the same version.
+KEPT = frozenset({TOOLS_LIST, DISCOVER})
 # Tells the probe that the operator has switched tools off, so that their absence is no drift.
 RESTRICTED = "hardening/restricted"
 
 
 class ListCache:
-    """Keeps the answers to `tools/list`, by protocol version: few, since the SDK serves few.
+    """Keeps answers by method and protocol version: few, since the SDK serves few.
 
     Stands innermost in the SDK's chain, so that whatever looks at requests and answers sees them all.
 
@@ -33,7 +35,7 @@ class ListCache:
     def __init__(self, server: MCPServer[Any]) -> None:
         self._server = server
         self._tools: list[Tool] = []
-        self._answers: dict[str, tuple[dict[str, Any], bytes]] = {}
+        self._answers: dict[tuple[str, str], tuple[dict[str, Any], bytes]] = {}
         self.restricted = False
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -42,20 +44,20 @@ class ListCache:
         Raises:
             ValidationError: The parameters do not fit.
         """
-        if ctx.method != TOOLS_LIST:
+        if ctx.method not in KEPT:
             return await call_next(ctx)
-        version = ctx.protocol_version
+        asked = ctx.method, ctx.protocol_version
         tools = await self._server.list_tools()
         if tools is not self._tools:
             self._tools, self._answers = tools, {}
-        elif version in self._answers:
-            validate_client_request(TOOLS_LIST, version, ctx.params)
-            return dict(self._answers[version][0])
+        elif asked in self._answers:
+            validate_client_request(*asked, ctx.params)
+            return dict(self._answers[asked][0])
         result = await call_next(ctx)
-        if isinstance(result, dict) and self.restricted:
+        if isinstance(result, dict) and self.restricted and ctx.method == TOOLS_LIST:
             result["_meta"] = {**(result.get("_meta") or {}), RESTRICTED: True}
         if isinstance(result, dict) and tools is self._tools:
-            self._answers[version] = (dict(result), to_json(result))
+            self._answers[asked] = (dict(result), to_json(result))
         return result
 
     def encoded(self, result: HandlerResult) -> bytes | None:
@@ -63,6 +65,6 @@ class ListCache:
         if isinstance(result, dict):
             for answer, text in self._answers.values():
                 # The very same tools, so that comparing what stands beside them is all there is to do.
-                if result.get("tools") is answer["tools"] and result == answer:
+                if result.get("tools") is answer.get("tools") and result == answer:
                     return text
         return None
