@@ -136,6 +136,11 @@ def jobs(*, scheduled: str = f"0+{MINUTE}x60", succeeded: str = f"5+{MINUTE}x60"
 
 CASES = {
     "McpServerAbsent": Case({"up": "0x60"}, {"up": "1x60"}),
+    "McpReplicaDown": Case(
+        {'up{pod="1"}': "1x20 0x40", 'mcp_build_info{pod="2"}': "1x60"},
+        # A start, or an end, that takes a while.
+        {'up{pod="1"}': "1x20 0x13 1x27", 'mcp_build_info{pod="2"}': "1x60"},
+    ),
     "McpToolErrors": Case(
         calls("a", each_minute=100) | errors("a", "upstream_unavailable", each_minute=6),
         # Wrong arguments are the caller's, however many; and a few failures are normal.
@@ -168,7 +173,6 @@ CASES = {
     "McpAuthenticationRefused": Case(
         refused("authentication", 401, each_minute=90), refused("authentication", 401, each_minute=30)
     ),
-    "McpDrainStuck": Case({"mcp_draining": "0x40 1x20"}, {"mcp_draining": "0x44 1x1 stale"}),
     "McpNotificationsMissing": Case(
         progress("a", asked_each_minute=1, sent_each_minute=0),
         # One that streams; clients that do not ask for progress; and a tool that never said that it streams.
@@ -222,6 +226,16 @@ PROBED_MODERN = '{era="modern",url="https://mcp.example.com/mcp"}'
 BY_JOBS = '{cronjob="mcp-server-probe",namespace="monitoring"}'
 WEATHER = '{job="mcp-server",namespace="weather"}'
 WELL = replica("a") | replica("b")
+# Counters that run as they do on a good day.
+BUSY = (
+    calls("a", each_minute=100)
+    | errors("a", "timeout", each_minute=2)
+    | {'mcp_tool_errors_total{tool="a",kind="internal"}': "0x60", "mcp_log_lines_dropped_total": "0x60"}
+    | progress("a", asked_each_minute=9, sent_each_minute=90)
+    | refused("in_flight", 503, each_minute=2)
+    | refused("rate", 429, each_minute=20)
+    | refused("authentication", 401, each_minute=20)
+)
 # Six minutes of start, with targets that do not answer yet.
 STARTING = {
     name: values.replace("1x60", "_x3 0x3 1x54") for name, values in replica("a").items() if name.startswith("up{")
@@ -244,14 +258,59 @@ SITUATIONS = {
         of({"up": "0x60"}, instance="a", **IN_KUBERNETES), [("McpServerAbsent", WEATHER)]
     ),
     "one replica of two is down": Situation(
-        replica("a") | of({"up": "1x20 0x40"}, instance="b", **IN_KUBERNETES),
+        replica("a") | of({"up": "1x20 0x40"}, instance="b", **IN_KUBERNETES), [("McpReplicaDown", WEATHER)]
+    ),
+    "an update is stuck: its first replica never starts": Situation(
+        WELL | of({"up": "_x30 0x30"}, instance="c", **IN_KUBERNETES), [("McpReplicaDown", WEATHER)]
+    ),
+    "a replica drains, and does not end": Situation(
+        # It closes its port after the readiness delay; Prometheus forgets what it has said then.
+        replica("a") | of({"up": "1x30 0x30", "mcp_draining": "0x29 1x1 stale"}, instance="b", **IN_KUBERNETES),
+        [("McpReplicaDown", WEATHER)],
+    ),
+    "every replica is replaced": Situation(
+        replica("a", "1x32 stale")
+        | replica("b", "1x34 stale")
+        | {name: f"_x30 {values}" for name, values in (replica("c") | replica("d")).items()}
+    ),
+    "counters begin anew": Situation(
+        of(
+            {name: values.replace("x60", "x30") + f" {values.replace('x60', 'x28')}" for name, values in BUSY.items()},
+            instance="a",
+            **IN_KUBERNETES,
+        )
+    ),
+    "a server starts anew while an alert fires": Situation(
+        of(
+            {"up": "1x30 0x1 1x30"}
+            | {
+                name: f"{values.replace('x60', 'x30')} stale {values.replace('x60', 'x28')}"
+                for name, values in (calls("a", each_minute=9) | errors("a", "timeout", each_minute=9)).items()
+            },
+            instance="a",
+            **IN_KUBERNETES,
+        ),
+        [("McpToolErrors", '{job="mcp-server",namespace="weather",tool="a"}')],
+    ),
+    "a server without a database": Situation(
+        {name: values for name, values in WELL.items() if "database" not in name and "pool" not in name}
+    ),
+    "a job has another name": Situation(
+        replica("a", "1x30 stale", job="mcp-server")
+        | {name: f"_x30 {values}" for name, values in replica("a", job="weather-mcp-server").items()},
+        [("McpServerAbsent", '{job="mcp-server"}')],
+    ),
+    "two jobs scrape one server": Situation(replica("a") | replica("a", job="again-mcp-server", namespace="weather")),
+    "strangers take every connection": Situation(
+        WELL | of(refused("connection", 503, each_minute=60), instance="a", **IN_KUBERNETES),
+        [("McpOverloaded", WEATHER)],
     ),
     "every target is gone": Situation(replica("a", "1x20 stale"), [("McpServerAbsent", WEATHER)]),
     "a roll-out, with another contract": Situation(
         replica("a", "1x40 stale")
         | {name: f"_x38 {values}" for name, values in replica("c").items() if "schema_info" not in name}
         | of({'mcp_schema_info{sha256="b"}': "_x38 1x60"}, instance="c", **IN_KUBERNETES)
-        | of({"mcp_draining": "0x39 1x1 stale"}, instance="b", **IN_KUBERNETES)
+        | of({"up": "1x39 0x2 stale", "mcp_draining": "0x39 1x1 stale"}, instance="b", **IN_KUBERNETES)
         | of(refused("drain", 503, each_minute=60), instance="b", **IN_KUBERNETES)
         | look(drifted="0x40 1x2 0x20")
     ),
@@ -300,11 +359,15 @@ SITUATIONS = {
     "three regions: one sees nothing, the others have stopped looking": Situation(
         look("eu", serving="1x30 0x30") | look("us", ran="0x60") | look("ap", ran="0x60"),
         # The two that have stopped are named once each.
-        [
-            ("McpProbeFailing", PROBED_MODERN),
-            *[("McpProbePlaceFailing", PROBED)] * 2,
-            ("McpProbePlaceFailing", PROBED_MODERN),
-        ],
+        [("McpProbeFailing", PROBED_MODERN), *[("McpProbePlaceFailing", PROBED)] * 2],
+    ),
+    "two regions: one has stopped, with another contract and dates that are over": Situation(
+        look("eu")
+        | {
+            name: f"{10 * DAY}x60" if "expires" in name else values
+            for name, values in look("us", drifted="1x60", ran="-1800x60").items()
+        },
+        [("McpProbePlaceFailing", PROBED)],
     ),
     "CronJob: its jobs fail": Situation(
         WELL | jobs(succeeded=f"5+{MINUTE}x30 1805x30"), [("McpProbeFailing", BY_JOBS)]
@@ -431,7 +494,10 @@ def test_one_of_three_servers_has_trouble(
 
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_each_situation_fires_what_it_must_and_nothing_else(project: Path, tmp_path: Path, name: str) -> None:
-    """Over all rules at once: scraped or not, each way of probing, a roll-out, a first deployment, a database away."""
+    """Over all rules at once: scraped or not, each way of probing, a roll-out, a first deployment, a database away.
+
+    At one sample a minute, which is as seldom as anybody scrapes.
+    """
     situation = SITUATIONS[name]
     expected: dict[str, int] = {}
     for alert, labels in situation.firing:
