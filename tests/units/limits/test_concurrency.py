@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 import sample
 from live import KEY, OTHER_KEY, PROBE_KEY, SECONDS, live
 from wire import ERAS, Era, Wire, opening, request
 
-from hardening.exchange import Principal, open_exchange
-from hardening.limits.concurrency import Slots
+from hardening.exchange import Exchange, Principal, open_exchange
+from hardening.limits.concurrency import InFlight, OpenStreams, Slots
+from hardening.settings import HardeningSettings
+
+if TYPE_CHECKING:
+    from hardening.response import Response
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -123,6 +128,58 @@ def test_nothing_is_remembered_of_those_who_have_gone() -> None:
     assert taken is None
     assert refused is not None
     assert (slots.total, dict(slots.by_principal)) == (0, {})
+
+
+def exchange_of(method: str = "POST", path: str = "/mcp", rpc_method: str = "", era: Era = "modern") -> Exchange:
+    """Return a request of Alice, as it is when its message has been read."""
+    scope = {"type": "http", "method": method, "path": path, "headers": []}
+    exchange = open_exchange(scope, None, None)  # type: ignore[arg-type] - nothing is received or sent
+    exchange.principal, exchange.rpc_method, exchange.era = Principal("api_key", "alice"), rpc_method, era
+    return exchange
+
+
+@pytest.mark.parametrize(
+    ("exchange", "calls", "streams"),
+    [
+        (exchange_of(), 1, 0),
+        (exchange_of(path="/metrics"), 0, 0),
+        (exchange_of(method="GET"), 1, 1),
+        (exchange_of(method="GET", path="/metrics"), 0, 0),
+        (exchange_of(rpc_method="subscriptions/listen"), 1, 1),
+        (exchange_of(rpc_method="subscriptions/listen", era="legacy"), 1, 0),
+        (exchange_of(rpc_method="tools/call"), 1, 0),
+    ],
+    ids=["call", "metrics", "stream", "GET of metrics", "subscription", "legacy", "tool"],
+)
+async def test_what_takes_a_slot(exchange: Exchange, calls: int, streams: int) -> None:
+    """What is not of the protocol takes none, and a stream has one of its own."""
+    settings = HardeningSettings(max_in_flight=2, max_streams=2)
+    for guard, expected in ((InFlight(settings), calls), (OpenStreams(settings), streams)):
+        assert await guard(exchange) is None
+        assert guard.slots.total == expected
+    exchange.principal = None
+    for guard in (InFlight(settings), OpenStreams(settings)):
+        assert await guard(exchange) is None
+        assert guard.slots.total == 0
+
+
+async def test_a_stream_that_is_refused_keeps_the_slot_that_it_is_read_with() -> None:
+    """Once it is open, it has a slot of its own and gives the other one back; each cap is exact: 503."""
+    settings = HardeningSettings(max_in_flight=9, max_streams=3, max_streams_per_principal=2)
+    calls, streams = InFlight(settings), OpenStreams(settings)
+    refusals: list[Response | None] = []
+    for name in ("alice", "alice", "alice", "bob", "carol"):
+        exchange = exchange_of(method="GET")
+        exchange.principal = Principal("api_key", name)
+        await calls(exchange)
+        refusals.append(await streams(exchange))
+    monitor = exchange_of(method="GET")
+    monitor.principal = Principal("probe", "probe")
+
+    kinds = [answer and (answer.status, answer.kind, answer.retry_after) for answer in refusals]
+    assert kinds == [None, None, (503, "concurrency", 1.0), None, (503, "overloaded", 1.0)]
+    assert (calls.slots.total, streams.slots.total) == (2, 3)
+    assert await streams(monitor) is None
 
 
 def until(condition) -> None:  # noqa: ANN001 - any question

@@ -11,7 +11,7 @@ from hardening.limits.backend import open_limiter
 from hardening.limits.memory import TokenBuckets
 from hardening.limits.model import Decision, Limit
 from hardening.limits.redis import RedisLimiter
-from hardening.limits.refusals import MESSAGES, refusal
+from hardening.limits.refusals import MESSAGES, refusal, tool_failure
 from hardening.settings import HardeningSettings
 
 
@@ -26,7 +26,9 @@ def test_a_rate_a_minute_with_a_burst_is_a_bucket_that_fills_at_the_rate() -> No
     assert Limit.per_minute("tool", 30) == Limit("tool", 30, 60.0)
 
 
-@pytest.mark.parametrize("limit", sorted(MESSAGES))
+@pytest.mark.parametrize(
+    "limit", ["address", "auth_failures", "discover", "initialize", "principal", "probe", "tenant"]
+)
 def test_a_refusal_says_which_limit_and_when_to_try_again(limit: str) -> None:
     """429, `Retry-After` in whole seconds rounded up, the id of the message, the limit; nothing about the caller."""
     answer = refusal(Decision(allowed=False, limit=limit, retry_after=1.2))
@@ -44,9 +46,19 @@ def test_a_refusal_says_which_limit_and_when_to_try_again(limit: str) -> None:
     }
 
 
+def test_each_refusal_has_its_sentence_and_each_call_its_failure() -> None:
+    """By the name of the limit; a time to wait is rounded up."""
+    assert len(MESSAGES) == 7
+    for limit, kind in (("budget", "budget_exhausted"), ("tool", "rate_limited")):
+        failure = tool_failure(Decision(allowed=False, limit=limit, retry_after=1.2))
+        assert (failure.kind, failure.retry_after_seconds) == (kind, 2)
+
+
 def test_without_redis_the_buckets_are_in_this_process() -> None:
     """No URL, no connection."""
-    assert isinstance(open_limiter(settings()), TokenBuckets)
+    limiter = open_limiter(settings())
+    assert isinstance(limiter, TokenBuckets)
+    assert (limiter.degraded, limiter.redis_errors) == (False, 0)
 
 
 async def test_with_redis_the_limits_are_shared(tmp_path: Any) -> None:

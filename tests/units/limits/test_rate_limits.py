@@ -257,6 +257,19 @@ async def test_concurrent_bad_credentials_are_no_way_around(stack: Stack) -> Non
     assert answers.count(None) == 5
 
 
+async def test_a_credential_in_doubt_counts_as_a_failed_one_unless_it_was_good(stack: Stack) -> None:
+    """While keys cannot be fetched: what nobody has verified is refused after 5, and what was good goes on."""
+    known = (await stack.ask(TOKEN_OF_CAROL, credential="token of carol")).exchange
+    unknown = (await stack.ask(None, address="192.0.2.8")).exchange
+    unknown.address = "192.0.2.9"
+    answers = [await stack.limits.auth_in_doubt(unknown) for _ in range(7)]
+    known.address = "192.0.2.9"
+
+    assert [answer and answer.status for answer in answers] == [None] * 5 + [429] * 2
+    assert stack.limits.refusals["auth_failures"] == 2
+    assert await stack.limits.auth_in_doubt(known) is None
+
+
 async def test_who_sends_no_credential_counts_as_a_request_only(stack: Stack) -> None:
     """The first request of every client is one without a token; it is no failed attempt."""
     assert await stack.strangers(20) == 20

@@ -365,6 +365,34 @@ async def test_a_busy_process_does_not_blame_redis(shared: Server, limiter: Repl
     assert await burst([replica], Claim(CALLER, "a")) == 17
 
 
+async def test_connections_are_bounded_and_closed(shared: Server, limiter: Replica) -> None:
+    """64 connections at most, each command tried twice, and none of them is open afterwards."""
+    replica = limiter(shared)
+    before = shared.client().info("clients")["connected_clients"]
+    await asyncio.gather(*(replica.take([Claim(CALLER, "a")]) for _ in range(5)))
+    opened = shared.client().info("clients")["connected_clients"] - before
+    pool = replica._client.connection_pool  # noqa: SLF001 - its bounds are the promise
+    await replica.aclose()
+    for _ in range(200):
+        if (left := shared.client().info("clients")["connected_clients"]) <= before:
+            break
+        await asyncio.sleep(0.01)
+
+    assert opened >= 1
+    assert left <= before
+    assert pool.max_connections == 64
+    assert (pool.timeout, pool.connection_kwargs["socket_timeout"]) == (None, None)
+    assert pool.connection_kwargs["retry"].get_retries() == 1
+
+
+async def test_shared_limits_are_told_once_and_not_with_each_answer(shared: Server, limiter: Replica) -> None:
+    """Whoever reads the log of a good day finds nothing of Redis."""
+    with capture_logs() as lines:
+        await burst([limiter(shared)], Claim(ADDRESS, "a"))
+
+    assert lines == []
+
+
 async def test_late_answers_are_not_taken_for_others(own: Server, limiter: Replica) -> None:
     """When a frozen Redis goes on, the answers to abandoned questions are thrown away."""
     clock = Clock()

@@ -453,7 +453,7 @@ class Conversation:
         expires = expiry(self._target.key)
         left = (expires or 0) - self._target.now()
         if expires is not None and left <= 0:
-            raise Problem(Verdict.AUTH_REFUSED, f"MCP_PROBE_KEY expired {span(-left)} ago")
+            raise Problem(Verdict.AUTH_REFUSED, f"MCP_PROBE_KEY expired {span(abs(left))} ago")
         if expires is not None and left < 3 * DAY:
             self._notices.append("renew MCP_PROBE_KEY")
         return "" if expires is None else f"MCP_PROBE_KEY expires in {span(left)}"
