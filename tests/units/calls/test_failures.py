@@ -8,12 +8,16 @@ import http.client
 import json
 import smtplib
 import socket
+import sqlite3
 import ssl
+import subprocess
 import urllib.error
+from contextlib import closing
 from email.message import Message
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import alias
 import asyncpg
@@ -39,6 +43,9 @@ from hardening.calls.failures import (
 )
 from hardening.errors import ToolFailure
 from hardening.logs.redaction import EVERYTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 UNTOLD = str(Path(__file__).with_name("untold_server.py"))
 REQUEST = httpx2.Request("GET", "https://api.example.com")
@@ -70,6 +77,29 @@ def aws(code: str, status: int) -> Exception:
 def grpc(code: str) -> Exception:
     """Return what gRPC raises for an answer."""
     return of("grpc.aio._call", "RpcError", code=lambda: SimpleNamespace(name=code))
+
+
+def locked() -> Exception:
+    """Return what SQLite raises while somebody else writes."""
+    with TemporaryDirectory() as folder, closing(sqlite3.connect(f"{folder}/a")) as one:
+        one.execute("BEGIN EXCLUSIVE")
+        with closing(sqlite3.connect(f"{folder}/a", timeout=0)) as other:
+            return raised(lambda: other.execute("BEGIN EXCLUSIVE"))
+
+
+def mistaken() -> Exception:
+    """Return what SQLite raises for a statement with a mistake."""
+    with closing(sqlite3.connect(":memory:")) as one:
+        return raised(lambda: one.execute("SELECT secret"))
+
+
+def raised(action: Callable[[], object]) -> Exception:
+    """Return what an action raises."""
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001 - the point
+        return error
+    raise AssertionError("nothing was raised")
 
 
 KNOWN: list[tuple[BaseException, type[errors.ToolFailure]]] = [
@@ -135,6 +165,34 @@ KNOWN: list[tuple[BaseException, type[errors.ToolFailure]]] = [
     (of("sqlalchemy.exc", "OperationalError", code="e3q8"), errors.UpstreamUnavailable),
     (of("sqlalchemy.exc", "TimeoutError", code="3o7r"), errors.Busy),
     (of("websockets.exceptions", "ConnectionClosed", code=1006), errors.UpstreamUnavailable),
+    # What a column does not take.
+    (asyncpg.CheckViolationError("secret"), errors.InvalidInput),
+    (asyncpg.StringDataRightTruncationError("secret"), errors.InvalidInput),
+    (asyncpg.NumericValueOutOfRangeError("secret"), errors.InvalidInput),
+    (asyncpg.InvalidTextRepresentationError("secret"), errors.InvalidInput),
+    (asyncpg.DatetimeFieldOverflowError("secret"), errors.InvalidInput),
+    (asyncpg.DataError("invalid input for query argument $1: secret (value out of int32 range)"), errors.InvalidInput),
+    (asyncpg.StatementCompletionUnknownError("secret"), errors.Timeout),
+    (asyncpg.InternalServerError("secret"), errors.UpstreamUnavailable),
+    (asyncpg.exceptions.TargetServerAttributeNotMatched("secret"), errors.UpstreamUnavailable),
+    (redis.exceptions.OutOfMemoryError("secret"), errors.UpstreamUnavailable),
+    (redis.exceptions.ResponseError("MISCONF secret"), errors.UpstreamUnavailable),
+    (redis.exceptions.ResponseError("NOREPLICAS secret"), errors.UpstreamUnavailable),
+    (redis.exceptions.TryAgainError("secret"), errors.UpstreamUnavailable),
+    (redis.exceptions.AuthenticationError("secret"), errors.UpstreamUnavailable),
+    (redis.exceptions.WatchError("secret"), errors.Busy),
+    (redis.exceptions.LockError("secret"), errors.Busy),
+    (of("valkey.exceptions", "ConnectionError"), errors.UpstreamUnavailable),
+    (of("elasticsearch", "ApiError", status_code=404), errors.NotFound),
+    (of("asyncmy.errors", "OperationalError"), errors.UpstreamUnavailable),
+    (of("mysql.connector.errors", "IntegrityError"), errors.Conflict),
+    (locked(), errors.Busy),
+    (httpx2.TooManyRedirects("secret"), errors.UpstreamUnavailable),
+    (subprocess.TimeoutExpired("secret", 1), errors.Timeout),
+    (asyncio.IncompleteReadError(b"secret", 9), errors.UpstreamUnavailable),
+    (BlockingIOError(errno.EAGAIN, "secret"), errors.Busy),
+    (OSError(errno.EMFILE, "secret"), errors.Busy),
+    (OSError(errno.ENOMEM, "secret"), errors.Busy),
 ]
 CRASHES: list[BaseException] = [
     of("aiohttp.client_exceptions", "ClientError", status=300),
@@ -148,6 +206,12 @@ CRASHES: list[BaseException] = [
     json.JSONDecodeError("secret", "secret", 0),
     httpx2.HTTPStatusError("secret", request=REQUEST, response=httpx2.Response(401)),
     asyncpg.UndefinedTableError("secret"),
+    asyncpg.InsufficientPrivilegeError("secret"),
+    asyncpg.NotNullViolationError("secret"),
+    asyncpg.DataError("invalid input for query argument $1: secret (an integer is required)"),
+    redis.exceptions.ResponseError("WRONGTYPE secret"),
+    mistaken(),
+    subprocess.CalledProcessError(1, "secret"),
     asyncpg.InterfaceError("secret"),
     asyncio.CancelledError("secret"),
     SystemExit("secret"),

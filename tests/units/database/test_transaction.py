@@ -140,6 +140,22 @@ async def test_what_postgres_says_is_told_by_kind(wire: Wire, table: str, era: E
 
 
 @pytest.mark.parametrize("era", ERAS)
+async def test_a_policy_of_a_table_is_told_from_a_missing_grant(
+    wire: Wire, database_url: str, table: str, era: Era
+) -> None:
+    """A row that row-level security refuses is nothing that this caller may do; a missing GRANT is a mistake."""
+    policy = f"CREATE POLICY p ON {table} USING (true) WITH CHECK (n < 10)"
+    async with direct(database_url) as db:
+        await db.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; {policy}; GRANT ALL ON {table} TO pg_monitor")
+    as_role = "DO $$ BEGIN SET LOCAL ROLE pg_monitor; {} END $$"
+    refused = await wire.call(era, "query", {"sql": as_role.format(f"INSERT INTO {table} VALUES (11);")})
+    mistake = await wire.call(era, "query", {"sql": as_role.format("CREATE SCHEMA nobody;")})
+
+    assert kind(refused) == "permission_denied"
+    assert kind(mistake) == "internal"
+
+
+@pytest.mark.parametrize("era", ERAS)
 async def test_a_connection_used_wrongly_is_no_fault_of_the_database(wire: Wire, server: Live, era: Era) -> None:
     """A mistake of the tool is a crash to be found, not a failure to be retried for ever."""
     assert kind(await wire.call(era, "two_at_once")) == "internal"

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import SecretStr, TypeAdapter
+from redis.asyncio import ConnectionPool
 
-from hardening.settings.urls import InvalidUrlError, database_target, redis_url, shown_url
+from hardening.settings import DatabaseUrl, HardeningSettings, RedisUrl, SecretUrl, certificates
+from hardening.settings.checks import problems
+from hardening.settings.redis_urls import redis_url
+from hardening.settings.urls import InvalidUrlError, bare, database_target, shown_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # What people paste: (URL, what the driver gets, further attributes).
 DATABASES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -88,6 +96,24 @@ DATABASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "psycopg by way of SQLAlchemy": ("postgresql+psycopg2://u:p@h/db", "postgresql://u:p@h/db", {}),
     "encoded": ("postgresql://u:p%40ss%2Fw%3Ard%231@h/db", "postgresql://u:p%40ss%2Fw%3Ard%231@h/db", {}),
     "IPv6": ("postgresql://u:p@[::1]:5432/db", "", {}),
+    "two hosts of IPv6": ("postgresql://u:p@[::1]:5432,[2001:db8::1]/db", "", {}),
+    "socket in the host": ("postgresql://u@%2Fvar%2Frun%2Fpostgresql/db", "", {}),
+    "a line end, as of echo": ("postgresql://u:p@h/db\n", "postgresql://u:p@h/db", {}),
+    "blanks around it": (" postgresql://u:p@h/db ", "postgresql://u:p@h/db", {}),
+    "quotes of a file that is no shell's": ('"postgresql://u:p@h/db"', "postgresql://u:p@h/db", {}),
+    "single quotes": ("'postgresql://u:p@h/db'", "postgresql://u:p@h/db", {}),
+    "capitals": ("POSTGRESQL://u:p@h/db?sslmode=REQUIRE", "postgresql://u:p@h/db?sslmode=require", {}),
+    "Prisma's word in another form": ("postgresql://u@h/db?pgbouncer=yes", "postgresql://u@h/db", {"pooled": True}),
+    "user and password as parameters": (
+        "postgresql://h/db?user=u%40server&password=p%40ss",
+        "postgresql://h/db?user=u%40server&password=p%40ss",
+        {},
+    ),
+    "standby is enough": (
+        "postgresql://u@one,two/db?target_session_attrs=Prefer-Standby",
+        "postgresql://u@one,two/db?target_session_attrs=prefer-standby",
+        {},
+    ),
 }
 REFUSED = {
     "postgresql://u:p@ss/w:rd#1@h/db": "percent-encode",
@@ -95,6 +121,21 @@ REFUSED = {
     "postgresql://u:p?w@h/db": "percent-encode",
     "postgresql://u:p#w@h/db": "percent-encode",
     "postgresql://u:p w@h/db": "percent-encode",
+    "postgresql://u:p@w@h/db": "percent-encode",
+    "postgresql://u:p@?w:rd@h/db": "percent-encode",
+    "postgresql://u:p@?w:rd=x@h/db": "percent-encode",
+    "postgresql://u:p@?word=x@h": "percent-encode",
+    "postgresql://u:p@h?word": "percent-encode",
+    "postgresql://u:p[w@h/db": "percent-encode",
+    "postgresql://u:p@2001:db8::1:5432/db": "in brackets",
+    "postgresql://u:p@h:99999/db": "the port must be 1 to 65535",
+    "postgresql://u:p@h:0/db": "the port must be 1 to 65535",
+    "postgresql://u:p@one,/db": "a host is missing",
+    "postgresql://u@/db?host=one&port=x": "port: must be a number",
+    "postgresql://u@h/db?target_session_attrs=readwrite": "target_session_attrs: must be one of",
+    "postgresql://u@h/db?ssl_min_protocol_version=1.2": "ssl_min_protocol_version: must be TLSv1.2",
+    "psql 'postgresql://u:p@h/db'": "postgresql://user:password@host/name",
+    "host=h user=u password=p": "postgresql://user:password@host/name",
     "mysql://u@h/db": "postgresql://",
     "jdbc:postgresql://h/db": "postgresql://",
     "postgresql://u@h/db?connection_limit=5": "connection_limit: set MCP_POOL_MAX_SIZE",
@@ -120,6 +161,12 @@ REDIS = {
     "Valkey": ("valkey://h:6379/1", "redis://h:6379/1"),
     "Valkey with TLS": ("valkeys://u:p@h:6379", "rediss://u:p@h:6379"),
     "socket": ("unix:///run/redis.sock?db=1", ""),
+    "quotes and a line end": ('"redis://u:p@h:6379"\n', "redis://u:p@h:6379"),
+    "capitals": ("REDISS://u:p@h:6379", "rediss://u:p@h:6379"),
+    "user without a password": ("redis://user@h:6379", ""),
+    "IPv6": ("redis://[::1]:6379/0", ""),
+    "half a second": ("redis://h:6379?socket_timeout=0.5", ""),
+    "TLS at least": ("rediss://h:6379?ssl_min_version=TLSv1_2", "rediss://h:6379?ssl_min_version=771"),
 }
 REDIS_REFUSED = {
     "redis://:pa#ss@h": "percent-encode",
@@ -132,6 +179,17 @@ REDIS_REFUSED = {
     "redis://h:6379/name": "number of a database",
     "redis://h:port": "percent-encode",
     "http://h:6379": "redis://",
+    "https://eu1-x.upstash.io": "redis://",
+    "h:6379,password=p,ssl=True": "redis://",
+    "redis-cli --tls -u redis://default:p@h:6379": "redis://",
+    "redis+cluster://u:p@h:6379": "the address of one node",
+    "redis://one:6379,two:6379": "write one address",
+    "redis://::1:6379/0": "in brackets",
+    "redis://h:99999": "the port must be 1 to 65535",
+    "redis://h:6379?ssl_cert_reqs=none": "ssl_cert_reqs: write rediss://",
+    "redis://h:6379?protocol=4": "protocol: must be 2 or 3",
+    "redis://h:6379?health_check_interval=often": "health_check_interval: must be a number",
+    "rediss://h:6379?ssl_min_version=1.0": "ssl_min_version: must be 1.2 or 1.3",
 }
 
 
@@ -152,6 +210,7 @@ def test_a_database_url_is_refused_with_the_cure(url: str) -> None:
     with pytest.raises(InvalidUrlError, match=REFUSED[url]) as rule:
         database_target(url)
     assert "w:rd" not in str(rule.value)
+    assert not str(rule.value).startswith("word")
 
 
 def test_what_pgbouncer_does_not_hand_on_is_refused() -> None:
@@ -176,6 +235,60 @@ def test_a_redis_url_is_refused_with_the_cure(url: str) -> None:
     with pytest.raises(InvalidUrlError, match=REDIS_REFUSED[url]) as rule:
         redis_url(url)
     assert "pa" not in str(rule.value).partition("percent-encode")[0]
+
+
+@pytest.mark.parametrize("url", [one[1] or one[0] for one in REDIS.values()])
+def test_what_is_accepted_its_client_can_use(url: str) -> None:
+    """No URL of Redis that is accepted fails for its form when the first connection is made."""
+    pool = ConnectionPool.from_url(url)
+    pool.make_connection()
+
+
+def test_settings_hold_a_url_without_what_was_pasted_around_it() -> None:
+    """What a tool of the author's gets is the URL alone."""
+    kinds: list[tuple[Any, str]] = [
+        (DatabaseUrl, "postgresql://u:p@h/db"),
+        (RedisUrl, "redis://u:p@h"),
+        (SecretUrl, "https://u:p@h/x"),
+    ]
+    for kind, url in kinds:
+        assert TypeAdapter[SecretStr](kind).validate_python(f" '{url}'\n").get_secret_value() == url
+    assert bare('"') == '"'
+
+
+FILE = {
+    "sslmode=verify-full&sslrootcert=/none.pem": ["sslrootcert: the file cannot be read"],
+    "sslmode=verify-full": [certificates.CURE],
+    "sslmode=require&sslcert=/none.pem&sslkey=/none.key": [
+        "sslcert: the file cannot be read",
+        "sslkey: the file cannot be read",
+    ],
+    "sslmode=verify-full&sslrootcert=system": [],
+    "sslmode=require": [],
+}
+
+
+@pytest.mark.parametrize("query", FILE)
+def test_a_certificate_that_cannot_be_read_is_refused(
+    query: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At start, by the name of the parameter, instead of a server that waits for what never comes."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://u:p@h/db?{query}")
+    monkeypatch.setenv("REDIS_URL", "rediss://h?ssl_ca_certs=/none.pem")
+    redis = [("redis_url", "ssl_ca_certs: the file cannot be read")]
+    told = [one for one in problems(HardeningSettings()) if one[0] in {"redis_url", "database_url"}]
+    assert told == redis + [("database_url", one) for one in FILE[query]]
+
+
+def test_the_usual_place_of_an_authority_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the driver looks there when the URL names no file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:p@h/db?sslmode=verify-ca")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    (tmp_path / ".postgresql").mkdir()
+    (tmp_path / ".postgresql/root.crt").write_text("-")
+    assert certificates.certificate_problems(HardeningSettings()) == []
 
 
 def test_a_url_is_shown_without_what_may_be_secret() -> None:

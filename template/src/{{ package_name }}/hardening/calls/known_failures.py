@@ -23,28 +23,45 @@ _KNOWN: tuple[tuple[str, str, type[errors.ToolFailure]], ...] = tuple(
     for modules, names, failure in (
         ("asyncpg psycopg psycopg2", "UniqueViolationError ExclusionViolationError UniqueViolation", errors.Conflict),
         ("asyncpg psycopg psycopg2", "ForeignKeyViolationError ForeignKeyViolation", errors.Conflict),
-        ("asyncpg psycopg psycopg2", "SerializationError DeadlockDetectedError LockNotAvailableError", errors.Busy),
+        # Whether it was committed is not known.
+        ("asyncpg", "StatementCompletionUnknownError", errors.Timeout),
+        ("asyncpg psycopg psycopg2", "TransactionRollbackError LockNotAvailableError", errors.Busy),
         ("psycopg psycopg2", "SerializationFailure DeadlockDetected LockNotAvailable", errors.Busy),
         # A column was added under a statement that was prepared; the next call prepares it anew.
         ("asyncpg", "TooManyConnectionsError InvalidCachedStatementError OutdatedSchemaCacheError", errors.Busy),
         ("asyncpg psycopg psycopg2", "QueryCanceledError QueryCanceled", errors.Timeout),
         # Text that JSON can carry and PostgreSQL cannot: NUL.
         ("asyncpg", "CharacterNotInRepertoireError UntranslatableCharacterError", errors.InvalidInput),
+        # A value that its column does not take.
+        (
+            "asyncpg",
+            "CheckViolationError WithCheckOptionViolationError InvalidTextRepresentationError",
+            errors.InvalidInput,
+        ),
+        ("asyncpg", "StringDataRightTruncationError NumericValueOutOfRangeError", errors.InvalidInput),
+        ("asyncpg", "InvalidDatetimeFormatError DatetimeFieldOverflowError", errors.InvalidInput),
         ("asyncpg", "ReadOnlySQLTransactionError", errors.PermissionDenied),
         ("asyncpg", "PostgresConnectionError ConnectionDoesNotExistError OperatorInterventionError", AWAY),
+        ("asyncpg", "TransactionTimeoutError TargetServerAttributeNotMatched InternalServerError", AWAY),
         # Its disk or its memory is full, or it has waited too long for this connection.
         ("asyncpg", "InsufficientResourcesError PostgresSystemError IdleInTransactionSessionTimeoutError", AWAY),
-        ("sqlalchemy pymysql MySQLdb", "IntegrityError", errors.Conflict),
+        ("sqlalchemy pymysql MySQLdb asyncmy mysql pyodbc oracledb sqlite3", "IntegrityError", errors.Conflict),
+        ("sqlite3", "OperationalError", errors.Busy),
         ("sqlalchemy", "TimeoutError", errors.Busy),
-        ("psycopg psycopg2 sqlalchemy pymysql MySQLdb", "OperationalError", AWAY),
+        ("psycopg psycopg2 sqlalchemy pymysql MySQLdb asyncmy mysql pyodbc oracledb", "OperationalError", AWAY),
         ("pymongo", "DuplicateKeyError", errors.Conflict),
         ("pymongo", "AutoReconnect ServerSelectionTimeoutError", AWAY),
-        ("redis", "ConnectionError TimeoutError ReadOnlyError ClusterDownError MasterDownError", AWAY),
+        ("pymongo", "ExecutionTimeout", errors.Timeout),
+        ("redis valkey", "WatchError LockError", errors.Busy),
+        ("redis valkey", "ConnectionError TimeoutError ReadOnlyError ClusterDownError MasterDownError", AWAY),
+        ("redis valkey", "OutOfMemoryError TryAgainError SlotNotCoveredError", AWAY),
+        ("elasticsearch opensearchpy", "ApiError TransportError", AWAY),
         ("elastic_transport", "ConnectionTimeout", errors.Timeout),
         ("elastic_transport", "ConnectionError", AWAY),
         ("kafka aiokafka", "KafkaConnectionError KafkaTimeoutError NoBrokersAvailable", AWAY),
         ("httpx httpx2 httpcore httpcore2", "TimeoutException", errors.Timeout),
         ("httpx httpx2 httpcore httpcore2", "TransportError HTTPStatusError NetworkError ProtocolError", AWAY),
+        ("httpx httpx2", "TooManyRedirects DecodingError", AWAY),
         ("requests", "Timeout", errors.Timeout),
         ("requests", "ConnectionError HTTPError ChunkedEncodingError JSONDecodeError", AWAY),
         ("urllib3", "TimeoutError", errors.Timeout),
@@ -54,7 +71,10 @@ _KNOWN: tuple[tuple[str, str, type[errors.ToolFailure]], ...] = tuple(
         ("aiohttp", "ServerTimeoutError", errors.Timeout),
         ("aiohttp", "ClientError", AWAY),
         ("websockets", "ConnectionClosed InvalidStatus", AWAY),
-        ("smtplib", "SMTPServerDisconnected SMTPConnectError", AWAY),
+        ("smtplib aiosmtplib", "SMTPServerDisconnected SMTPConnectError", AWAY),
+        ("pika aio_pika aiormq", "AMQPConnectionError AMQPChannelError", AWAY),
+        ("paramiko asyncssh", "NoValidConnectionsError DisconnectError ConnectionLost", AWAY),
+        ("jwt", "PyJWKClientConnectionError", AWAY),
         ("botocore", "ConnectTimeoutError ReadTimeoutError", errors.Timeout),
         ("botocore", "EndpointConnectionError ConnectionClosedError HTTPClientError ClientError", AWAY),
         ("grpc", "RpcError", AWAY),
@@ -64,6 +84,9 @@ _KNOWN: tuple[tuple[str, str, type[errors.ToolFailure]], ...] = tuple(
         ("openai anthropic", "APIConnectionError APIStatusError", AWAY),
         # Names that do not resolve, and TLS that breaks off.
         ("socket ssl", "gaierror herror SSLError", AWAY),
+        ("subprocess", "TimeoutExpired", errors.Timeout),
+        ("asyncio", "IncompleteReadError", AWAY),
+        ("builtins", "BlockingIOError", errors.Busy),
         ("builtins", "TimeoutError", errors.Timeout),
         ("builtins", "ConnectionError", AWAY),
     )
@@ -86,10 +109,15 @@ _REFUSED: dict[object, type[errors.ToolFailure]] = {
 }
 _AGAIN = frozenset(
     {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT, "UNAVAILABLE", "RESOURCE_EXHAUSTED"}
+    | {"SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_BUSY_TIMEOUT", "SQLITE_LOCKED", "SQLITE_LOCKED_SHAREDCACHE"}
     | {"ThrottlingException", "Throttling", "RequestLimitExceeded", "ProvisionedThroughputExceededException"}
 )
 # No way to the other system, which Python has no class for.
 _NO_WAY = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ETIMEDOUT})
+# Descriptors and memory of this process or machine.
+_USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+# How Redis says what its client has no class for.
+_REDIS_AWAY = ("MISCONF ", "NOREPLICAS ", "LOADING ", "MASTERDOWN ", "BUSY ", "TRYAGAIN ", "CLUSTERDOWN ")
 
 
 def library_failure(error: BaseException) -> errors.ToolFailure | None:
@@ -103,7 +131,26 @@ def library_failure(error: BaseException) -> errors.ToolFailure | None:
             if refused is not None:
                 return refused()
             return failure() if not said or any(map(_may_change, said)) else None
+    if _is_refused_by_row_security(error):
+        return errors.PermissionDenied()
+    if ("asyncpg", "DataError") in ancestry and "value out of " in str(error):
+        # What the driver says before it sends a number that its column cannot hold.
+        return errors.InvalidInput()
+    if ancestry & {("redis", "ResponseError"), ("valkey", "ResponseError")} and str(error).startswith(_REDIS_AWAY):
+        return AWAY()
+    return _of_the_system(error)
+
+
+def _is_refused_by_row_security(error: BaseException) -> bool:
+    """Return whether a policy of a table refuses a row; a missing GRANT has the same code, and is nobody's argument."""
+    function = getattr(error, "server_source_function", None)
+    return getattr(error, "sqlstate", None) == "42501" and function == "ExecWithCheckOptions"
+
+
+def _of_the_system(error: BaseException) -> errors.ToolFailure | None:
     if type(error) is OSError:
+        if error.errno in _USED_UP:
+            return errors.Busy()
         # What asyncio says when a name has several addresses, and none of them answers.
         several = error.errno is None and str(error).startswith("Multiple exceptions: ")
         return AWAY() if several or error.errno in _NO_WAY else None
@@ -124,6 +171,9 @@ def _said(error: BaseException) -> Sequence[object]:
         told = cast("dict[str, Any]", response)
         found = [told.get("Error", {}).get("Code"), told.get("ResponseMetadata", {}).get("HTTPStatusCode")]
         return [one for one in found if isinstance(one, str | int)]
+    name = getattr(error, "sqlite_errorname", None)
+    if isinstance(name, str):
+        return [name]
     code = getattr(error, "code", None)
     if callable(code):
         return [getattr(code(), "name", "")]

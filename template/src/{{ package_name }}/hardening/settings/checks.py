@@ -12,6 +12,7 @@ from ..auth.authorization import Scopes
 from ..auth.issuer_metadata import is_safe
 from ..auth.resource_metadata import resource_of
 from ..logs.fields import ALWAYS, RESERVED
+from .certificates import certificate_problems
 from .networks import parse_allowed
 from .urls import database_target
 
@@ -63,7 +64,7 @@ def problems(settings: HardeningSettings) -> list[tuple[str, str]]:
     for name, kind in settings.log_fields.items():
         free = name.isidentifier() and name not in ALWAYS and name not in RESERVED
         need(free and kind in LOGGED, "log_fields", f"{name}: a name that is free, with int, float, str or bool")
-    further = (_database_problems, _auth_problems, _outbound_problems, _tenant_problems)
+    further = (_database_problems, certificate_problems, _auth_problems, _outbound_problems, _tenant_problems)
     return found + [problem for check in further for problem in check(settings)]
 
 

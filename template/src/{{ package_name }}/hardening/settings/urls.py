@@ -1,10 +1,11 @@
-"""URLs of PostgreSQL and Redis as providers write them: accepted, mapped, or refused with what to write instead.
+"""URLs of PostgreSQL as providers write them: accepted, mapped, or refused with what to write instead.
 
 Without a connection; no sentence holds a part of a URL but the names of its parameters.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
@@ -32,6 +33,12 @@ WITHOUT_EFFECT = frozenset(
     | {"load_balance_hosts", "hostrecheckseconds", "tcpkeepalive"}
 )
 SSLMODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
+SESSION_ATTRIBUTES = frozenset({"any", "primary", "standby", "read-write", "read-only", "prefer-standby"})
+TLS_VERSIONS = frozenset({"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"})
+LARGEST_PORT = 65_535
+# What can be told: anything else may be what a password that was not encoded has left behind.
+CREDENTIALS = frozenset({"user", "username", "password"})
+_PARAMETER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 INSTEAD = {
     "connection_limit": "set MCP_POOL_MAX_SIZE instead",
     "pool_size": "set MCP_POOL_MAX_SIZE instead",
@@ -42,15 +49,6 @@ INSTEAD = {
     "hostaddr": "write the address as the host",
     "service": "write host, port and name into the URL",
 }
-REDIS = frozenset(
-    {"db", "protocol", "client_name", "health_check_interval", "socket_connect_timeout", "socket_timeout"}
-    | {"socket_keepalive", "ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
-    | {"ssl_check_hostname", "ssl_min_version", "username", "password", "host", "port", "path", "encoding"}
-)
-
-
-# Of clients of other languages.
-REDIS_WITHOUT_EFFECT = frozenset({"family"})
 
 
 class InvalidUrlError(ValueError):
@@ -74,25 +72,35 @@ class DatabaseTarget:
     session: dict[str, str] = field(default_factory=dict[str, str])
 
 
+def bare(url: str) -> str:
+    """Return a URL without what is pasted around it: blanks, line ends, a pair of quotes."""
+    url = url.strip()
+    return url[1:-1].strip() if len(url) > 1 and url[0] in {'"', "'"} and url[0] == url[-1] else url
+
+
 def database_target(url: str, *, pgbouncer: bool = False) -> DatabaseTarget:
     """Return how to connect to PostgreSQL.
 
     Raises:
         InvalidUrlError: It cannot be used; says what to write instead.
     """
-    scheme, found, rest = url.partition("://")
+    scheme, found, rest = bare(url).partition("://")
     # What SQLAlchemy adds: postgresql+asyncpg.
-    scheme = scheme.partition("+")[0]
+    scheme = scheme.partition("+")[0].lower()
     if not found or scheme not in {"postgresql", "postgres"}:
-        raise InvalidUrlError("must start with postgresql:// or postgres://")
-    parts = _split(f"{scheme}://{rest}")
+        raise InvalidUrlError("must start with postgresql:// or postgres://, e.g. postgresql://user:password@host/name")
+    parts = split(f"{scheme}://{rest}")
+    if parts.netloc.count("@") > 1:
+        # The driver would take the rest of a password for a host, and ask for it by name.
+        raise InvalidUrlError(ENCODE)
+    if not all(addresses(parts)):
+        raise InvalidUrlError("a host is missing beside a comma")
     target = DatabaseTarget("")
     kept: dict[str, str] = {}
-    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    given = dict(parameters(parts))
     for name, value in given.items():
         _place(name, value, target, kept)
-    if kept.get("sslmode", "require") not in SSLMODES:
-        raise InvalidUrlError("sslmode: must be disable, require, verify-ca or verify-full")
+    _check(kept)
     _secure(target, kept, channel_binding=given.get("channel_binding", ""))
     if (pgbouncer or target.pooled) and (kept_back := sorted(target.session.keys() - {"application_name"})):
         raise InvalidUrlError(f"{kept_back[0]}: PgBouncer does not hand it on; set it for the user: ALTER ROLE … SET")
@@ -105,17 +113,33 @@ def _place(name: str, value: str, target: DatabaseTarget, kept: dict[str, str]) 
     if lower in INSTEAD:
         raise InvalidUrlError(f"{name}: {INSTEAD[lower]}")
     if lower == "pgbouncer":
-        target.pooled = value.lower() in {"true", "1", "on"}
+        target.pooled = value.lower() in {"true", "1", "on", "yes"}
     elif lower in {"schema", "currentschema"}:
         target.session["search_path"] = value
     elif lower == "ssl":
+        value = value.lower()
         kept["sslmode"] = {"true": "require", "1": "require", "false": "disable", "0": "disable"}.get(value, value)
     elif lower in SESSION:
         target.session[lower] = value
     elif lower in DRIVER:
-        kept[lower] = value
+        kept[lower] = value.lower() if lower in {"sslmode", "target_session_attrs"} else value
     elif lower not in WITHOUT_EFFECT:
+        if not value:
+            raise InvalidUrlError(ENCODE)
         raise InvalidUrlError(f"{name}: not known; leave it out, or set it for the user: ALTER ROLE … SET")
+
+
+def _check(kept: dict[str, str]) -> None:
+    """Refuse what the driver would refuse with a text of its own, or take for something else."""
+    if kept.get("sslmode", "require") not in SSLMODES:
+        raise InvalidUrlError("sslmode: must be disable, require, verify-ca or verify-full")
+    if kept.get("target_session_attrs", "any") not in SESSION_ATTRIBUTES:
+        raise InvalidUrlError(f"target_session_attrs: must be one of {', '.join(sorted(SESSION_ATTRIBUTES))}")
+    if not kept.get("port", "1").replace(",", "").isdecimal():
+        raise InvalidUrlError("port: must be a number")
+    for name in ("ssl_min_protocol_version", "ssl_max_protocol_version"):
+        if kept.get(name, "TLSv1.2") not in TLS_VERSIONS:
+            raise InvalidUrlError(f"{name}: must be TLSv1.2 or TLSv1.3")
 
 
 def _secure(target: DatabaseTarget, kept: dict[str, str], *, channel_binding: str) -> None:
@@ -128,60 +152,50 @@ def _secure(target: DatabaseTarget, kept: dict[str, str], *, channel_binding: st
         target.system_roots = True
 
 
-def redis_url(url: str) -> str:
-    """Return a Redis URL as its client reads it.
+def split(url: str) -> SplitResult:
+    """Return the parts of a URL.
 
     Raises:
-        InvalidUrlError: It cannot be used; says what to write instead.
+        InvalidUrlError: Something special in it is not encoded, or the address cannot be one.
     """
-    scheme, found, rest = url.partition("://")
-    if "sentinel" in scheme:
-        raise InvalidUrlError("Sentinel is not supported; write the address that always leads to the primary")
-    scheme = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
-    if not found or scheme not in {"redis", "rediss", "unix"}:
-        raise InvalidUrlError("must start with redis://, rediss:// or unix://")
-    parts = _split(f"{scheme}://{rest}", host=scheme != "unix")
-    given = parse_qsl(parts.query, keep_blank_values=True)
-    kept = [(name, _redis_value(name, value)) for name, value in given if name not in REDIS_WITHOUT_EFFECT]
-    if kept != given:
-        rest = rest.partition("?")[0] + (f"?{urlencode(kept)}" if kept else "")
-    number = parts.path.strip("/")
-    if scheme != "unix" and number and not number.isdigit():
-        raise InvalidUrlError("what follows the address must be the number of a database, e.g. /0")
-    return f"{scheme}://{rest}"
-
-
-def _redis_value(name: str, value: str) -> str:
-    if name in {"ssl", "tls"}:
-        raise InvalidUrlError(f"{name}: write rediss:// instead, and leave it out")
-    if name not in REDIS:
-        raise InvalidUrlError(f"{name}: not known; leave it out")
-    if name == "db" and not value.isdigit():
-        raise InvalidUrlError("db: must be a number")
-    if name == "ssl_cert_reqs":
-        value = value.lower().removeprefix("cert_")
-        if value not in {"none", "optional", "required"}:
-            raise InvalidUrlError("ssl_cert_reqs: must be none, optional or required")
-    return value
-
-
-def _split(url: str, *, host: bool = False) -> SplitResult:
     try:
         parts = urlsplit(url)
     except ValueError:
         raise InvalidUrlError(ENCODE) from None
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    ports = [one.rpartition(":")[2] for one in hosts if ":" in one and not one.endswith("]")]
-    if any(port and not port.isdigit() for port in ports):
-        raise InvalidUrlError(ENCODE)
     # A special character ends the address too early: what is left of the password looks like a path or a fragment.
-    if "@" in parts.path or "#" in url or (host and not parts.netloc):
+    if "@" in parts.path or "#" in url or any(character.isspace() for character in url):
         raise InvalidUrlError(ENCODE)
     if "@" in parts.query and parts.username is None:
         raise InvalidUrlError(ENCODE)
-    if any(character.isspace() for character in url):
-        raise InvalidUrlError(ENCODE)
+    for address in addresses(parts):
+        port = address.rpartition("]")[2].partition(":")[2]
+        if ":" in port:
+            raise InvalidUrlError("write an IPv6 address in brackets, e.g. [::1]; else " + ENCODE)
+        if port and not port.isdecimal():
+            raise InvalidUrlError(ENCODE)
+        if port and not 0 < int(port) <= LARGEST_PORT:
+            raise InvalidUrlError(f"the port must be 1 to {LARGEST_PORT}")
     return parts
+
+
+def addresses(parts: SplitResult) -> list[str]:
+    """Return each host with its port."""
+    address = parts.netloc.rpartition("@")[2]
+    return address.split(",") if address else []
+
+
+def parameters(parts: SplitResult) -> list[tuple[str, str]]:
+    """Return the parameters of a URL.
+
+    Raises:
+        InvalidUrlError: One of them may be what is left of a password, and is not told.
+    """
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    for name, value in given:
+        cut_off = "@" in parts.query and "@" in value and name.lower() not in CREDENTIALS
+        if cut_off or not _PARAMETER.fullmatch(name):
+            raise InvalidUrlError(ENCODE)
+    return given
 
 
 def shown_url(url: str) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
-from .urls import InvalidUrlError, database_target, redis_url, shown_url
+from .redis_urls import redis_url
+from .urls import InvalidUrlError, bare, database_target, shown_url
 
 
 def split(value: object) -> object:
@@ -30,8 +31,9 @@ def pairs(value: object) -> object:
 
 
 def _database(value: SecretStr) -> SecretStr:
-    database_target(value.get_secret_value())
-    return value
+    url = bare(value.get_secret_value())
+    database_target(url)
+    return SecretStr(url)
 
 
 def _redis(value: SecretStr) -> SecretStr:
@@ -39,10 +41,11 @@ def _redis(value: SecretStr) -> SecretStr:
 
 
 def _secret_url(value: SecretStr) -> SecretStr:
-    scheme, found, address = shown_url(value.get_secret_value()).partition("://")
+    url = bare(value.get_secret_value())
+    scheme, found, address = shown_url(url).partition("://")
     if not (found and scheme and address.strip("/")):
         raise InvalidUrlError("must be a URL: scheme://host/path")
-    return value
+    return SecretStr(url)
 
 
 AuthModes = Annotated[frozenset[Literal["api_key", "jwt", "none"]], NoDecode, BeforeValidator(split)]
