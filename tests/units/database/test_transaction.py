@@ -148,7 +148,7 @@ async def test_a_policy_of_a_table_is_told_from_a_missing_grant(
     async with direct(database_url) as db:
         await db.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; {policy}; GRANT ALL ON {table} TO pg_monitor")
     as_role = "DO $$ BEGIN SET LOCAL ROLE pg_monitor; {} END $$"
-    refused = await wire.call(era, "query", {"sql": as_role.format(f"INSERT INTO {table} VALUES (11);")})
+    refused = await wire.call(era, "query", {"sql": as_role.format(f"INSERT INTO {table} VALUES (11);")})  # noqa: S608 - its own
     mistake = await wire.call(era, "query", {"sql": as_role.format("CREATE SCHEMA nobody;")})
 
     assert kind(refused) == "permission_denied"
