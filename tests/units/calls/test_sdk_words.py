@@ -82,6 +82,9 @@ data: everything that is no content type has structured content and a schema, al
 blocks: data is one block of JSON beside the structured content, as the specification has it; the SDK indents it,
   and writes one block for each item of a list.
 data of a model: the fields that are declared, also where the value has more of them.
+content that the annotation does not name (`Any`, `list`): the blocks of the SDK, and beside them their JSON wherever
+  a schema is listed; what a tool builds by hand is put into `result` where its schema has one (`UNTOLD`).
+data of another type than the annotation's, or without JSON (`object()`): a failure, also where the SDK sends a text.
 pieces: an iterator leaves as the list that it makes, where the SDK's structured content is empty (`PIECES`).
 failure: the text has a kind, advice and a reference, and never the text of an exception that nobody foresaw.
 """
@@ -466,6 +469,65 @@ REFUSED: dict[str, tuple[Any, Any, Any, str]] = {
 }
 
 
+HELPER = Image(data=b"a", format="png")
+MIXED = ["hello", HELPER, Audio(data=b"a", format="wav"), {"a": 1}, PICTURE]
+WHOLE = CallToolResult(content=[TEXT, PICTURE])
+LISTED = CallToolResult(content=[TEXT], structured_content={"result": [1]})
+
+
+class Whole(CallToolResult):
+    """A kind of its own."""
+
+
+# The annotation, the value, and whether the SDK has no structured content or another one.
+UNTOLD: dict[str, tuple[Any, Any, bool]] = {
+    "anything, an image": (Any, PICTURE, True),
+    "anything, text": (Any, TEXT, True),
+    "anything, a link": (Any, LINK, True),
+    "anything, a file": (Any, FILE, True),
+    "anything, a helper": (Any, HELPER, True),
+    "anything, a list": (Any, MIXED, True),
+    "anything, a tuple": (Any, ("hello", PICTURE), True),
+    "anything, lists": (Any, [["hello"], [PICTURE]], True),
+    "anything, whole": (Any, WHOLE, True),
+    "anything, whole, structured": (Any, ANSWER, True),
+    "anything, whole, with a result": (Any, LISTED, False),
+    "anything, failed": (Any, FAILED, False),
+    "an object, a helper": (object, HELPER, True),
+    "an object, whole": (object, WHOLE, True),
+    "a list": (list, MIXED, True),
+    "a list, whole": (list, WHOLE, True),
+    "a list of anything": (list[Any], ["hello", PICTURE], False),
+    "a list of anything, whole": (list[Any], LISTED, False),
+    "a list of objects": (list[object], [PICTURE], False),
+    "a tuple": (tuple, (TEXT, HELPER), True),
+    "a sequence": (Sequence, [PICTURE, HELPER], True),
+    "a sequence of anything": (Sequence[Any], [PICTURE], False),
+    "an iterable of images": (Iterable[ImageContent], [PICTURE], False),
+    "a mapping, failed": (dict[str, Any], FAILED, False),
+    "a mapping, whole": (dict[str, Any], ANSWER, False),
+    "anything or nothing": (Optional[Any], PICTURE, False),  # noqa: UP045 - `Any | None` is the same
+    "anything or text": (Union[Any, str], [PICTURE], False),  # noqa: UP007
+    "text, failed": (str, FAILED, False),
+    "text, whole": (str, CallToolResult(content=[TEXT], structured_content={"result": "a"}), False),
+    "a model, whole": (Place, ANSWER, False),
+    "a model, whole, in part": (Place, CallToolResult(content=[], structured_content={"name": "hill"}), False),
+    "a model, failed": (Place, FAILED, False),
+    "an image, whole": (ImageContent, WHOLE, False),
+    "an image, failed": (ImageContent, FAILED, False),
+    "images, structured": (list[ImageContent], ANSWER, False),
+    "nothing, failed": (None, FAILED, False),
+    "whole, text": (CallToolResult, "hello", False),
+    "whole, data": (CallToolResult, {"a": 1}, False),
+    "whole, an image": (CallToolResult, HELPER, False),
+    "whole, nothing": (CallToolResult, None, False),
+    "whole, of a kind": (Whole, Whole(content=[TEXT]), False),
+    "whole, of a kind, with a model": (Annotated[Whole, Place], ANSWER, False),
+    "a model beside whole, bare": (Annotated[CallToolResult, Place], Place(name="hill"), False),
+    "a model, whole, of a kind": (Place, Whole(content=[], structured_content={"name": "hill"}), False),
+}
+
+
 def taking(hint: Any, default: Any = EMPTY) -> Any:
     """Return a tool that says what it was given."""
 
@@ -508,9 +570,9 @@ def bare(function: Any) -> MCPServer[Any]:
     return server
 
 
-async def asked(server: Any, name: str, arguments: dict[str, Any]) -> tuple[Any, CallToolResult]:
+async def asked(server: Any, name: str, arguments: dict[str, Any], mode: Any = "auto") -> tuple[Any, CallToolResult]:
     """Return what a client is shown of the tool, and the answer to one call."""
-    async with Client(server) as client:
+    async with Client(server, mode=mode) as client:
         (listed,) = (await client.list_tools()).tools
         return listed, await client.call_tool(name, arguments)
 
@@ -586,6 +648,75 @@ async def test_content_is_the_one_of_the_sdk(row: str) -> None:
         expected.meta and expected.meta.get("example.com/a"),
     )
     assert plain(listed.output_schema) == same(theirs.output_schema, result=True)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+@pytest.mark.parametrize("row", UNTOLD)
+async def test_content_that_no_annotation_names_is_the_one_of_the_sdk(row: str, mode: str) -> None:
+    """The same blocks, with structured content that satisfies the schema wherever one is listed."""
+    hint, value, differs = UNTOLD[row]
+    listed, answer = await asked(ours(returning(hint, value)), "giver", {}, mode)
+    _, expected = await asked(bare(returning(hint, value)), "giver", {}, mode)
+
+    assert answer.is_error == expected.is_error
+    assert [block for block in answer.content if not _is_json(block)] == [
+        block for block in expected.content if not _is_json(block)
+    ]
+    assert len(answer.content) == len(expected.content)
+    if not differs:
+        assert answer.structured_content == expected.structured_content
+    if listed.output_schema and not answer.is_error:
+        Draft202012Validator(listed.output_schema).validate(answer.structured_content)
+
+
+def _is_json(block: Any) -> bool:
+    """Return whether it is data, which the SDK indents."""
+    return isinstance(block, TextContent) and block.text.startswith("{")
+
+
+class Written(BaseModel):
+    """A model whose names and types differ in the two directions."""
+
+    number: int = Field(serialization_alias="id")
+    price: Decimal = Decimal("1.50")
+
+
+BY_HAND: dict[str, tuple[Any, Any, Any]] = {
+    "a number in a text": (Place, {"name": "hill", "height": "1.5"}, {"name": "hill", "height": 1.5}),
+    "another name": (Written, {"number": 1}, {"id": 1, "price": "1.50"}),
+    "a list of them": (list[Written], {"result": [{"number": 1}]}, {"result": [{"id": 1, "price": "1.50"}]}),
+    "another type": (int, {"result": "5"}, {"result": 5}),
+    "a number that JSON Schema calls whole": (int, {"result": 5.0}, {"result": 5}),
+}
+
+
+@pytest.mark.parametrize("row", BY_HAND)
+async def test_structured_content_that_is_built_by_hand_satisfies_its_schema(row: str) -> None:
+    """What the SDK takes and its own client then refuses is written anew."""
+    hint, given, expected = BY_HAND[row]
+    for annotation in (hint, Annotated[CallToolResult, hint]):
+        listed, answer = await asked(
+            ours(returning(annotation, CallToolResult(content=[], structured_content=given))), "giver", {}
+        )
+
+        assert answer.structured_content == expected
+        Draft202012Validator(listed.output_schema).validate(answer.structured_content)
+
+
+@pytest.mark.parametrize(
+    ("hint", "given"),
+    [(str, None), (Place, None), (Place, {"height": 1.5}), (int, {"result": "many"}), (list[int], {"a": 1})],
+    ids=["no text", "no model", "part of a model", "another type", "another form"],
+)
+async def test_structured_content_that_does_not_fit_stays_here(hint: Any, given: Any) -> None:
+    """As in the SDK it is a fault of the tool."""
+    built = CallToolResult(content=[TEXT], structured_content=given)
+    for annotation in (hint, Annotated[CallToolResult, hint]):
+        _, answer = await asked(ours(returning(annotation, built)), "giver", {})
+        _, expected = await asked(bare(returning(annotation, built)), "giver", {})
+
+        assert answer.is_error
+        assert expected.is_error
 
 
 def refused(row: str) -> Any:
@@ -978,7 +1109,8 @@ def corpus() -> tuple[list[Any], dict[str, dict[str, Any]]]:
         (taking(hint, default), {} if value is EMPTY else {"value": value})
         for hint, value, default in ARGUMENTS.values()
     ]
-    given = [(returning(hint, value), {}) for hint, value in (*RESULTS.values(), *CONTENT.values())]
+    results = (*RESULTS.values(), *CONTENT.values(), *((hint, value) for hint, value, _ in UNTOLD.values()))
+    given = [(returning(hint, value), {}) for hint, value in results]
     functions = numbered([function for function, _ in taken + given])
     calls = {function.__name__: call for function, (_, call) in zip(functions, taken + given, strict=True)}
     return functions, calls

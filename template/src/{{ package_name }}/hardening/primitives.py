@@ -16,11 +16,11 @@ from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, GetPromptResult, InputRequiredResult
 
 from . import errors
+from .calls.blocks import check_blocks
 from .calls.declaration import InvalidDeclarationError, refuse_declaration
 from .calls.failures import failure_or_crash, kind_of, protocol_error
 from .calls.function import request
 from .calls.prompts import read_prompt
-from .calls.results import check_blocks
 from .exchange import current
 from .guarded_resources import GuardedResources
 from .limits.rate_limits import RateLimits

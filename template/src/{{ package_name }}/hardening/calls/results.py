@@ -1,38 +1,32 @@
 """Results: content blocks or data with an output schema; what does not fit the schema, or is too large, does not leave.
 
 An annotation means what it means in the SDK: content types become blocks, everything else structured content.
-Sources: 2026-07-28 and 2025-11-25, Tools; RFC 4648, section 4 (base64, which clients check).
+Sources: 2026-07-28 and 2025-11-25, Tools.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Iterable, Sequence
-from functools import reduce
+from collections.abc import Iterable
+from functools import cached_property, reduce
 from types import UnionType
 from typing import Annotated, Any, Union, cast, get_args, get_origin
 
-from mcp.server.mcpserver import Audio, Image
 from mcp.types import (
-    AudioContent,
-    BlobResourceContents,
     CallToolResult,
-    ContentBlock,
-    EmbeddedResource,
-    ImageContent,
     InputRequiredResult,
     TextContent,
 )
-from pydantic import TypeAdapter
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from ..errors import TooLarge
+from .blocks import blocks_of, check_blocks, holds_content, is_content, with_blocks
 from .json_schema import PlainSchema, portable
 from .pieces import IN_PIECES, WHOLE, is_later, listed, refuse_pieces
 
-CONTENT = (*get_args(ContentBlock), Image, Audio)
 ALONE = "return CallToolResult alone, without a union; for no content, CallToolResult(content=[])"
+# In the JSON of every content block; far faster to look for than blocks are.
+BLOCK = b'"type":"'
 
 
 class InvalidResultTypeError(Exception):
@@ -64,7 +58,7 @@ class ResultSchema:
         self._wrapped = False
         self.built = any(built)
         union: Any = reduce(lambda one, other: one | other, plain) if plain else None
-        self.content = bool(plain) and not self.built and _is_content(union)
+        self.content = bool(plain) and not self.built and is_content(union)
         self.schema: dict[str, Any] | None = None
         structured: Any = None
         if self.built:
@@ -80,62 +74,86 @@ class ResultSchema:
                 self._wrapped, self.schema = True, _wrap(self.schema)
 
     def finish(self, returned: Any, max_bytes: int) -> CallToolResult | InputRequiredResult:
-        """Return a result as it goes out.
+        """Return a result as it goes out; content blocks that the annotation does not name leave as blocks too.
 
         Raises:
             TooLarge: It is larger than `max_bytes`.
-            TypeError: It is no result at all, though the tool builds its content itself; or it holds an iterator.
+            TypeError: It holds an iterator.
             ValueError: It does not fit the schema, or a block holds no base64, which is a fault of the tool.
         """
         if isinstance(returned, CallToolResult | InputRequiredResult):
             return self._finish_built(returned, max_bytes)
         if isinstance(returned, IN_PIECES):
             returned = listed(cast("Iterable[Any]", returned), max_bytes)
-        if self.content:
-            blocks = _blocks(returned, max_bytes)
-            return self._finish_built(CallToolResult(content=blocks), max_bytes, own=True)
-        if self._adapter is None or self.built:
-            raise TypeError
+        if self._adapter is None:
+            return self._finish_built(CallToolResult(content=blocks_of(returned, max_bytes)), max_bytes)
+        dumped = self._dumped(self._adapter, returned, max_bytes)
+        content = from_json(dumped, allow_inf_nan=False)
+        blocks: list[Any] = [TextContent(type="text", text=content if isinstance(content, str) else dumped.decode())]
+        if BLOCK in dumped and holds_content(returned):
+            blocks = blocks_of(returned, max_bytes)
+            check_blocks(blocks)
+        return CallToolResult(content=blocks, structured_content={"result": content} if self._wrapped else content)
+
+    def _dumped(self, adapter: TypeAdapter[Any], returned: Any, max_bytes: int) -> bytes:
+        """Return data as JSON that fits the schema."""
         try:
-            dumped = self._adapter.dump_json(returned, by_alias=True, warnings="error")
+            dumped = adapter.dump_json(returned, by_alias=True, warnings="error")
         except PydanticSerializationError:
             refuse_pieces(returned)
             # As the SDK does, though strictly: a mapping is read as the model that is declared.
-            returned = self._adapter.validate_json(to_json(returned), strict=True)
-            dumped = self._adapter.dump_json(returned, by_alias=True, warnings="error")
+            returned = adapter.validate_json(to_json(with_blocks(returned, max_bytes)), strict=True)
+            dumped = adapter.dump_json(returned, by_alias=True, warnings="error")
         _bound(dumped, max_bytes)
         # Read back, because a model that was filled without validation dumps without complaint.
         # By names and without computed fields: aliases may differ in the two directions.
-        written = self._adapter.dump_json(returned, by_alias=False, round_trip=True)
-        self._adapter.validate_json(written, by_alias=False, by_name=True)
-        content = from_json(dumped, allow_inf_nan=False)
-        text = content if isinstance(content, str) else dumped.decode()
-        return CallToolResult(
-            content=[TextContent(type="text", text=text)],
-            structured_content={"result": content} if self._wrapped else content,
-        )
+        written = adapter.dump_json(returned, by_alias=False, round_trip=True)
+        adapter.validate_json(written, by_alias=False, by_name=True)
+        return dumped
+
+    @cached_property
+    def _reads_what_it_writes(self) -> bool:
+        """Whether names and types are the same in both directions."""
+        adapter = cast("TypeAdapter[Any]", self._adapter)
+        try:
+            return adapter.json_schema(mode="validation") == adapter.json_schema(mode="serialization")
+        except PydanticUserError:
+            return False
 
     def _finish_built(
-        self, returned: CallToolResult | InputRequiredResult, max_bytes: int, *, own: bool = False
+        self, returned: CallToolResult | InputRequiredResult, max_bytes: int
     ) -> CallToolResult | InputRequiredResult:
         if isinstance(returned, CallToolResult):
-            if not (own or self.built):
-                raise TypeError
             check_blocks(returned.content)
             refuse_pieces(returned.structured_content)
             if self._adapter is not None and not returned.is_error:
-                given: Any = returned.structured_content
-                inner: Any = (
-                    cast("dict[str, Any]", given)["result"] if self._wrapped and isinstance(given, dict) else given
-                )
-                self._adapter.validate_json(to_json(inner), by_alias=True, by_name=False)
+                content = self._structured(self._adapter, returned)
+                returned = returned.model_copy(update={"structured_content": content})
         _bound(returned.model_dump_json(by_alias=True).encode(), max_bytes)
         return returned
 
+    def _structured(self, adapter: TypeAdapter[Any], returned: CallToolResult) -> Any:
+        """Return the structured content of a result that the tool has built, so that it fits the schema.
+
+        What is right stays as it is; what the SDK would read all the same is written anew, e.g. a number in a text.
+        Where the annotation says little, e.g. `Any`, the author knows of no `result`: it is put around.
+        """
+        given: Any = returned.structured_content
+        if self._wrapped and not (isinstance(given, dict) and "result" in given):
+            blocks = [block.model_dump(mode="json", by_alias=True) for block in returned.content]
+            given = {"result": blocks if given is None else given}
+        written = to_json(cast("dict[str, Any]", given)["result"] if self._wrapped else given)
+        read = adapter.validate_json(written, by_alias=True, by_name=False)
+        if self._reads_what_it_writes and _is_strict(adapter, written):
+            return given
+        content = from_json(adapter.dump_json(read, by_alias=True, warnings="error"), allow_inf_nan=False)
+        return {"result": content} if self._wrapped else content
+
 
 def _built(option: Any) -> bool:
-    """Return whether it is `CallToolResult`, bare or with a model beside it."""
-    return option is CallToolResult or (get_origin(option) is Annotated and get_args(option)[:1] == (CallToolResult,))
+    """Return whether it is `CallToolResult`, or a kind of it, bare or with a model beside it."""
+    kind = get_args(option)[0] if get_origin(option) is Annotated else option
+    return isinstance(kind, type) and issubclass(kind, CallToolResult)
 
 
 def _described(option: Any) -> tuple[Any, ...]:
@@ -146,51 +164,13 @@ def _described(option: Any) -> tuple[Any, ...]:
     return (Annotated[(model, *more)] if more else model,)
 
 
-def _is_content(hint: Any) -> bool:
-    """Return whether it names a content type: bare, in a union, or as items of a list or tuple; as in the SDK."""
-    origin = get_origin(hint)
-    if origin is None:
-        return isinstance(hint, type) and issubclass(hint, CONTENT)
-    if origin is Annotated:
-        return _is_content(get_args(hint)[0])
-    if origin in {Union, UnionType, list, tuple, Sequence}:
-        return any(_is_content(inner) for inner in get_args(hint))
-    return False
-
-
-def _blocks(returned: Any, max_bytes: int) -> list[Any]:
-    """Return the blocks of a result, as the SDK makes them."""
-    if returned is None:
-        return []
-    if isinstance(returned, list | tuple):
-        return [block for item in cast("list[Any]", returned) for block in _blocks(item, max_bytes)]
-    if isinstance(returned, Image | Audio):
-        if returned.path is not None and returned.path.stat().st_size > max_bytes:
-            raise TooLarge
-        return [returned.to_image_content() if isinstance(returned, Image) else returned.to_audio_content()]
-    if isinstance(returned, CONTENT):
-        return [returned]
-    text = returned if isinstance(returned, str) else to_json(returned, indent=2).decode()
-    return [TextContent(type="text", text=text)]
-
-
-def check_blocks(blocks: Iterable[Any]) -> None:
-    """Refuse a block that clients cannot read.
-
-    Raises:
-        ValueError: It holds no base64.
-    """
-    for block in blocks:
-        data: str | None = None
-        if isinstance(block, ImageContent | AudioContent):
-            data = block.data
-        elif isinstance(block, EmbeddedResource) and isinstance(block.resource, BlobResourceContents):
-            data = block.resource.blob
-        if data is not None:
-            try:
-                base64.b64decode(data, validate=True)
-            except binascii.Error:
-                raise ValueError("a block holds no base64") from None
+def _is_strict(adapter: TypeAdapter[Any], written: bytes) -> bool:
+    """Return whether it is right without any conversion."""
+    try:
+        adapter.validate_json(written, by_alias=True, by_name=False, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def _without_reference(schema: dict[str, Any]) -> dict[str, Any]:
