@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # Gate 2: what clients and models are told changes only with a review, and breaks only with a new version.
-# Call it by `make contract BASE=origin/main`; without BASE it compares with the newest release before HEAD, a tag v….
+# Call it by `make contract BASE=origin/main`; without BASE it compares with the newest release before HEAD, a tag v1.2.3.
 # A revision that cannot be read fails: that nothing can be seen does not mean that nothing has changed.
 set -euo pipefail
 
-summary=${GITHUB_STEP_SUMMARY:-/dev/stdout}
 fail() {
   echo "::error::Gate 2, contract: $*"
   exit 1
+}
+
+# To the summary of the run where there is one; standard output may be no file that can be opened by a name.
+report() {
+  if [ -n "${GITHUB_STEP_SUMMARY:-}" ]; then printf "$@" >> "$GITHUB_STEP_SUMMARY"; else printf "$@"; fi
 }
 
 hardening=$(echo src/*/hardening)
@@ -22,8 +26,9 @@ if [ -z "$base" ]; then
   [ "$(git config --get remote.origin.tagOpt || true)" != --no-tags ] ||
     fail "this clone leaves tags out, so nobody knows what was released: run git fetch --tags, or name a revision with BASE="
   git rev-parse --verify --quiet 'HEAD^{commit}' > /dev/null || fail "there is no commit yet"
-  base=$(git for-each-ref --count=1 --sort=-version:refname --merged=HEAD --no-contains=HEAD \
-    --format='%(refname:short)' 'refs/tags/v*')
+  # A release comes after its candidates; a tag such as vendor-2020 is none.
+  base=$(git -c versionsort.suffix=- -c versionsort.suffix=a -c versionsort.suffix=b -c versionsort.suffix=rc for-each-ref \
+    --count=1 --sort=-version:refname --merged=HEAD --no-contains=HEAD --format='%(refname:short)' 'refs/tags/v[0-9]*')
   if [ -z "$base" ]; then
     echo "::notice::Gate 2, contract: no tag v… before this commit, so nothing that was released can break"
     exit 0
@@ -42,8 +47,8 @@ fi
 code=0
 changes=$(python -m "$package" schema diff --against "$commit") || code=$?
 case $code in
-  0) printf '## The contract\n\nNo tool has changed since %s.\n' "$base" >> "$summary" ;;
-  4) printf '## The contract\n\nSince %s:\n\n%s\n' "$base" "$changes" >> "$summary" ;;
+  0) report '## The contract\n\nNo tool has changed since %s.\n' "$base" ;;
+  4) report '## The contract\n\nSince %s:\n\n%s\n' "$base" "$changes" ;;
   *) fail "the contract of $base cannot be read" ;;
 esac
 python -m "$package" schema check --against "$commit" ||

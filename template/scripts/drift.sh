@@ -40,7 +40,7 @@ copier recopy --quiet --defaults --overwrite --vcs-ref=:current:
 edits=(git diff -R --diff-filter=M)
 ours=(-- . ':!pyproject.toml' ':!.gitattributes' ':!.copier-answers.yml')
 if [ "${1:-}" != --moved ]; then
-  "${edits[@]}" --stat "${ours[@]}"
+  "${edits[@]}" --stat=200,160 "${ours[@]}"
   exit 0
 fi
 "${edits[@]}" --name-only "${ours[@]}" > "$scratch/edited"

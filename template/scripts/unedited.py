@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+LINE = re.compile(r"[0-9a-f]{64}  \S+  \S+  .")
 
 
 def answers() -> tuple[str, str]:
@@ -29,11 +30,16 @@ def main() -> int:
     if manifest is None:
         sys.stderr.write("There is no MANIFEST.sha256 in src/*/hardening, so nobody knows what was edited\n")
         return 1
+    lines = manifest.read_text("utf-8", "replace").splitlines()
+    if not lines or not all(LINE.match(line) for line in lines):
+        name = manifest.relative_to(ROOT)
+        sys.stderr.write(f"{name} is damaged, so nobody knows what was edited: rm {name} && make restore FILE={name}\n")
+        return 1
     package = manifest.parents[1].name
     version, chosen = answers()
     released: dict[str, set[str]] = {}
     about: dict[str, tuple[str, str]] = {}
-    for line in manifest.read_text("utf-8").splitlines():
+    for line in lines:
         digest, path, answer, what = line.split("  ", 3)
         path = path.replace("src/*/", f"src/{package}/")
         released.setdefault(path, set()).add(digest)

@@ -2,7 +2,17 @@
 # Merges the newest version of the template into the working tree; VERSION is another one to go to.
 # An edit in a file that the template has moved would be lost without a word, so this stops before that;
 # EDITS=carry brings such edits over, in three commits, and EDITS=lose goes on without them.
+# It fails when the update has left conflicts, and names their files.
 set -euo pipefail
+
+# Files that git was told not to show would be taken for none, and be overwritten or deleted.
+# A hook that refuses one of three commits would leave the project half-way: checks come with what a person commits.
+number=${GIT_CONFIG_COUNT:-0}
+for setting in status.showUntrackedFiles=all core.hooksPath=/dev/null merge.renames=true; do
+  export "GIT_CONFIG_KEY_$number=${setting%%=*}" "GIT_CONFIG_VALUE_$number=${setting#*=}"
+  number=$((number + 1))
+done
+export GIT_CONFIG_COUNT=$number
 
 copier() {
   uvx --from 'copier>=9.17.2,<10' copier "$@"
@@ -17,12 +27,15 @@ update() {
   else
     copier update --skip-answered --context-lines 100000
   fi
+  conflicts=$(git diff --name-only --diff-filter=U --relative) || fail "git cannot look for conflicts"
 }
 
 moved=
 [ "${EDITS:-}" = lose ] || moved=$(bash "$(dirname "$0")/drift.sh" --moved)
 if [ -z "$moved" ]; then
   update
+  [ -z "$conflicts" ] || fail "Both sides have changed the same lines: decide on one side of each conflict, and git add these files:
+$conflicts"
   exit 0
 fi
 if [ "${EDITS:-}" != carry ]; then
@@ -32,17 +45,23 @@ if [ "${EDITS:-}" != carry ]; then
 To go on without them: make update EDITS=lose"
 fi
 
-[ -z "$(git status --porcelain .)" ] || fail "Commit everything first: what is not committed cannot be carried over"
+uncommitted=$(git status --porcelain .) || fail "git cannot say what is committed"
+[ -z "$uncommitted" ] || fail "Commit everything first: what is not committed cannot be carried over"
+before=$(git rev-parse HEAD)
+trap 'echo "Stopped half-way, with your edits set aside. To go back: git reset --hard $before && git clean --force -d ." >&2' EXIT
 copier recopy --quiet --defaults --overwrite --vcs-ref=:current:
 # What was deleted here stays deleted, and what is yours in shared files stays.
 git clean --quiet --force -d .
 for shared in pyproject.toml .gitattributes; do
   if git cat-file -e "HEAD:./$shared" 2> /dev/null; then git checkout --quiet HEAD -- "$shared"; fi
 done
-git add --all . && git commit --quiet --message "Set edits in files of the template aside"
+git add --all .
+git commit --quiet --message "Set edits in files of the template aside"
 update
-[ -z "$(git ls-files --unmerged .)" ] || fail "Decide on one side of each conflict, and commit the update. Then: git revert --no-edit HEAD~1"
-git add --all . && git commit --quiet --message "Update the template"
+trap - EXIT
+[ -z "$conflicts" ] || fail "Decide on one side of each conflict, and commit the update. Then: git revert --no-edit HEAD~1"
+git add --all .
+git commit --quiet --message "Update the template"
 # Git follows files that have moved.
 git revert --no-edit HEAD~1 > /dev/null ||
   fail "An edit meets a change of the template: decide in the files that git status names, git add them, and git revert --continue"

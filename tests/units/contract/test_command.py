@@ -274,6 +274,23 @@ def test_a_version_that_the_build_decides_is_taken_from_the_contract(project: Pa
     assert run("check", current={**current, "version": "2.0.0"}, root=project, against="HEAD") == 0
 
 
+@pytest.mark.parametrize("text", ["", "<<<<<<< HEAD\n", "[tool.x]\n", None])
+def test_a_version_that_cannot_be_read_is_not_the_one_of_the_contract(
+    project: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    """An older version in the contract would let a break through: without `pyproject.toml` nothing is compared."""
+    if text is None:
+        (project / "pyproject.toml").unlink()
+    else:
+        (project / "pyproject.toml").write_text(text)
+    git(project, "commit", "--quiet", "--all", "--message", "Damage")
+    current = contract("2.0.0", **BREAKING)
+    run("write", current=current, root=project)
+
+    assert run("check", current=current, root=project, against="HEAD") == 2
+    assert "pyproject.toml at HEAD cannot be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("revision", ["nowhere", "--output=/tmp/x", "HEAD:schema", ""])
 def test_a_revision_that_is_not_there_is_wrong_usage(
     project: Path, capsys: pytest.CaptureFixture[str], revision: str

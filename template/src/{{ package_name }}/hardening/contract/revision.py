@@ -46,7 +46,7 @@ def from_revision(root: Path, revision: str) -> Json:
     The project may lie below the root of its repository.
 
     Raises:
-        NoRevisionError: The revision is not there, or has no contract.
+        NoRevisionError: The revision is not there, or has no contract, or its `pyproject.toml` cannot be read.
         UnreadableError: What it has is no contract.
     """
     # With the suffix nothing can pass for an option, and only commits are found.
@@ -60,9 +60,14 @@ def from_revision(root: Path, revision: str) -> Json:
     if not text:
         raise NoRevisionError(f"{revision} has no {FILE}. Compare with a later revision.")
     document = _parsed(text, f"{FILE} at {revision}")
-    project = _git(root, "show", f"{commit}:./pyproject.toml")
-    # The file's own version may be older: it is written only when the contract changes.
-    return document | {"version": _version(project) or str(document.get("version", ""))}
+    try:
+        project = tomllib.loads(_git(root, "show", f"{commit}:./pyproject.toml"))["project"]
+    except (LookupError, ValueError):
+        raise NoRevisionError(
+            f"pyproject.toml at {revision} cannot be read, so nobody knows its version. Compare with another revision."
+        ) from None
+    # The contract's own version may be older, for it is written only when the contract changes; a build may decide it.
+    return document | {"version": str(project.get("version") or document.get("version", ""))}
 
 
 def _parsed(text: str, where: str) -> Json:
@@ -76,13 +81,6 @@ def _parsed(text: str, where: str) -> Json:
     if not sound:
         raise UnreadableError(f"{where} is not a contract; perhaps a merge left its marks. {WRITE}")
     return document
-
-
-def _version(project: str) -> str:
-    try:
-        return str(tomllib.loads(project)["project"]["version"])
-    except (LookupError, TypeError, ValueError):
-        return ""
 
 
 def _git(root: Path, *arguments: str) -> str:
