@@ -56,6 +56,7 @@ async def server(settings: HardeningSettings) -> AsyncIterator[HardenedServer]:
     built = import_module(f"{alias.PACKAGE}.server").build(settings)
     async with in_one_task(opened(built)):
         yield built
+        assert not built.services.state.lost, "a task of the lifespan has failed; the log says which"
 
 
 @pytest.fixture

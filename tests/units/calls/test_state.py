@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import time
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -165,17 +168,151 @@ async def test_a_failure_to_open_is_one_sentence(fault: Any, *, away: bool) -> N
     assert raised.value.away is away
 
 
-async def test_closing_ends_within_two_seconds() -> None:
-    """A state that does not close is left behind, so that the grace chain holds."""
+@pytest.mark.parametrize("ignores", [False, True], ids=["slow", "ignores its end"])
+async def test_closing_ends_within_two_seconds(*, ignores: bool) -> None:
+    """A state that does not close, or ignores its cancellation, is left behind, so that the grace chain holds."""
+    over = asyncio.Event()
 
     @asynccontextmanager
     async def open_model(_: HardeningSettings) -> AsyncGenerator[None]:
         yield
-        await asyncio.sleep(3600)
+        while not over.is_set():
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                if not ignores:
+                    raise
 
-    async with asyncio.timeout(4):
-        async with opened(harden(settings_from(ENVIRONMENT), tools=(), lifespan=open_model)):
-            pass
+    try:
+        async with asyncio.timeout(4):
+            async with opened(harden(settings_from(ENVIRONMENT), tools=(), lifespan=open_model)):
+                pass
+    finally:
+        over.set()
+        for task in asyncio.all_tasks():
+            if task.get_name() == "state":
+                task.cancel()
+
+
+USER: ContextVar[str] = ContextVar("USER", default="nobody")
+
+
+@tool(read_only=True)
+async def user() -> str:
+    """Say what the lifespan has set for every call."""
+    return USER.get()
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_context_variables_of_the_lifespan_hold_in_calls(era: Era) -> None:
+    """What a library sets there, such as a current span or locale, is there in every call; it is reset at the end."""
+    ended: list[str] = []
+
+    @asynccontextmanager
+    async def open_model(_: HardeningSettings) -> AsyncGenerator[None]:
+        token = USER.set("somebody")
+        yield
+        USER.reset(token)
+        ended.append(USER.get())
+
+    build = lambda settings: harden(settings, tools=(user,), lifespan=open_model)  # noqa: E731
+    with Live(settings_from(ENVIRONMENT), build) as live:
+        async with Wire(live.url, KEY) as wire:
+            reply = await wire.call(era, "user", {})
+
+    assert reply.result["structuredContent"] == {"result": "somebody"}
+    assert ended == ["nobody"]
+
+
+LOSES = """
+import asyncio, sys, anyio
+from contextlib import asynccontextmanager
+import sample
+from hardening import Context, HardeningSettings, harden, tool
+from hardening.lifecycle.startup import serve
+from hardening.lifecycle.stdio import claim, serve_stdio
+
+class State:
+    open = True
+
+@tool(read_only=True)
+async def use(ctx: Context[HardeningSettings, State]) -> str:
+    \"\"\"Let a task of the lifespan fail, and use the state a second later.\"\"\"
+    ctx.state.failing.set()
+    await asyncio.sleep(1)
+    return "open" if ctx.state.open else "closed"
+
+@asynccontextmanager
+async def open_model(settings):
+    state = State()
+    state.failing = asyncio.Event()
+
+    async def poll():
+        await state.failing.wait()
+        raise KeyError("s3cret")
+
+    async with {group} as tasks:
+        {start}(poll{call})
+        yield state
+        state.open = False
+
+def build(settings):
+    return harden(settings, tools=(use,), lifespan=open_model)
+
+if "stdio" in sys.argv:
+    raise SystemExit(serve_stdio(claim(), HardeningSettings, build))
+raise SystemExit(serve(HardeningSettings, build))
+"""
+ASYNCIO = LOSES.format(group="asyncio.TaskGroup()", start="tasks.create_task", call="()")
+ANYIO = LOSES.format(group="anyio.create_task_group()", start="tasks.start_soon", call="")
+
+
+@pytest.mark.parametrize(("era", "script"), [("modern", ASYNCIO), ("legacy", ANYIO)], ids=["asyncio", "anyio"])
+async def test_a_task_group_that_fails_drains_the_server(era: Era, script: str) -> None:
+    """Calls in flight are answered, with the state still open, new ones are refused with 503; then exit 75.
+
+    A signal meanwhile begins no second drain.
+    """
+    with Process("-c", script, MCP_READINESS_DELAY_SECONDS="0.3") as process:
+        async with Wire(process.url, KEY) as wire:
+            call = asyncio.ensure_future(wire.call(era, "use", {}))
+            await asyncio.to_thread(process.line, "state lost, a task of it has failed")
+            ready = await wire.get("/readyz")
+            await asyncio.to_thread(process.line, "drain: refusing new work")
+            refused = await wire.ask(era, "tools/list", {})
+            process.child.send_signal(signal.SIGTERM)
+            reply = await call
+        code = await asyncio.to_thread(process.wait)
+
+    assert (ready.status, refused.status) == (503, 503)
+    assert reply.result["content"][0]["text"] == "open"
+    assert code == 75
+    assert process.line("state did not close")["exception"][-1]["type"] == "KeyError"
+    assert sum("drain: unready" in line for line in process.lines) == 1
+    assert "s3cret" not in "".join(process.lines)
+
+
+async def test_a_state_that_fails_in_the_drain_leaves_its_exit_code() -> None:
+    """The signal came first: whoever stopped the server is told 0."""
+    with Process("-c", ASYNCIO, MCP_READINESS_DELAY_SECONDS="1") as process:
+        async with Wire(process.url, KEY) as wire:
+            process.child.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(process.line, "drain: unready")
+            reply = await wire.call("modern", "use", {})
+        code = await asyncio.to_thread(process.wait)
+
+    assert reply.result["content"][0]["text"] == "open"
+    assert process.line("state lost, a task of it has failed")
+    assert code == 0
+
+
+async def test_a_start_that_ignores_its_deadline_ends_all_the_same() -> None:
+    """A lifespan that ignores its cancellation keeps nobody waiting: exit 75, as for one that is slow."""
+    started = time.monotonic()
+    with Process("-c", IGNORES, MCP_STATE_START_TIMEOUT_SECONDS="0.5") as process:
+        assert await asyncio.to_thread(process.wait) == 75
+    assert time.monotonic() - started < 30
+    assert any("open_model: not open within 0.5 s" in line for line in process.lines)
 
 
 START = """
@@ -206,6 +343,26 @@ def test_the_start_ends_with_a_code_of_its_own(error: str, code: int) -> None:
     printed = "\n".join(process.lines)
     assert "Cannot start: 1 problem(s) in the state.\n  open_model: cannot open (" in printed
     assert "s3cret" not in printed
+
+
+IGNORES = """
+import asyncio
+from contextlib import asynccontextmanager
+import sample
+from hardening import HardeningSettings, harden
+from hardening.lifecycle.startup import serve
+
+@asynccontextmanager
+async def open_model(settings):
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+    yield
+
+raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tools=(), lifespan=open_model)))
+"""
 
 
 class Other:

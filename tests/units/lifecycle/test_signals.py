@@ -152,3 +152,33 @@ async def test_code_that_stops_the_event_loop_ends_nobody_elses_call(era: Era) -
     assert process.line("event loop was stopped, goes on")["level"] == "error"
     assert ready.status == 200
     assert code == 0
+
+
+TAKES = """
+import asyncio, signal
+import sample
+from hardening import HardeningSettings, harden, tool
+from hardening.lifecycle.startup import serve
+
+@tool(read_only=True)
+async def take() -> str:
+    \"\"\"Set signal handlers, as some libraries do when they are used first.\"\"\"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return "taken"
+
+raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tools=(take,))))
+"""
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+async def test_a_handler_that_a_tool_has_set_is_put_back(sig: signal.Signals) -> None:
+    """Within a second the server drains again at every signal, and a line says what happened."""
+    with Process("-c", TAKES) as process:
+        async with Wire(process.url, KEY) as wire:
+            await wire.call("modern", "take", {})
+        await asyncio.to_thread(process.line, "signal handler was replaced, put back")
+        code = await asyncio.to_thread(process.stop, sig)
+
+    assert code == 0
+    assert process.line("drain: complete")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -29,7 +30,7 @@ from hardening import Context, HardeningSettings, harden, log, tool
 from hardening.calls.canonical import schema_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from hardening.server import HardenedServer
 
@@ -436,6 +437,19 @@ def cut(settings: HardeningSettings) -> HardenedServer:
     return server
 
 
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_state_that_fails_ends_it_with_75(start: Any, era: Era) -> None:
+    """The call in flight is answered; then the process ends, for whoever starts it again."""
+    client = await start(era, "losing")
+    answer = await client.call("lose")
+    code, log = await client.wait()
+
+    assert answer["result"]["content"][0]["text"] == "answered"
+    assert code == 75
+    assert lines(log, "state lost, a task of it has failed")
+    assert lines(log, "drain: complete")
+
+
 SECRET = "Wolpertinger-0123456789"  # noqa: S105 - of the test
 
 
@@ -459,10 +473,38 @@ def own(settings: Own) -> HardenedServer:
     return harden(settings, tools=(telling,))
 
 
+@tool(read_only=True)
+async def lose(ctx: Context[HardeningSettings, asyncio.Event]) -> str:
+    """Let a task of the lifespan fail, and answer a second later."""
+    ctx.state.set()
+    await asyncio.sleep(1)
+    return "answered"
+
+
+@asynccontextmanager
+async def open_failing(_: HardeningSettings) -> AsyncGenerator[asyncio.Event]:
+    """Yield what lets a task fail."""
+    failing = asyncio.Event()
+
+    async def poll() -> None:
+        await failing.wait()
+        raise KeyError("of the state")
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(poll())
+        yield failing
+
+
+def losing(settings: HardeningSettings) -> HardenedServer:
+    """Return a server whose state fails while it is served."""
+    return harden(settings, tools=(lose,), lifespan=open_failing)
+
+
 BUILDS: dict[str, tuple[type[HardeningSettings], Any]] = {
     "": (HardeningSettings, build),
     "broken": (HardeningSettings, broken),
     "cut": (HardeningSettings, cut),
+    "losing": (HardeningSettings, losing),
     "early": (HardeningSettings, build),
     "own": (Own, own),
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .calls.background import Background
 from .calls.context import Context
+from .calls.event_loop import running
 from .calls.shared_threads import SharedThreads
 from .calls.state import State
 from .calls.threads import Threads
@@ -99,6 +100,7 @@ class Services:
             jobs=self.background,
             pool=self.threads,
             client=self._client,
+            loop=running(),
         )
 
     def _client(self, call: Context[Any, Any]) -> httpx2.AsyncClient:

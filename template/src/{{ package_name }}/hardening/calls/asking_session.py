@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from .. import errors
 from ..exchange import current
 from ..logs.redaction import collect
+from . import event_loop
 from .answers import UnfitAnswer, answerable, fits, no
 from .deadline import RESTARTING
 
@@ -50,6 +51,7 @@ class AskingSession(ServerSession):
         self.__dict__.update(vars(session))
         self._request_id = request_id
         self._leaving = leaving
+        self._loop = event_loop.running()
         self.said_no = False
 
     async def send_request(
@@ -67,7 +69,9 @@ class AskingSession(ServerSession):
             UnfitAnswer: What it answers is none to the question.
             UpstreamUnavailable: The process ends before there was an answer.
             RuntimeError: The question cannot be written, because of half a character for example.
+            OtherLoopError: It is asked in another event loop than the call's.
         """
+        event_loop.check(self._loop)
         asks = isinstance(request, ElicitRequest | CreateMessageRequest | ListRootsRequest)
         if asks and not answerable(request, self.client_capabilities):
             raise UnansweredError(0, "The client cannot be asked")

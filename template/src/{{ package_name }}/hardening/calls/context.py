@@ -12,8 +12,10 @@ from typing_extensions import TypeVar as DefaultTypeVar
 
 from ..exchange import Principal, current
 from ..settings import HardeningSettings
+from . import event_loop
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable, Coroutine
 
     import httpx2
@@ -60,6 +62,7 @@ class Context(Generic[SettingsT, StateT]):
         client: Makes HTTP clients; use `http`.
         connected: Whether `connection(ctx)` is open, or being waited for.
         held: The connection that is open.
+        loop: The event loop of the call; nothing of it works in another one.
         over: Whether the call has ended; code that it has left behind gets nothing any more.
     """
 
@@ -74,6 +77,7 @@ class Context(Generic[SettingsT, StateT]):
     jobs: Background | None = None
     pool: Threads | None = None
     client: Callable[[Context[Any, Any]], httpx2.AsyncClient] | None = None
+    loop: AbstractEventLoop | None = None
     connected: bool = field(default=False, init=False)
     held: DatabaseConnection | None = field(default=None, init=False)
     over: bool = field(default=False, init=False)
@@ -122,9 +126,21 @@ class Context(Generic[SettingsT, StateT]):
         """
         return self._usable(self.client)(self.here())
 
-    def _usable(self, part: Part | None) -> Part:
-        if part is None or self.here().over:
+    def check(self) -> None:
+        """Let pass what runs in the call.
+
+        Raises:
+            CallOverError: The call has been answered.
+            OtherLoopError: It runs in a thread, or in an event loop of its own.
+        """
+        if self.here().over:
             raise CallOverError("the call has been answered: await everything that it starts")
+        event_loop.check(self.loop)
+
+    def _usable(self, part: Part | None) -> Part:
+        self.check()
+        if part is None:
+            raise CallOverError("there is no call: in tests, use the fixture `call_tool`")
         return part
 
     async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
@@ -137,7 +153,11 @@ class Context(Generic[SettingsT, StateT]):
             progress: How far; must increase.
             total: What `progress` will be at the end, if known.
             message: One short sentence for a person.
+
+        Raises:
+            OtherLoopError: It runs in a thread, or in an event loop of its own.
         """
+        event_loop.check(self.loop)
         now = time.monotonic()
         if total is not None and not math.isfinite(total):
             total = None

@@ -1,7 +1,8 @@
 """The author's shared state: opened once by `harden(lifespan=…)`, after the database and before the port (exit 75, 78).
 
 A call never sees state that is not open, and what was opened is closed after the last call, whatever else failed.
-Opening ends after `MCP_STATE_START_TIMEOUT_SECONDS`, closing after two seconds.
+Opening ends after `MCP_STATE_START_TIMEOUT_SECONDS`, closing after two seconds. The lifespan runs in a task of its own:
+what a task group or a timeout around its `yield` cancels is that task, and the server drains (exit 75).
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import inspect
 import socket
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextvars import copy_context
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self, get_args, get_type_hints
 
+import anyio
 import structlog
 
 from .failures import failure_of
@@ -32,8 +35,8 @@ log = structlog.get_logger()
 
 # Part of what `lifecycle.shutdown` leaves for closing.
 CLOSE_SECONDS = 2.0
-# `sys.exit` in a lifespan is a failure too: it would end the process without a line, as if it had served.
-_FAILED = (Exception, SystemExit, KeyboardInterrupt)
+# What a lifespan may take to end once it has been cancelled.
+CANCEL_SECONDS = 0.5
 
 
 class StateUnavailableError(Exception):
@@ -58,14 +61,20 @@ class State:
     Args:
         lifespan: An async context manager of the settings; None: there is no state.
         settings: What it is called with.
+
+    Attributes:
+        lost: Whether the lifespan was cancelled before it was closed, as by a task group around its `yield`.
     """
 
     def __init__(self, lifespan: Lifespan | None, settings: HardeningSettings) -> None:
+        self.lost = False
         self._lifespan = lifespan
         self._settings = settings
         self._name = getattr(lifespan, "__name__", "lifespan")
-        self._manager: AbstractAsyncContextManager[Any] | None = None
+        self._holder: asyncio.Task[BaseException | None] | None = None
+        self._close = asyncio.Event()
         self._value: Any = None
+        self._on_lost: Callable[[], object] | None = None
 
     @property
     def value(self) -> Any:
@@ -74,9 +83,15 @@ class State:
         Raises:
             StateNotOpenError: It is not open.
         """
-        if self._lifespan is not None and self._manager is None:
+        if self._lifespan is not None and self._holder is None:
             raise StateNotOpenError("the state is not open: in tests, use the fixture `server`")
         return self._value
+
+    def when_lost(self, act: Callable[[], object]) -> None:
+        """Call `act` when the lifespan is cancelled before it is closed; at once if it has been."""
+        self._on_lost = act
+        if self.lost:
+            act()
 
     async def __aenter__(self) -> Self:
         """Open it.
@@ -87,29 +102,73 @@ class State:
         if self._lifespan is None:
             return self
         seconds = self._settings.state_start_timeout_seconds
-        wait = asyncio.timeout(seconds)
+        self._close = asyncio.Event()
+        opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        before = copy_context()
+        own = before.copy()
+        holder = asyncio.create_task(self._hold(self._lifespan, opened), name="state", context=own)
         try:
-            async with wait:
-                manager = self._lifespan(self._settings)
-                self._value = await manager.__aenter__()
-        except _FAILED as error:
-            if wait.expired():
-                raise StateUnavailableError(f"{self._name}: not open within {seconds:g} s", away=True) from None
+            await asyncio.wait({holder, opened}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not opened.done():
+                holder.cancel()
+        if not opened.done():
+            self._close.set()
+            await asyncio.wait({holder}, timeout=CANCEL_SECONDS)
+            error = holder.result() if holder.done() else None
+            if error is None or isinstance(error, asyncio.CancelledError):
+                raise StateUnavailableError(f"{self._name}: not open within {seconds:g} s", away=True)
             raise StateUnavailableError(f"{self._name}: {self._place(error)}", away=_away(error)) from error
-        self._manager = manager
+        # Context variables that the lifespan has set hold for every call, as if it had run here.
+        for variable, value in own.items():
+            if variable not in before or before[variable] is not value:
+                variable.set(value)
+        self._holder, self._value = holder, opened.result()
         return self
+
+    async def _hold(self, lifespan: Lifespan, opened: asyncio.Future[Any]) -> BaseException | None:
+        """Enter and leave the lifespan; return what it raised.
+
+        `sys.exit` in it is a failure too: it would end the process without a line, as if it had served.
+        """
+        try:
+            async with lifespan(self._settings) as value:
+                opened.set_result(value)
+                await self._closed()
+        except BaseException as error:  # noqa: BLE001 - whoever opens or closes it says so
+            return error
+        return None
+
+    async def _closed(self) -> None:
+        """Wait until the state is closed, also when the lifespan is cancelled before: calls in flight still use it."""
+        try:
+            await self._close.wait()
+        except asyncio.CancelledError:
+            self.lost = True
+            log.error("state lost, a task of it has failed")  # noqa: TRY400 - which one is known when it is closed
+            if self._on_lost is not None:
+                self._on_lost()
+            # The scopes of `anyio` cancel again and again what waits in them.
+            seconds = self._settings.readiness_delay_seconds + self._settings.drain_timeout_seconds + CLOSE_SECONDS
+            with anyio.move_on_after(seconds, shield=True):
+                await self._close.wait()
+            raise
 
     async def __aexit__(self, *_: object) -> None:
         """Close it; a failure is a log line, because nobody can mend it any more."""
-        manager, self._manager, self._value = self._manager, None, None
-        if manager is None:
+        holder, self._holder, self._value = self._holder, None, None
+        if holder is None:
             return
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await manager.__aexit__(None, None, None)
-        except _FAILED:
+        self._close.set()
+        await asyncio.wait({holder}, timeout=CLOSE_SECONDS)
+        late = None if holder.done() else TimeoutError()
+        if late is not None:
+            holder.cancel()
+            await asyncio.wait({holder}, timeout=CANCEL_SECONDS)
+            late.__cause__ = holder.result() if holder.done() else None
+        if (error := late or holder.result()) is not None:
             # The other parts are closed all the same.
-            log.exception("state did not close")
+            log.error("state did not close", exc_info=error)
 
     def _place(self, error: BaseException) -> str:
         """Return the type of an exception and the line of the lifespan that it came from."""

@@ -58,8 +58,10 @@ async def connection(ctx: Context[Any, Any]) -> AsyncGenerator[DatabaseConnectio
         UpstreamUnavailable: The database does not answer, or went away; the caller is told to retry.
         NestedConnectionError: This call holds one already; pass that one along.
         CallOverError: The call has been answered; await everything that a tool starts.
+        OtherLoopError: The code runs in a thread, or in an event loop of its own.
     """
     ctx = ctx.here()
+    ctx.check()
     if ctx.database is None:
         raise DatabaseUnavailableError("DATABASE_URL: not set")
     if ctx.connected:

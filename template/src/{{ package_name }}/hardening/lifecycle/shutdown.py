@@ -18,6 +18,7 @@ import uvicorn
 from sse_starlette.sse import AppStatus
 
 from ..logs.setup import write_final_line
+from ..settings.environment import AWAY
 from .signals import FirstSignal
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class DrainingServer(uvicorn.Server):
         self.settings = app.settings
         self.drain = app.drain
         self.app = app
+        self.exit_code = 0
         self.finished = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
@@ -76,7 +78,17 @@ class DrainingServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal module's form
         """Begin the drain; a second signal, a second later, ends the process at once."""
-        if not self._signal.is_first():
+        if self._signal.is_first():
+            self._leave()
+
+    def state_lost(self) -> None:
+        """Begin the drain because the author's state has failed; a supervisor tries again (exit 75)."""
+        if not self.drain.unready:
+            self.exit_code = AWAY
+            self._leave()
+
+    def _leave(self) -> None:
+        if self.drain.unready:
             return
         self.drain.unready = True
         # A thread, so that the deadline holds even when the event loop does not run.

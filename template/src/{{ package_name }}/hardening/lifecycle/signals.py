@@ -1,5 +1,6 @@
 """Signal handlers, installed before anything is waited for: SIGTERM, SIGINT and SIGHUP begin the drain.
 
+Handlers that a tool or a library sets meanwhile are replaced within a second.
 Child processes that a tool forks get the default handlers, and neither the port nor anybody's connection.
 As process 1 of a container nobody else collects children that have ended: those that are left over are reaped.
 """
@@ -11,22 +12,28 @@ import os
 import signal
 import socket
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import structlog
 
 from ..logs.setup import write_final_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from types import FrameType
+
+log = structlog.get_logger()
 
 # Exit code of a second signal.
 SECOND_SIGNAL = 130
 # Signals that come within so long are one.
 REPEAT_SECONDS = 1.0
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# How long a handler that a tool has set can be in the place of the server's.
+KEEP_SECONDS = 1.0
 # A child that has ended and that nobody has asked about for so long is nobody's.
 REAP_SECONDS = 10.0
 
@@ -40,12 +47,38 @@ class Signals:
 
     def __init__(self) -> None:
         self.begin: Callable[[int, FrameType | None], None] | None = None
+        self._handled = [number for number in STOP if signal.getsignal(number) is not signal.SIG_IGN]
 
-    def install(self) -> None:
-        """Handle every signal that stops; one that was ignored at the start, as by `nohup`, stays ignored."""
-        for number in STOP:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self)
+    def install(self) -> bool:
+        """Handle every signal that stops; one that was ignored at the start, as by `nohup`, stays ignored.
+
+        Returns whether one of them had another handler.
+        """
+        others = [number for number in self._handled if signal.getsignal(number) is not self]
+        for number in others:
+            signal.signal(number, self)
+        return bool(others)
+
+    @contextmanager
+    def handled_by(self, begin: Callable[[int, FrameType | None], None]) -> Generator[None]:
+        """Hand signals to `begin` while the server serves, and collect children if nobody else does."""
+        self.begin = begin
+        # A library that the author's state has opened may have put its own handlers in their place.
+        self.install()
+        # As process 1, as in a container without an init.
+        tasks = [asyncio.create_task(work) for work in (self.keep(), *([reap()] if os.getpid() == 1 else []))]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def keep(self) -> None:
+        """Put the handlers back that a tool has replaced, every second: the server would never drain."""
+        while True:
+            await asyncio.sleep(KEEP_SECONDS)
+            if self.install():
+                log.warning("signal handler was replaced, put back")
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle one signal."""
@@ -130,8 +163,3 @@ def _ended_children() -> set[int]:
             if state == "Z" and parent == own:
                 found.add(int(status.parent.name))
     return found
-
-
-def reaper() -> asyncio.Task[Any] | None:
-    """Start to collect children if this is process 1, as in a container without an init."""
-    return asyncio.create_task(reap()) if os.getpid() == 1 else None

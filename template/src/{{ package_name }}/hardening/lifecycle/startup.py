@@ -7,7 +7,7 @@ import gc
 import os
 import socket
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import structlog
@@ -28,7 +28,7 @@ from ..telemetry import otlp
 from . import lost_tasks
 from .descriptors import most_connections
 from .shutdown import CLOSING_SECONDS, DrainingServer
-from .signals import Signals, reaper, release_in_children
+from .signals import Signals, release_in_children
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -66,26 +66,30 @@ def open_log(server: HardenedServer) -> logs.Logs:
     return output
 
 
-def run_to_the_end(work: Coroutine[Any, Any, None], output: logs.Logs, taken: StdioCapture) -> NoReturn:
-    """Run a server, then end the process: 0 after a drain, 75 and 78 when a part of it did not open."""
+def run_to_the_end(work: Coroutine[Any, Any, int], output: logs.Logs, taken: StdioCapture) -> NoReturn:
+    """Run a server, then end the process with what it returns; 75 and 78 when a part of it did not open."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            _run_whole(runner.get_loop(), work)
-        except DatabaseUnavailableError as unavailable:
-            taken.release()
-            refuse("database", [str(unavailable)], AWAY if unavailable.away else BAD_CONFIGURATION)
-        except StateUnavailableError as unavailable:
-            log.exception("state did not open")
+            code = _run_whole(runner.get_loop(), work)
+        except (DatabaseUnavailableError, StateUnavailableError) as unavailable:
+            part = "state" if isinstance(unavailable, StateUnavailableError) else "database"
+            if part == "state":
+                log.exception("state did not open")
             output.flush()
             taken.release()
-            refuse("state", [str(unavailable)], AWAY if unavailable.away else BAD_CONFIGURATION)
+            code = AWAY if unavailable.away else BAD_CONFIGURATION
+            with suppress(SystemExit):
+                refuse(part, [str(unavailable)], code)
+            sys.stderr.flush()
+            # A lifespan that ignores its cancellation must not keep the process either.
+            os._exit(code)
         taken.release()
         output.flush()
         # A thread that never returns, or that reads standard input, must not keep the process.
-        os._exit(0)
+        os._exit(code)
 
 
-def _run_whole(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+def _run_whole(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, int]) -> int:
     """Run a server to its end, also when the author's code stops the event loop in a task or a callback of its own.
 
     `SystemExit` and `KeyboardInterrupt` there, and `loop.stop()`, would end every call without an answer.
@@ -99,6 +103,7 @@ def _run_whole(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None])
             if whole.done() or loop.is_closed():
                 raise
             log.exception("event loop was stopped, goes on")
+    return whole.result()
 
 
 def bind(settings: HardeningSettings) -> socket.socket:
@@ -116,24 +121,20 @@ def bind(settings: HardeningSettings) -> socket.socket:
 
 async def _run(
     server: HardenedServer, listener: socket.socket, output: logs.Logs, taken: StdioCapture, signals: Signals
-) -> None:
+) -> int:
     taken.watch(asyncio.get_running_loop())
     async with Running.open(server) as running:
         tidy()
         past_redaction.warn()
         before = lost_tasks.of_the_author()
-        signals.begin = running.http.handle_exit
-        # A library that the author's state has opened may have put its own handlers in their place.
-        signals.install()
-        reaping = reaper()
         running.app.metrics.read(
             log_lines_dropped=lambda: output.dropped, log_fields_dropped=lambda: output.dropped_fields
         )
-        await running.serve(listener)
-        if reaping is not None:
-            reaping.cancel()
+        with signals.handled_by(running.http.handle_exit):
+            await running.serve(listener)
         lost_tasks.warn_of_lost(before)
         log.info("stopped")
+    return running.http.exit_code
 
 
 @asynccontextmanager
@@ -190,11 +191,12 @@ class Running:
         running.http.finished.set()
 
     async def serve(self, listener: socket.socket) -> None:
-        """Listen until a signal comes and the drain is over."""
+        """Listen until a signal comes, or the author's state fails, and the drain is over."""
         host, port = listener.getsockname()[:2]
         settings = effective(self.server.hardening_settings)
         version, schema = self.server.version, self.server.schema_sha256
         log.info("started", host=host, port=port, version=version, schema=schema, settings=settings)
+        self.server.services.state.when_lost(self.http.state_lost)
         await self.http.serve([listener])
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from contextvars import Context
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -21,10 +22,10 @@ from ..logs.stdio import StdioCapture
 from ..protocol.long_lived_streams import Listening, serve_listen
 from ..protocol.stdio_framing import LineReader
 from ..protocol.stdio_transport import StdioTransport
-from ..settings.environment import settings_or_exit
+from ..settings.environment import AWAY, settings_or_exit
 from . import lost_tasks
 from .shutdown import CLOSING_SECONDS, STUCK
-from .signals import STOP, FirstSignal, Signals
+from .signals import FirstSignal, Signals
 from .startup import open_log, opened, run_to_the_end, tidy
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def claim() -> tuple[int, int]:
 def serve_stdio(
     wire: tuple[int, int], settings_type: type[SettingsT], build: Callable[[SettingsT], HardenedServer]
 ) -> int:
-    """Serve until the input ends or a signal comes; then end the process with 0."""
+    """Serve until the input ends or a signal comes, then end the process with 0; with 75 when the state is lost."""
     for name in list(os.environ):
         if name.upper().removesuffix("_FILE") in NETWORK | LOCAL.keys():
             del os.environ[name]
@@ -66,11 +67,12 @@ def serve_stdio(
     server = built_or_exit(build, settings_or_exit(settings_type))
     output = open_log(server)
     taken = StdioCapture(output)
-    Signals().install()
-    run_to_the_end(_run(server, wire, taken), output, taken)
+    signals = Signals()
+    signals.install()
+    run_to_the_end(_run(server, wire, taken, signals), output, taken)
 
 
-async def _run(server: HardenedServer, wire: tuple[int, int], taken: StdioCapture) -> None:
+async def _run(server: HardenedServer, wire: tuple[int, int], taken: StdioCapture, signals: Signals) -> int:
     taken.watch(asyncio.get_running_loop())
     settings = server.hardening_settings
     async with opened(server):
@@ -82,30 +84,36 @@ async def _run(server: HardenedServer, wire: tuple[int, int], taken: StdioCaptur
         listening = serve_listen(sdk, server.bus)
         source, target = wire
         transport = StdioTransport(settings, LineReader(source, settings.max_body_bytes), target)
+        loop, first, code = asyncio.get_running_loop(), FirstSignal(), 0
+
+        def leave(*_: object) -> None:
+            if first.is_first():
+                transport.leaving = True
+                loop.call_soon_threadsafe(transport.ended.set, context=Context())
+
+        def lost() -> None:
+            nonlocal code
+            if not transport.leaving:
+                code = AWAY
+                transport.leaving = True
+                transport.ended.set()
+
+        server.services.state.when_lost(lost)
         ending = asyncio.ensure_future(_end(server, transport, listening))
         log.info("started", version=server.version, schema=server.schema_sha256)
-        try:
-            await sdk.run(transport, transport, sdk.create_initialization_options())
-        finally:
-            ending.cancel()
+        with signals.handled_by(leave):
+            try:
+                await sdk.run(transport, transport, sdk.create_initialization_options())
+            finally:
+                ending.cancel()
         lost_tasks.warn_of_lost(before)
         log.info("stopped")
+    return code
 
 
 async def _end(server: HardenedServer, transport: StdioTransport, listening: Listening | None) -> None:
     """Wait for the end of the input or a signal, then for what is in flight."""
-    loop = asyncio.get_running_loop()
     grace = server.hardening_settings.drain_timeout_seconds
-
-    first = FirstSignal()
-
-    def leave() -> None:
-        if first.is_first():
-            transport.leaving = True
-            transport.ended.set()
-
-    for number in STOP:
-        loop.add_signal_handler(number, leave)
     await transport.ended.wait()
     transport.leaving = True
     # A thread, so that the deadline holds even when the event loop does not run.

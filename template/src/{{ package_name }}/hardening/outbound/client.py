@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import httpx2
 
 from .. import errors
+from ..calls import event_loop
 from ..http_answers import BoundedTransport
 from .addresses import GuardedBackend
 from .breaker import Breaker
@@ -90,6 +91,7 @@ class _CallTransport(httpx2.AsyncBaseTransport):
     def __init__(self, outbound: Outbound, call: Call) -> None:
         self._outbound = outbound
         self._call = call
+        self._loop = event_loop.running()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request; the redirects of the client come here too.
@@ -98,7 +100,9 @@ class _CallTransport(httpx2.AsyncBaseTransport):
             Timeout: The deadline of the call has passed.
             UpstreamUnavailable: The host does not answer, or has failed lately.
             InsideAddressError: The host is on the inside.
+            OtherLoopError: The client is used in another event loop than its call's.
         """
+        event_loop.check(self._loop)
         outbound, host = self._outbound, f"{request.url.host}:{request.url.port or request.url.scheme}"
         if outbound.closed:
             raise errors.UpstreamUnavailable
