@@ -124,6 +124,21 @@ TRUSTED: dict[Kind, dict[str, Any]] = {
         ("192.0.2.66, 198.51.100.7", "198.51.100.7"),
         ("198.51.100.7, 203.0.113.9", "198.51.100.7"),
         ("2001:db8::7", "2001:db8::7"),
+        # As Azure and others write it.
+        ("192.0.2.66, 198.51.100.7:51007", "198.51.100.7"),
+        ("[2001:db8::7]:443, 203.0.113.9:443", "2001:db8::7"),
+        ("2001:DB8::7", "2001:db8::7"),
+        # What is no address counts as the proxy's that wrote it, and what stands left of it is the client's own word.
+        ("unknown", "127.0.0.1"),
+        ("192.0.2.66, unknown", "127.0.0.1"),
+        ("192.0.2.66, _hidden", "127.0.0.1"),
+        ('192.0.2.66, "198.51.100.7"', "127.0.0.1"),
+        ("192.0.2.66, [2001:db8::7]", "127.0.0.1"),
+        ("192.0.2.66, 2001:db8::7:51007", "127.0.0.1"),
+        # Wherever a client writes such a word, it changes nothing.
+        ("unknown, 198.51.100.7", "198.51.100.7"),
+        ("_hidden, 198.51.100.7:51007, 203.0.113.9", "198.51.100.7"),
+        ("unknown, 2001:DB8::7", "2001:db8::7"),
     ],
 )
 async def test_a_cdn_in_front_changes_one_line(make: Make, kind: Kind, said: str, address: str) -> None:
@@ -133,6 +148,15 @@ async def test_a_cdn_in_front_changes_one_line(make: Make, kind: Kind, said: str
 
         (seen,) = upstream.calls
         assert seen.headers["x-forwarded-for"] == address
+
+
+async def test_what_a_trusted_proxy_hides_is_not_the_client_to_say(make: Make, kind: Kind) -> None:
+    """Two of yours in a row, and the outer one wrote no address: one of yours counts, never what the client wrote."""
+    async with Upstream() as upstream, make(upstream.address, **TRUSTED[kind]) as proxy, proxy.client() as client:
+        for said in ("192.0.2.66, unknown, 203.0.113.9", "3.0.113.9, unknown, 203.0.113.9"):
+            await client.post("/mcp", headers={"x-forwarded-for": said}, content=b"{}")
+
+        assert {seen.headers["x-forwarded-for"] for seen in upstream.calls} <= {"127.0.0.1", "203.0.113.9"}
 
 
 async def test_requests_share_connections(make: Make) -> None:

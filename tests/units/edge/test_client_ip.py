@@ -46,6 +46,20 @@ def exchange(client: str, forwarded: str = "") -> Exchange:
         (1, "2001:db8::9%eth0", "2001:db8::/64"),
         (1, "::ffff:203.0.113.9", "203.0.113.9"),
         (1, "[::ffff:203.0.113.9]:80", "203.0.113.9"),
+        (1, "2001:DB8::9", "2001:db8::/64"),
+        (1, "[2001:db8::9%25eth0]:443", "2001:db8::/64"),
+        (1, "2001:db8::9:51007", "2001:db8::/64"),
+        (1, "2001:db8:1:2:3:4:5:6:443", "2001:db8:1:2::/64"),
+        (1, "2001:db8::", "2001:db8::/64"),
+        (1, "2001:db8::51007", "10.0.0.1"),
+        (1, "1:2:3:4:5:6:7:8:9:443", "10.0.0.1"),
+        (1, "2001:db8::9%" + "x" * 60_000, "2001:db8::/64"),
+        # Empty entries are none (RFC 9110, 5.6.1).
+        (1, "6.6.6.6 ,\t203.0.113.9 , ", "203.0.113.9"),
+        # The entry beside it is the address of the proxy that wrote it.
+        (2, "6.6.6.6, unknown, 10.0.0.7", "10.0.0.7"),
+        (3, "6.6.6.6, _hidden, unknown, 10.0.0.7", "10.0.0.7"),
+        (2, "6.6.6.6, unknown, nonsense", "10.0.0.1"),
     ],
 )
 async def test_takes_off_its_own_proxies_only(hops: int, forwarded: str, address: str) -> None:
@@ -73,7 +87,25 @@ def test_an_ipv6_network_is_one_caller() -> None:
     assert fold("2001:db8::1") != fold("2001:db8:0:1::1")
 
 
-@pytest.mark.parametrize("written", ["::ffff:192.0.2.1", "192.0.2.1", "[::ffff:192.0.2.1]"])
+async def test_several_lines_are_one_list() -> None:
+    """HAProxy adds a line of its own below the client's."""
+    headers = [(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-for", b"203.0.113.9")]
+    scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": headers, "client": ("10.0.0.1", 1)}
+    asked = open_exchange(scope, None, None)  # type: ignore[arg-type] - neither is used
+
+    await ClientIp(1)(asked)
+
+    assert asked.address == "203.0.113.9"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("192.0.2.1", "::ffff:192.0.2.1", "[::ffff:192.0.2.1]", "::FFFF:C000:201", "[::ffff:192.0.2.1]:51007"),
+        # As translators write it, for servers that have IPv6 alone.
+        *("64:ff9b::192.0.2.1", "64:ff9b::c000:201", "[64:FF9B::C000:201]:443", "::ffff:0:192.0.2.1"),
+    ],
+)
 def test_one_address_is_counted_once_however_it_is_written(written: str) -> None:
     """IPv4 in IPv6 is IPv4."""
     assert fold(written) == "192.0.2.1"

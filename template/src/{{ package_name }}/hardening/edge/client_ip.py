@@ -3,7 +3,7 @@
 `X-Forwarded-For` is a list to which each proxy appends what it saw.
 Only the entries that our own proxies wrote are true; the rest is whatever the client sent.
 Read are addresses with and without a port, in brackets, in quotes (RFC 7239) and with a zone (RFC 4007).
-An entry that is none of these counts as the proxy that wrote it.
+An entry that is none of these counts as the proxy that wrote it: the next entry, or the nearest proxy.
 """
 
 from __future__ import annotations
@@ -19,9 +19,16 @@ if TYPE_CHECKING:
 
 # One household or machine holds a whole /64 of IPv6 (RFC 6177), so addresses in it are one caller.
 IPV6_PREFIX = 64
+# Translators put the IPv4 address of a client behind these (RFC 6052, RFC 7915; RFC 4291 for the last).
+IPV4_INSIDE = tuple(ipaddress.IPv6Network(prefix) for prefix in ("64:ff9b::/96", "::ffff:0:0:0/96", "::ffff:0:0/96"))
 UNKNOWN = "unknown"
-# In brackets, or IPv4, each perhaps with a port; or IPv6 without one.
-FORM = re.compile(r"""\[(?P<inside>[^\]]*)\](?::\d{1,5})?|(?P<ipv4>[\d.]+)(?::\d{1,5})?|(?P<ipv6>[^\[\]"]*)""")
+# An address with port and zone; what is longer is none, and is not remembered.
+LONGEST = 100
+# In brackets, or IPv4, each perhaps with a port; or IPv6, with one where it cannot be a part of the address.
+FORM = re.compile(
+    r"""\[(?P<inside>[^\]]*)\](?::\d{1,5})?|(?P<ipv4>[\d.]+)(?::\d{1,5})?"""
+    r"""|(?P<whole>[^:\[\]"]+(?::[^:\[\]"]+){7}):\d{1,5}|(?P<ipv6>[^\[\]"]*?)(?::\d{5})?"""
+)
 
 
 class ClientIp:
@@ -36,8 +43,9 @@ class ClientIp:
         exchange.address = fold(client[0]) if client else UNKNOWN
         if self.hops:
             entries = [entry.strip() for entry in exchange.header(b"x-forwarded-for").split(",") if entry.strip()]
-            if len(entries) >= self.hops and (stated := fold(entries[-self.hops])) != UNKNOWN:
-                exchange.address = stated
+            if len(entries) >= self.hops:
+                stated = (fold(entry[:LONGEST]) for entry in entries[-self.hops :])
+                exchange.address = next((one for one in stated if one != UNKNOWN), exchange.address)
 
 
 @lru_cache(maxsize=1024)
@@ -50,6 +58,6 @@ def fold(address: str) -> str:
         return UNKNOWN
     if isinstance(parsed, ipaddress.IPv4Address):
         return str(parsed)
-    if parsed.ipv4_mapped:
-        return str(parsed.ipv4_mapped)
+    if any(parsed in prefix for prefix in IPV4_INSIDE):
+        return str(ipaddress.IPv4Address(parsed.packed[-4:]))
     return str(ipaddress.ip_network((parsed.packed, IPV6_PREFIX), strict=False))
