@@ -1164,7 +1164,7 @@ async def test_what_a_webhook_gets(status: int, words: str | None) -> None:
     head, _, body = heard[0].partition(b"\r\n\r\n")
     assert said == ("webhook: HTTP 404: is the path of the URL right?" if words is None else words)
     assert head.startswith(b"POST /hook HTTP/1.1\r\n")
-    assert b"\r\nContent-Type: application/json" in head
+    assert head.endswith(b"\r\nContent-Type: application/json")
     assert json.loads(body) == {
         "text": f"{URL}: auth refused, now down: modern and legacy, a: look; legacy, b: gone",
         "previous": "auth_refused",

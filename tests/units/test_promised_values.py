@@ -73,9 +73,23 @@ def words() -> Iterator[tuple[str, str]]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and (called := ast.unparse(node.func)).rpartition(".")[2] in SPEAKING:
                 said = [str(part.value) for part in node.args[:2] if isinstance(part, ast.Constant)]
-                fields = sorted(part.arg for part in node.keywords if part.arg) if called.startswith("log.") else []
+                fields = [
+                    f" {part.arg}=" + ("" if called.startswith("log.") else ast.unparse(part.value))
+                    for part in node.keywords
+                    if called.startswith("log.") or type(getattr(part.value, "value", None)) in {int, float}
+                ]
                 if said:
-                    yield name, ": ".join([called, *said]) + "".join(f" {field}=" for field in fields)
+                    yield name, ": ".join([called, *said]) + "".join(sorted(fields))
+
+
+def classes() -> Iterator[tuple[str, str]]:
+    """Yield what cannot be changed, compared or added to, by module: the options of dataclasses."""
+    for path in sorted(alias.HARDENING.rglob("*.py")):
+        name = ".".join(path.relative_to(alias.HARDENING).with_suffix("").parts).removesuffix(".__init__")
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            for made in getattr(node, "decorator_list", ()):
+                if isinstance(node, ast.ClassDef) and isinstance(made, ast.Call):
+                    yield name, f"{node.name}: {ast.unparse(made)}"
 
 
 def telling(node: ast.expr | None) -> bool:
@@ -135,3 +149,12 @@ def test_every_default_is_the_one_that_is_promised() -> None:
         found.setdefault(module, []).append(default)
 
     assert {module: sorted(given) for module, given in found.items()} == PROMISED["defaults"]
+
+
+def test_every_class_of_data_has_the_options_that_are_promised() -> None:
+    """What is frozen is shared without a copy, and what has slots takes no further attribute by mistake."""
+    found: dict[str, list[str]] = {}
+    for module, said in classes():
+        found.setdefault(module, []).append(said)
+
+    assert {module: sorted(said) for module, said in found.items()} == PROMISED["classes"]

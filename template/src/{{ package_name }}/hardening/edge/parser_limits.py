@@ -115,7 +115,7 @@ class LimitedParser(HttpToolsProtocol):
 
     def _is_foreign(self) -> bool:
         """Return whether the target names another host than the header, which is what guards read (RFC 9112, 3.2)."""
-        authority = self.url.partition(b"://")[2].partition(b"/")[0].partition(b"?")[0].lower()
+        authority = self.url.partition(b"://")[2].partition(b"/")[0].lower()
         return self.url != b"*" and [authority] != [value.lower() for name, value in self.headers if name == b"host"]
 
     def on_body(self, body: bytes) -> None:
