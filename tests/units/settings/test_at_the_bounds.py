@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BaseModel, Field, HttpUrl, SecretBytes, Sec
 
 from hardening.settings import HardeningSettings, Names, Pairs, SecretUrl, checks, environment, networks, reference
 from hardening.settings import source as sources
-from hardening.settings.urls import InvalidUrlError, database_target, redis_url, shown_url
+from hardening.settings.redis_urls import redis_url
+from hardening.settings.urls import InvalidUrlError, database_target, shown_url
 from hardening.settings.values import pairs, split
 
 if TYPE_CHECKING:
@@ -477,6 +478,9 @@ def test_a_secret_url(monkeypatch: pytest.MonkeyPatch, text: str, good: bool) ->
 
 
 ENCODE = "percent-encode what is special in user and password: @ is %40, / is %2F, # is %23, ? is %3F, % is %25"
+START = "must start with postgresql:// or postgres://, e.g. postgresql://user:password@host/name"
+REDIS_START = "must start with redis://, rediss:// or unix://, e.g. rediss://host:6379/0"
+PORT = "the port must be 1 to 65535"
 SSLMODE = "sslmode: must be disable, require, verify-ca or verify-full"
 NOT_KNOWN = "not known; leave it out, or set it for the user: ALTER ROLE … SET"
 
@@ -486,6 +490,9 @@ NOT_KNOWN = "not known; leave it out, or set it for the user: ALTER ROLE … SET
     [
         ("", "", {}),
         ("?pgbouncer=1", "", {"pooled": True}),
+        ("?pgbouncer=yes", "", {"pooled": True}),
+        ("?sslmode=REQUIRE&ssl_min_protocol_version=TLSv1.3", "?sslmode=require&ssl_min_protocol_version=TLSv1.3", {}),
+        ("?target_session_attrs=Standby&port=1,2", "?target_session_attrs=standby&port=1%2C2", {}),
         ("?PgBouncer=ON", "", {"pooled": True}),
         ("?pgbouncer=false", "", {}),
         ("?ssl=true", "?sslmode=require", {}),
@@ -519,8 +526,8 @@ def test_the_parameters_of_a_database_url(query: str, dsn: str, more: dict[str, 
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("postgresql:/h/db", "must start with postgresql:// or postgres://"),
-        ("h/db", "must start with postgresql:// or postgres://"),
+        ("postgresql:/h/db", START),
+        ("h/db", START),
         ("postgresql://h/db?sslmode=", SSLMODE),
         ("postgresql://h/db?ssl=x", SSLMODE),
         ("postgresql://h/db?surprise=1", f"surprise: {NOT_KNOWN}"),
@@ -535,6 +542,19 @@ def test_the_parameters_of_a_database_url(query: str, dsn: str, more: dict[str, 
         ("postgresql://h/db#x", ENCODE),
         ("postgresql://h/db?user=a@b", ENCODE),
         ("postgresql://h/d b", ENCODE),
+        ("postgresql://u:p@w@h/db", ENCODE),
+        ("postgresql://h,/db", "a host is missing beside a comma"),
+        ("postgresql://h:0/db", PORT),
+        ("postgresql://h:65536/db", PORT),
+        ("postgresql://::1/db", f"write an IPv6 address in brackets, e.g. [::1]; else {ENCODE}"),
+        ("postgresql://h/db?port=x", "port: must be a number"),
+        ("postgresql://h/db?ssl_min_protocol_version=1.2", "ssl_min_protocol_version: must be TLSv1.2 or TLSv1.3"),
+        ("postgresql://h/db?ssl_max_protocol_version=1.2", "ssl_max_protocol_version: must be TLSv1.2 or TLSv1.3"),
+        (
+            "postgresql://h/db?target_session_attrs=x",
+            "target_session_attrs: must be one of any, prefer-standby, primary, read-only, read-write, standby",
+        ),
+        ("postgresql://h/db?surprise=", ENCODE),
     ],
 )
 def test_a_database_url_is_refused(url: str, sentence: str) -> None:
@@ -561,6 +581,10 @@ def test_pgbouncer_may_be_said_by_the_setting() -> None:
         ("valkey://h", "redis://h"),
         ("valkeys://h/3", "rediss://h/3"),
         ("redis://h/", "redis://h/"),
+        (" 'REDIS://h:65535/0' ", "redis://h:65535/0"),
+        ("redis://h?socket_timeout=1.5&protocol=3", "redis://h?socket_timeout=1.5&protocol=3"),
+        ("rediss://h?ssl_min_version=TLSv1_3", "rediss://h?ssl_min_version=772"),
+        ("rediss://h?ssl_min_version=1.2", "rediss://h?ssl_min_version=771"),
         ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
         ("redis://h?family=0", "redis://h"),
         ("redis://h?family=0&db=2", "redis://h?db=2"),
@@ -582,15 +606,24 @@ def test_a_redis_url_is_read(url: str, read: str | None) -> None:
     ("url", "sentence"),
     [
         ("redis+sentinel://h", "Sentinel is not supported; write the address that always leads to the primary"),
-        ("http://h", "must start with redis://, rediss:// or unix://"),
-        ("redis:h", "must start with redis://, rediss:// or unix://"),
+        ("http://h", REDIS_START),
+        ("redis:h", REDIS_START),
         ("redis://h/a", "what follows the address must be the number of a database, e.g. /0"),
         ("redis://h?ssl=true", "ssl: write rediss:// instead, and leave it out"),
         ("redis://h?tls=true", "tls: write rediss:// instead, and leave it out"),
         ("redis://h?db=x", "db: must be a number"),
-        ("redis://h?ssl_cert_reqs=x", "ssl_cert_reqs: must be none, optional or required"),
+        ("rediss://h?ssl_cert_reqs=x", "ssl_cert_reqs: must be none, optional or required"),
         ("redis:///0", ENCODE),
         ("redis://:p#w@h", ENCODE),
+        ("redis-cluster://h", "write redis:// or rediss:// and the address of one node: it names the others"),
+        ("redis://h,i", "write one address; of a cluster one node, which names the others"),
+        ("redis://h?protocol=4", "protocol: must be 2 or 3"),
+        ("redis://h?db=1.5", "db: must be a number"),
+        ("redis://h?socket_timeout=1.5.2", "socket_timeout: must be a number"),
+        ("redis://h?ssl_min_version=1.2", "ssl_min_version: write rediss:// for TLS, or leave it out"),
+        ("redis://h?ssl_ca_certs=/a", "ssl_ca_certs: write rediss:// for TLS, or leave it out"),
+        ("rediss://h?ssl_min_version=1.1", "ssl_min_version: must be 1.2 or 1.3"),
+        ("redis://h:65536", PORT),
     ],
 )
 def test_a_redis_url_is_refused(url: str, sentence: str) -> None:
