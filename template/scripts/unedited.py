@@ -19,7 +19,7 @@ LINE = re.compile(r"[0-9a-f]{64}  \S+  \S+  .")
 def answers() -> tuple[str, str]:
     """Return the version of the template and the text of the answers."""
     path = ROOT / ".copier-answers.yml"
-    text = path.read_text("utf-8") if path.is_file() else ""
+    text = path.read_text("utf-8", "replace") if path.is_file() else ""
     version = re.search(r"^_commit: *(\S+)", text, re.MULTILINE)
     return version[1] if version else "unknown version", text
 

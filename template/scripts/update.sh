@@ -2,7 +2,7 @@
 # Merges the newest version of the template into the working tree; VERSION is another one to go to.
 # An edit in a file that the template has moved would be lost without a word, so this stops before that;
 # EDITS=carry brings such edits over, in three commits, and EDITS=lose goes on without them.
-# It fails when the update has left conflicts, and names their files.
+# It fails when the update has left conflicts, and names their files; when it was stopped, it says how to go back.
 set -euo pipefail
 
 # Files that git was told not to show would be taken for none, and be overwritten or deleted.
@@ -30,10 +30,23 @@ update() {
   conflicts=$(git diff --name-only --diff-filter=U --relative) || fail "git cannot look for conflicts"
 }
 
+uncommitted=$(git status --porcelain .) ||
+  fail "git cannot read this folder, so nothing could be taken back: git init -b main && git add -A && git commit -m Start"
+[ -z "$uncommitted" ] || fail "Commit everything first, new files too: git keeps what an update changes, and takes it back"
+before=$(git rev-parse --verify --quiet HEAD) || fail "There is no commit yet: git add -A && git commit -m Start"
+stopped() {
+  if [ "$(git rev-parse HEAD)" != "$before" ] || [ -n "$(git status --porcelain .)" ]; then
+    echo "Stopped half-way: commit nothing of it. To go back to where you were:" >&2
+    echo "  git reset --soft $before && git restore --source=HEAD --staged --worktree . && git clean --force -d ." >&2
+  fi
+}
+
 moved=
 [ "${EDITS:-}" = lose ] || moved=$(bash "$(dirname "$0")/drift.sh" --moved)
 if [ -z "$moved" ]; then
+  trap stopped EXIT
   update
+  trap - EXIT
   [ -z "$conflicts" ] || fail "Both sides have changed the same lines: decide on one side of each conflict, and git add these files:
 $conflicts"
   exit 0
@@ -45,10 +58,7 @@ if [ "${EDITS:-}" != carry ]; then
 To go on without them: make update EDITS=lose"
 fi
 
-uncommitted=$(git status --porcelain .) || fail "git cannot say what is committed"
-[ -z "$uncommitted" ] || fail "Commit everything first: what is not committed cannot be carried over"
-before=$(git rev-parse HEAD)
-trap 'echo "Stopped half-way, with your edits set aside. To go back: git reset --hard $before && git clean --force -d ." >&2' EXIT
+trap stopped EXIT
 copier recopy --quiet --defaults --overwrite --vcs-ref=:current:
 # What was deleted here stays deleted, and what is yours in shared files stays.
 git clean --quiet --force -d .

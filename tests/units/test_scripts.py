@@ -459,12 +459,48 @@ def test_an_update_that_stops_half_way_says_how_to_go_back(place: Place, project
 
     assert code == 1
     assert "mine" not in (project / "ours.txt").read_text("utf-8")
-    command = said.splitlines()[-1].partition("To go back: ")[2]
+    command = said.splitlines()[-1]
+    assert command.startswith("  git reset --soft ")
     assert place.run("bash", "-ec", command, cwd=project)[0] == 0
     assert (project / "ours.txt").read_text("utf-8").endswith("mine\n")
     place.program("uvx", UVX)
     assert script(place, project, "update", EDITS="carry")[0] == 0
     assert (project / "moved/ours.txt").read_text("utf-8").endswith("mine\n")
+
+
+def test_an_update_that_is_interrupted_says_how_to_go_back(place: Place, project: Path) -> None:
+    """Half an update that is committed would be taken for a whole one; work beside the project stays as it is."""
+    monorepo = project.parent / "monorepo"
+    shutil.copytree(project, monorepo / "service", ignore=shutil.ignore_patterns(".git"))
+    place.git("init", "--quiet", ".", cwd=monorepo)
+    fill(monorepo, {"beside.txt": "one\n"})
+    place.commit(monorepo, "Start")
+    fill(monorepo, {"beside.txt": "not committed\n"})
+    service = monorepo / "service"
+    stop = (
+        'case " $* " in *" update "*) echo half > also.txt; echo new > new.txt; git add .; kill -INT $$ ;; esac\nexec'
+    )
+    place.program("uvx", UVX.replace("exec", stop))
+
+    code, said = script(place, service, "update")
+
+    assert code != 0
+    assert "Stopped half-way: commit nothing of it" in said
+    assert place.run("bash", "-ec", said.splitlines()[-1], cwd=service)[0] == 0
+    assert place.git("status", "--porcelain", cwd=monorepo) == " M beside.txt\n"
+    assert (service / "also.txt").read_text("utf-8") == "one\ntwo\nthree\n"
+
+
+def test_an_update_that_was_not_begun_says_nothing_of_going_back(place: Place, project: Path) -> None:
+    """Without a network nothing has changed; with work that is not committed nothing begins."""
+    place.program("uvx", "#!/bin/sh\nexit 1\n")
+    for name, words in (("", ""), ("half.txt", "Commit everything first")):
+        if name:
+            fill(project, {name: "half\n"})
+
+        code, said = script(place, project, "update", EDITS="lose")
+
+        assert (code, "Stopped" in said, words in said) == (1, False, True), said
 
 
 def test_an_update_that_carries_edits_asks_no_hook(place: Place, project: Path) -> None:

@@ -50,12 +50,13 @@ def test_targets_that_were_added(project: Project, tmp_path: Path) -> None:
     """Workflows and manifests come, platform files and overlays do not: each is named, and the commands bring them."""
     made = project(NEXT_RELEASE, "shortest")
     assert told(made, tmp_path / "scratch") == ""
-    change(made, deploy_targets=["compose", "fly", "kubernetes", "railway"])
+    change(made, deploy_targets=["compose", "fly", "helm", "kubernetes", "railway"])
 
     said = told(made, tmp_path / "scratch")
     commands = follow(made, said)
 
     assert commands == [
+        "make restore FILE='deploy/helm/values.production.yaml'",
         "make restore FILE='deploy/kubernetes/overlays/**'",
         "make restore FILE='fly.toml'",
         "make restore FILE='railway.json'",

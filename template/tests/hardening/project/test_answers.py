@@ -17,6 +17,7 @@ PARTS = [
     (".github/workflows/deploy-fly.yml", "fly.toml", "fly.toml"),
     (".github/workflows/deploy-railway.yml", "railway.json", "railway.json"),
     ("deploy/kubernetes/base", "deploy/kubernetes/overlays/*/kustomization.yaml", "deploy/kubernetes/overlays/**"),
+    ("deploy/helm/Chart.yaml", "deploy/helm/values.production.yaml", "deploy/helm/values.production.yaml"),
 ]
 # What a license's text says, where the template has that text.
 LICENSES = {

@@ -157,7 +157,7 @@ def _check(current: Json, root: Path) -> int:
         sys.stdout.write(f"{as_text(changes)}The server does not serve what {FILE} says. {WRITE}\n")
         return DIFFERS
     hashes = root / HASHES
-    if not hashes.is_file() or hashes.read_text(encoding="utf-8") != hash_lines(current):
+    if not hashes.is_file() or hashes.read_text(encoding="utf-8", errors="replace") != hash_lines(current):
         sys.stdout.write(f"{HASHES} does not belong to {FILE}. {WRITE}\n")
         return DIFFERS
     return SAME

@@ -35,7 +35,7 @@ def from_file(root: Path) -> Json:
     """
     try:
         text = (root / FILE).read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, ValueError):
         raise UnreadableError(f"{FILE} cannot be read. {WRITE}") from None
     return _parsed(text, str(FILE))
 
