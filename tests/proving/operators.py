@@ -47,6 +47,9 @@ LONGEST_WORD = 60
 # Up to here a number is off by one; beyond, it is doubled or halved.
 SMALL = 9
 
+# Calls that say a type, and in a second argument a value of it.
+TYPES = frozenset({"cast", "TypeVar", "ParamSpec"})
+
 # What an operator gives: its name, a node or the bytes from and to, and what stands there instead.
 Place: TypeAlias = tuple[str, ast.AST | tuple[int, int], str]
 
@@ -119,6 +122,10 @@ class Module:
 
     def _walk(self, node: ast.AST, where: str) -> Iterator[Change]:
         if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.If) and _for_types(node)):
+            return
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in TYPES:
+            # A type is nothing that runs; what is cast is.
+            yield from (change for given in node.args[1:] for change in self._walk(given, where))
             return
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             where = f"{where}.{node.name}".lstrip(".")

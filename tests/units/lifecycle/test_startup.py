@@ -189,7 +189,8 @@ def test_the_collector_rests_after_the_start() -> None:
     try:
         tidy()
         assert gc.isenabled()
-        assert gc.get_threshold()[0] == COLLECT_AFTER
+        # Newer versions of Python have no third one.
+        assert gc.get_threshold() in {(COLLECT_AFTER, 20, 20), (COLLECT_AFTER, 20, 0)}
         assert gc.get_freeze_count() > 10_000
     finally:
         gc.unfreeze()

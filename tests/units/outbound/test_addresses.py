@@ -80,7 +80,14 @@ def test_the_operator_opens_names_and_networks(outcomes: Mapping[str, str]) -> N
     assert outcomes["beside the allowed"] == "permission_denied, 0 reached"
 
 
-@pytest.mark.parametrize("text", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("8.8.8.8", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"),
+        # Beside an address that is not: no bit of it is lost.
+        *("168.63.129.17", "64:ff9b::168.63.129.17"),
+    ],
+)
 def test_public_addresses_are_outside(text: str) -> None:
     """The guard stands in the way of the inside alone."""
     assert is_outside(ipaddress.ip_address(text))
@@ -91,6 +98,7 @@ def test_public_addresses_are_outside(text: str) -> None:
     [
         *("127.0.0.1", "10.0.0.1", "100.64.0.1", "168.63.129.16", "192.0.0.192", "192.88.99.1", "224.0.0.1"),
         *("::1", "fd00::1", "fe80::1", "fec0::1", "ff02::1", "2001:db8::1", "4000::1", "::7f00:1"),
+        *("192.0.0.9", "2001:4:112::1", "2001:20::1", "64:ff9b::192.168.1.1"),
         *("::ffff:127.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b:1::1", "2002:7f00:1::", "2001:0:7f00:1::"),
     ],
 )

@@ -62,6 +62,8 @@ class Upstream:
                 await asyncio.sleep(0.05)
         elif path == "/packed":
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nzip")
+            await reader.read()
+            self.left.set()
         elif path == "/cookie":
             writer.write(b"HTTP/1.1 200 OK\r\nset-cookie: who=me\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
         else:
@@ -209,10 +211,12 @@ async def test_what_the_other_system_says_reaches_the_tool(upstream: Upstream) -
     """Status, header fields and body come as they were sent."""
     outbound = Outbound(settings_from(ALLOWED), lambda *_: None)
     answer = await outbound.client(Patient()).get(upstream.url + "/cookie")
+    phrase = (await outbound.client(Patient()).get(upstream.url + "/page")).reason_phrase
     await outbound.aclose()
 
     assert (answer.status_code, answer.text, answer.http_version) == (200, "ok", "HTTP/1.1")
     assert answer.headers["set-cookie"] == "who=me"
+    assert phrase == "X"
 
 
 async def test_each_request_is_counted_by_what_came_of_it(upstream: Upstream) -> None:
@@ -243,6 +247,9 @@ async def test_an_answer_is_bounded(upstream: Upstream) -> None:
     async with opened(server := build(settings_from(ALLOWED | {"MCP_HTTP_MAX_RESPONSE_BYTES": "100000"}))):
         assert await kind_of(server, upstream.url + "/endless") == TooLarge.kind
         assert await kind_of(server, upstream.url + "/packed") == UpstreamUnavailable.kind
+        # What nobody reads keeps no connection.
+        async with asyncio.timeout(SECONDS):
+            await upstream.left.wait()
     assert "accept-encoding: identity" in upstream.heads[0].lower()
 
 
@@ -330,6 +337,7 @@ async def test_connections_end_with_the_server(upstream: Upstream) -> None:
     async with opened(server := harden(settings_from(ALLOWED), tools=(keep,))):
         assert not (await call(server, "keep", {"url": upstream.url + "/stay"})).is_error
         assert not upstream.left.is_set()
+        assert [one.is_idle() for one in kept[0]._transport._outbound._pool.connections] == [True]  # noqa: SLF001
     async with asyncio.timeout(SECONDS):
         await upstream.left.wait()
     with pytest.raises(UpstreamUnavailable):

@@ -45,6 +45,5 @@ class IdleCheck:
             async with asyncio.timeout(PING_SECONDS):
                 await connection.execute("SELECT 1")
         except FAULTS:
-            self._used.pop(pid, None)
             return False
         return True

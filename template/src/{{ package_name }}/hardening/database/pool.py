@@ -81,7 +81,7 @@ class Database:
 
     def _connect(self, url: str) -> asyncpg.Pool[asyncpg.Record]:
         settings = self.settings
-        target = database_target(url, pgbouncer=settings.database_pgbouncer)
+        target = database_target(url)
         self.pooled = self.pooled or settings.database_pgbouncer or target.pooled
         seconds = settings.database_start_timeout_seconds
         self._target = connect_arguments(target, pooled=self.pooled, seconds=seconds)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from asyncpg.transaction import Transaction
 
     from ..calls.context import Context
-    from .pool import DatabaseConnection
+    from .pool import Database, DatabaseConnection
 
 log = structlog.get_logger()
 
@@ -62,28 +62,31 @@ async def connection(ctx: Context[Any, Any]) -> AsyncGenerator[DatabaseConnectio
     """
     ctx = ctx.here()
     ctx.check()
-    if ctx.database is None:
+    database = ctx.database
+    if database is None:
         raise DatabaseUnavailableError("DATABASE_URL: not set")
     if ctx.connected:
         raise NestedConnectionError("connection(ctx) is open in this call already: pass it along instead")
     ctx.connected = True
     try:
-        taken = await ctx.database.take()
+        taken = await database.take()
         try:
             if ctx.over:
                 raise CallOverError("the call has been answered: await everything that it starts")
             ctx.held = taken
-            async with _transaction(ctx, taken):
+            async with _transaction(database, ctx, taken):
                 yield taken
         finally:
-            await ctx.database.give_back(taken)
+            await database.give_back(taken)
             ctx.held = None
     finally:
         ctx.connected = False
 
 
 @asynccontextmanager
-async def _transaction(ctx: Context[Any, Any], taken: DatabaseConnection) -> AsyncGenerator[None]:
+async def _transaction(
+    database: Database, ctx: Context[Any, Any], taken: DatabaseConnection
+) -> AsyncGenerator[None]:
     transaction = taken.transaction(readonly=ctx.read_only)
     takes_writes = True
     try:
@@ -94,15 +97,15 @@ async def _transaction(ctx: Context[Any, Any], taken: DatabaseConnection) -> Asy
         session = await taken.fetchrow(SESSION, str(milliseconds), ctx.principal.id, ctx.principal.tenant)
         takes_writes = ctx.read_only or session is None or not session["read_only"]
         yield
-        if ctx.database is not None and ctx.database.pooled:
+        if database.pooled:
             # After an error that the tool has caught, nothing is set and nothing will be committed.
             with suppress(asyncpg.InFailedSQLTransactionError):
                 await taken.execute(taken.get_reset_query())
     except BaseException as error:
         # Asked first, because undoing may cut it. On a connection that is there, it is used in a wrong way.
         gone = isinstance(error, asyncpg.InternalClientError) or (isinstance(error, BROKEN) and lost(taken))
-        await _undo(ctx, taken, transaction)
-        if gone or await _is_another(ctx, taken, error, takes_writes=takes_writes):
+        await _undo(database, taken, transaction)
+        if gone or await _is_another(database, taken, error, takes_writes=takes_writes):
             raise UpstreamUnavailable from error
         raise
     try:
@@ -112,30 +115,27 @@ async def _transaction(ctx: Context[Any, Any], taken: DatabaseConnection) -> Asy
 
 
 async def _is_another(
-    ctx: Context[Any, Any], taken: DatabaseConnection, error: BaseException, *, takes_writes: bool
+    database: Database, taken: DatabaseConnection, error: BaseException, *, takes_writes: bool
 ) -> bool:
     """Return whether what answers is not what this server needs: a standby, or PgBouncer without its setting.
 
     Then every connection is replaced, so that it heals by itself when the name leads to the primary again.
     """
-    if ctx.database is None:
-        return False
     if isinstance(error, PREPARED):
-        await ctx.database.renew(pooled=True)
+        await database.renew(pooled=True)
     elif isinstance(error, asyncpg.ReadOnlySQLTransactionError) and not takes_writes:
         log.warning("database read-only", backend="postgres", setting="DATABASE_URL")
-        await ctx.database.renew()
+        await database.renew()
     else:
         return False
-    ctx.database.cut(taken)
+    database.cut(taken)
     return True
 
 
-async def _undo(ctx: Context[Any, Any], taken: DatabaseConnection, transaction: Transaction) -> None:
+async def _undo(database: Database, taken: DatabaseConnection, transaction: Transaction) -> None:
     """Roll back in time, or cut the connection: the reason to undo may be that nothing answers."""
     try:
         async with asyncio.timeout(RELEASE_SECONDS):
             await transaction.rollback()
     except FAULTS:
-        if ctx.database is not None:
-            ctx.database.cut(taken)
+        database.cut(taken)

@@ -154,12 +154,12 @@ def reap_left_over(before: set[int]) -> set[int]:
 
 
 def _ended_children() -> set[int]:
-    own = str(os.getpid())
+    own = b"%d" % os.getpid()
     found: set[int] = set()
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError):
             # The name, in brackets, can hold anything; state and parent follow it.
-            state, parent, *_ = status.read_text("utf-8", "replace").rpartition(")")[2].split()
-            if state == "Z" and parent == own:
+            state, parent, *_ = status.read_bytes().rpartition(b")")[2].split()
+            if state == b"Z" and parent == own:
                 found.add(int(status.parent.name))
     return found

@@ -31,7 +31,6 @@ INSIDE = tuple(
         "192.88.99.0/24",  # relays of 6to4
         "224.0.0.0/4",  # multicast
         "2001::/23",  # Teredo and other protocols
-        "2001:db8::/32",  # documentation
     )
 )
 GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
@@ -121,7 +120,3 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Refuse: a socket file is on the inside."""
         del path, timeout, socket_options
         raise InsideAddressError
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait between two attempts of the library."""
-        await asyncio.sleep(seconds)

@@ -8,7 +8,6 @@ Nothing of a request is logged; metrics name the host.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -37,10 +36,6 @@ RETRIED = frozenset({"GET", "HEAD"})
 UNWELL = frozenset({502, 503, 504})
 CONNECTION_FAILED = (httpx2.NetworkError, httpx2.RemoteProtocolError)
 ENCODED = "The other system has sent a compressed answer that nobody asked for."
-
-# What the libraries write holds the whole URL, query included.
-for _name in ("httpx2", "httpcore2"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class Call(Protocol):
