@@ -270,6 +270,22 @@ async def no_room(postgres: Postgres, _: Relay, load: Load) -> None:
     await faults.run(postgres.url, "ALTER ROLE app CONNECTION LIMIT -1")
 
 
+async def refuses(postgres: Postgres, _: Relay, load: Load) -> None:
+    """Refuse the server's own role, as with a password that was changed; then take it again."""
+    await faults.run(postgres.url, "ALTER ROLE app NOLOGIN")
+    await faults.run(postgres.url, TERMINATE)
+    await load.next(20, "upstream_unavailable")
+    await faults.run(postgres.url, "ALTER ROLE app LOGIN")
+
+
+async def takes_no_writes(postgres: Postgres, _: Relay, load: Load) -> None:
+    """Take no writes, as providers do it while the disk is full."""
+    await faults.run(postgres.url, "ALTER ROLE app SET default_transaction_read_only = on")
+    await faults.run(postgres.url, TERMINATE)
+    await load.next(20, "upstream_unavailable")
+    await faults.run(postgres.url, "ALTER ROLE app RESET default_transaction_read_only")
+
+
 async def adds_a_column(postgres: Postgres, _: Relay, load: Load) -> None:
     """Change a table under statements that are prepared."""
     await faults.run(postgres.url, "ALTER TABLE put ADD COLUMN further integer")
@@ -294,6 +310,8 @@ async def loses(_: Postgres, relay: Relay, load: Load) -> None:
     [
         ("PostgreSQL ends every connection", ends_connections),
         ("PostgreSQL takes no more connections", no_room),
+        ("PostgreSQL refuses the role of the server", refuses),
+        ("PostgreSQL is made read-only", takes_no_writes),
         ("a column is added to a table", adds_a_column),
         ("the network forgets every connection to PostgreSQL", forgets),
         ("the network loses a part of what is sent to PostgreSQL", loses),

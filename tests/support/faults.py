@@ -54,11 +54,12 @@ def row(seconds: int, sees: str = "", logged: str = "") -> Row:
 
 
 DATABASE = "upstream_unavailable, timeout, busy"
+AWAY = "database unavailable, database available"
 LIMITS = "rate limits degraded, limits shared again"
 KEYS = "issuer keys unavailable, issuer keys available"
 TABLE = {
-    "PostgreSQL is shut down": row(5, DATABASE, "tool call"),
-    "PostgreSQL is killed": row(5, DATABASE, "tool call"),
+    "PostgreSQL is shut down": row(5, DATABASE, f"tool call, {AWAY}"),
+    "PostgreSQL is killed": row(5, DATABASE, f"tool call, {AWAY}"),
     "PostgreSQL does not answer": row(5, DATABASE, "tool call"),
     "PostgreSQL is slow": row(5, DATABASE),
     "Redis is killed": row(5, "", LIMITS),
@@ -67,9 +68,11 @@ TABLE = {
     "PostgreSQL fails over to a standby": row(5, DATABASE, "tool call, database read-only"),
     "PostgreSQL is away at the start": row(5, "", "waiting for the database"),
     "PostgreSQL ends every connection": row(5, DATABASE, "tool call"),
-    "PostgreSQL takes no more connections": row(5, DATABASE, "tool call"),
+    "PostgreSQL takes no more connections": row(5, DATABASE, f"tool call, {AWAY}"),
+    "PostgreSQL refuses the role of the server": row(5, DATABASE, f"tool call, {AWAY}"),
+    "PostgreSQL is made read-only": row(5, DATABASE, "tool call, database read-only"),
     "a column is added to a table": row(5, "busy"),
-    "the certificate of PostgreSQL is not trusted": row(5, DATABASE, "tool call"),
+    "the certificate of PostgreSQL is not trusted": row(5, DATABASE, f"tool call, {AWAY}"),
     "the network forgets every connection to PostgreSQL": row(5, DATABASE, "tool call"),
     "the network loses a part of what is sent to PostgreSQL": row(5, DATABASE),
     "PgBouncer is restarted, in session mode": row(5, DATABASE, "tool call"),

@@ -354,6 +354,31 @@ async def test_the_pool_is_closed_last(url: str, monkeypatch: pytest.MonkeyPatch
     assert closed == ["limits", "telemetry", "pool"]
 
 
+async def test_the_log_says_once_why_the_database_cannot_be_used(url: str, tmp_path: Path) -> None:
+    """A role that is refused looks like a server that is away to callers; a line has the class of the failure."""
+    async with direct(url) as db:
+        await db.execute("CREATE ROLE refused LOGIN")
+        address = urlsplit(url)._replace(netloc="refused@").geturl()
+        database = Database(settings_for(address, MCP_POOL_MIN_SIZE="0"))
+        await database.open()
+        with captured(tmp_path / "log") as log:
+            await db.execute("ALTER ROLE refused NOLOGIN")
+            await database.renew()
+            for _ in range(2):
+                with pytest.raises(UpstreamUnavailable):
+                    await database.take()
+            assert not database.up
+            await db.execute("ALTER ROLE refused LOGIN")
+            await database.give_back(await database.take())
+            said = [(one["msg"], one.get("error_type")) for one in log.lines() if one["msg"].startswith("database ")]
+        await database.close()
+        await db.execute("DROP ROLE refused")
+    assert said == [
+        ("database unavailable", "asyncpg.exceptions.InvalidAuthorizationSpecificationError"),
+        ("database available", None),
+    ]
+
+
 async def test_nobody_is_left_to_see_how_giving_back_ends(url: str, postgres: EmbeddedPostgres) -> None:
     """A call that is cancelled while it gives its connection back leaves no failure that nobody has asked for."""
     seen: list[dict[str, Any]] = []

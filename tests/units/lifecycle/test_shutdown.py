@@ -287,12 +287,22 @@ async def test_lines_of_the_drain_belong_to_no_call() -> None:
     assert code == 0
 
 
-@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 async def test_each_signal_drains(sig: signal.Signals) -> None:
     """Ctrl-C and a terminal that is closed end the server as the platform does."""
     with Process(**QUICK) as process:
         assert process.url
         assert await asyncio.to_thread(process.stop, sig) == 0
+
+
+async def test_signals_that_mean_nothing_end_nobodys_call() -> None:
+    """SIGUSR1 and SIGUSR2, as they are sent to rotate logs, do not end the process."""
+    with Process(**QUICK) as process:
+        async with Wire(process.url, KEY) as wire:
+            for number in (signal.SIGUSR1, signal.SIGUSR2):
+                process.child.send_signal(number)
+            assert (await wire.call("modern", "echo", {"text": "here"})).status == 200
+        assert await asyncio.to_thread(process.stop) == 0
 
 
 async def test_a_thread_that_never_returns_does_not_keep_the_process() -> None:

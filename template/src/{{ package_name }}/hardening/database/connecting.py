@@ -13,17 +13,37 @@ import structlog
 
 from ..database import DatabaseUnavailableError
 from ..logs.origin import type_name
-from .failures import FAULTS, is_wrong, what_is_wrong
+from .failures import AWAY, FAULTS, is_wrong, what_is_wrong
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..settings.urls import DatabaseTarget
+    from . import OnConnection
 
 log = structlog.get_logger()
 
 START_AGAIN_SECONDS = 0.5
 Connected = TypeVar("Connected")
+
+
+class OnConnectionError(Exception):
+    """The author's `on_connection` has raised its cause, which is nothing that the URL is to blame for."""
+
+
+def of_the_author(prepare: OnConnection) -> OnConnection:
+    """Return `on_connection` as the pool calls it: what it raises is told from a database that cannot be reached."""
+
+    async def prepared(connection: Any) -> None:
+        try:
+            await prepare(connection)
+        except AWAY:
+            # The connection went away meanwhile.
+            raise
+        except Exception as error:
+            raise OnConnectionError from error
+
+    return prepared
 
 
 async def connect_in_time(connect: Callable[[], Awaitable[Connected]], seconds: float) -> Connected:
@@ -42,6 +62,11 @@ async def connect_in_time(connect: Callable[[], Awaitable[Connected]], seconds: 
             while True:
                 try:
                     return await connect()
+                except OnConnectionError as error:
+                    cause = error.__cause__ or error
+                    log.error("on_connection failed", exc_info=cause)  # noqa: TRY400 - of the cause
+                    sentence = f"on_connection: it raised {type_name(cause)}; the log says where"
+                    raise DatabaseUnavailableError(sentence) from None
                 except (*FAULTS, ValueError) as error:
                     if is_wrong(error):
                         raise DatabaseUnavailableError(f"DATABASE_URL: {what_is_wrong(error)}") from None

@@ -16,7 +16,8 @@ import structlog
 from ..database import DatabaseUnavailableError
 from ..errors import PoolExhausted, UpstreamUnavailable
 from ..settings.urls import database_target
-from .connecting import connect_arguments, connect_in_time
+from .availability import Availability
+from .connecting import connect_arguments, connect_in_time, of_the_author
 from .failures import FAULTS
 from .idle_check import PING_SECONDS, IdleCheck
 from .session_reset import ResetConnection
@@ -38,7 +39,7 @@ RELEASE_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 
 
-class Database:
+class Database(Availability):
     """A pool of connections to PostgreSQL.
 
     Args:
@@ -54,13 +55,12 @@ class Database:
         on_acquired: Callable[[float], object] = float,
         on_connection: OnConnection | None = None,
     ) -> None:
+        super().__init__()
         self.settings = settings
         self.waiting = 0
-        # What the last look has seen; there is no pool without a first connection.
-        self.up = False
         self._on_acquired = on_acquired
         # The types of the driver want a function, not whatever can be awaited.
-        self._on_connection: Any = on_connection
+        self._on_connection: Any = on_connection and of_the_author(on_connection)
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.pooled = False
         self._target: dict[str, Any] = {}
@@ -77,14 +77,13 @@ class Database:
             raise DatabaseUnavailableError("DATABASE_URL: not set")
         url = settings.database_url.get_secret_value()
         self._pool = await connect_in_time(lambda: self._connect(url), settings.database_start_timeout_seconds)
-        self.up = True
+        self.answered()
 
     def _connect(self, url: str) -> asyncpg.Pool[asyncpg.Record]:
         settings = self.settings
         target = database_target(url)
         self.pooled = self.pooled or settings.database_pgbouncer or target.pooled
-        seconds = settings.database_start_timeout_seconds
-        self._target = connect_arguments(target, pooled=self.pooled, seconds=seconds)
+        self._target = connect_arguments(target, pooled=self.pooled, seconds=settings.database_start_timeout_seconds)
         return asyncpg.create_pool(
             min_size=max(1, settings.pool_min_size),
             max_size=settings.pool_max_size,
@@ -137,10 +136,10 @@ class Database:
             async with asyncio.timeout(PING_SECONDS):
                 connection = await pool.acquire()
                 await connection.fetchval("SELECT 1")
-            self.up = True
-        except FAULTS:
+            self.answered()
+        except FAULTS as error:
             # Whoever waits with others for connections that are all in use has learnt nothing.
-            self.up = self.up and connection is None and self.full
+            self.failed(error, counts=connection is not None or not self.full)
             if connection is not None:
                 self.cut(connection)
         finally:
@@ -165,10 +164,11 @@ class Database:
                 while True:
                     connection = await self._pool.acquire()
                     if await self._answers(connection):
+                        self.answered()
                         return connection
         except FAULTS as error:
             failure = PoolExhausted if wait.expired() else UpstreamUnavailable
-            self.up = self.up and wait.expired()
+            self.failed(error, counts=not wait.expired())
             raise failure(retry_after_seconds=RETRY_SECONDS) from error
         finally:
             self.waiting -= 1

@@ -1,5 +1,6 @@
-"""Signal handlers, installed before anything is waited for: SIGTERM, SIGINT and SIGHUP begin the drain.
+"""Signal handlers, installed before anything is waited for: SIGTERM, SIGINT, SIGQUIT and SIGHUP begin the drain.
 
+SIGUSR1 and SIGUSR2, which tools for logs send to every process, end nobody's call.
 Handlers that a tool or a library sets meanwhile are replaced within a second.
 Child processes that a tool forks get the default handlers, and neither the port nor anybody's connection.
 As process 1 of a container nobody else collects children that have ended: those that are left over are reaped.
@@ -31,7 +32,9 @@ log = structlog.get_logger()
 SECOND_SIGNAL = 130
 # Signals that come within so long are one.
 REPEAT_SECONDS = 1.0
-STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+# Their default is to end the process at once.
+WITHOUT_EFFECT = (signal.SIGUSR1, signal.SIGUSR2)
 # How long a handler that a tool has set can be in the place of the server's.
 KEEP_SECONDS = 1.0
 # A child that has ended and that nobody has asked about for so long is nobody's.
@@ -57,6 +60,10 @@ class Signals:
         others = [number for number in self._handled if signal.getsignal(number) is not self]
         for number in others:
             signal.signal(number, self)
+        for number in WITHOUT_EFFECT:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                # Not ignored, which the programs would inherit that a tool starts.
+                signal.signal(number, lambda *_: None)
         return bool(others)
 
     @contextmanager
@@ -121,7 +128,7 @@ def release_in_children(listener: socket.socket) -> None:
 
 
 def _release(family: int, port: int) -> None:
-    for number in STOP:
+    for number in (*STOP, *WITHOUT_EFFECT):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     for entry in list(Path("/dev/fd").iterdir()):

@@ -1,7 +1,7 @@
 """The `stdio` command: the same tools for a client on this machine, without network and credentials (exit 0, 75, 78).
 
 Standard output carries JSON-RPC and nothing else, whatever the author's code prints; logs go to standard error.
-Ends at the end of input and at SIGTERM, SIGINT or SIGHUP, with calls in flight answered; deadlines, limits,
+Ends at the end of input and at SIGTERM, SIGINT, SIGQUIT or SIGHUP, with calls in flight answered; deadlines, limits,
 boundary and scrubbing are those of `serve`.
 """
 
