@@ -253,8 +253,10 @@ async def open_model(settings):
 
     async with {group} as tasks:
         {start}(poll{call})
-        yield state
-        state.open = False
+        try:
+            yield state
+        finally:
+            state.open = False
 
 def build(settings):
     return harden(settings, tools=(use,), lifespan=open_model)
