@@ -21,6 +21,11 @@ LEFT_OUT = {"namespace.yaml", "kustomization.yaml", "name-reference.yaml"}
 NAMED = re.compile(
     r"^(\s*(?:- )?(?:name|serviceAccountName|secretName|key|app\.kubernetes\.io/name): )mcp-server\b", re.MULTILINE
 )
+# Where a policy lets something through from, or to: clusters have it in namespaces of other names.
+NAMESPACES = re.compile(
+    r"(?<=kubernetes\.io/metadata\.name)(?:: [\w-]+$|\n +operator: In\n +values:\n(?: +- [\w-]+\n)+)", re.MULTILINE
+)
+ELSEWHERE = r'\1{{ get .Values.namespaces "\2" | default "\2" }}'
 # What comes before this in a pod is in seconds and in no setting: preStop 5, closing 5, and 10 to spare.
 AROUND_THE_DRAIN = 20
 SECRETS = (*("MCP_API_KEYS", "MCP_API_KEY", "MCP_PROBE_KEY", "MCP_REQUEST_STATE_KEYS", "DATABASE_URL", "REDIS_URL"),)
@@ -38,16 +43,38 @@ HELPERS = """\
 {{- end -}}
 
 {{- define "mcp-server.host" -}}
-{{ (urlParse .Values.settings.MCP_PUBLIC_URL).host }}
+{{ (urlParse .Values.settings.MCP_PUBLIC_URL).hostname }}
+{{- end -}}
+
+{{- define "mcp-server.secret" -}}
+{{ .Values.secretName | default (printf "%%s-secrets" .Release.Name) }}
 {{- end -}}
 
 {{- /* The version of the Secret: another one with each change. `helm template` sees no cluster. */ -}}
 {{- define "mcp-server.secrets" -}}
-{{- $secret := lookup "v1" "Secret" .Release.Namespace (printf "%%s-secrets" .Release.Name) -}}
+{{- $secret := lookup "v1" "Secret" .Release.Namespace (include "mcp-server.secret" .) -}}
 {{ dig "metadata" "resourceVersion" "not seen" $secret }}
 {{- end -}}
 """
-SETTINGS = """\
+# What no schema can say of values, and what Kubernetes would refuse half-way, or later.
+CHECKS = """\
+{{- if not (regexMatch "^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$" .Release.Name) }}
+{{- fail "the release's name is that of its objects: a letter, then letters, digits and hyphens, 52 at most" }}
+{{- end }}
+{{- if gt (int .Values.replicas.min) (int .Values.replicas.max) }}
+{{- fail "replicas.min is above replicas.max" }}
+{{- end }}
+{{- $ingresses := list }}
+{{- range list "alb" "ingress-nginx" "traefik" }}
+{{- if has . $.Values.components }}{{ $ingresses = append $ingresses . }}{{ end }}
+{{- end }}
+{{- if gt (len $ingresses) 1 }}
+{{- fail (printf "components: one way in at a time, not %s" (join " and " $ingresses)) }}
+{{- end }}
+"""
+SETTINGS = (
+    CHECKS
+    + """\
 apiVersion: v1
 kind: ConfigMap
 metadata:
@@ -55,11 +82,42 @@ metadata:
 data:
   {{- include "mcp-server.settings" . | nindent 2 }}
 """
+)
 # A changed setting and a changed Secret change the pods, so both reach them with the next `helm upgrade`.
 ROLLS = """\
       annotations:
         mcp-server/settings: {{ include "mcp-server.settings" . | sha256sum }}
         mcp-server/secrets: {{ include "mcp-server.secrets" . | quote }}
+        {{- with .Values.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+"""
+# A cluster's own: for the pods of the server and of the job.
+POD = """\
+      {{- with .Values.imagePullSecrets }}
+      imagePullSecrets: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.nodeSelector }}
+      nodeSelector: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.tolerations }}
+      tolerations: {{- toYaml . | nindent 8 }}
+      {{- end }}
+"""
+ENV = """\
+          {{- with .Values.env }}
+          env: {{- toYaml . | nindent 12 }}
+          {{- end }}
+"""
+ROLE = """\
+  {{- with .Values.serviceAccountAnnotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+"""
+INGRESS = """\
+    {{- with .Values.ingress.annotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 """
 RELOADER = """\
   {{- if has "reloader" .Values.components }}
@@ -92,6 +150,9 @@ JOB_SETTINGS = """\
             - name: {{ $name }}
               value: {{ $value | quote }}
             {{- end }}
+            {{- with .Values.env }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
           envFrom:
 """
 # OpenShift gives each namespace users of its own.
@@ -115,7 +176,9 @@ CHANGES: dict[str, list[tuple[str, str]]] = {
             "          # The overlay names the real image; this one does not exist, so forgetting fails at once.\n",
             "",
         ),
+        ("          envFrom:\n", ENV + "          envFrom:\n"),
     ],
+    "base/service-account.yaml": [("automount", ROLE + "automount")],
     "base/horizontal-pod-autoscaler.yaml": [
         ("minReplicas: 2", "minReplicas: {{ .Values.replicas.min }}"),
         ("maxReplicas: 6", "maxReplicas: {{ .Values.replicas.max }}"),
@@ -126,6 +189,11 @@ CHANGES: dict[str, list[tuple[str, str]]] = {
     ],
     "components/gateway/network-policy.yaml": [
         ("kubernetes.io/metadata.name: gateway", "kubernetes.io/metadata.name: {{ .Values.gateway.namespace }}"),
+    ],
+    "components/external-secret/external-secret.yaml": [
+        ("kind: ClusterSecretStore", "kind: {{ .Values.externalSecret.kind }}"),
+        ("name: production", "name: {{ .Values.externalSecret.store }}"),
+        ("key: {{ .Release.Name }}", "key: {{ .Values.externalSecret.key | default .Release.Name }}"),
     ],
     "components/monitoring/service-monitor.yaml": [("spec:\n", STACK + "spec:\n")],
     "components/monitoring/prometheus-rule.yaml": [("spec:\n  groups", STACK + "spec:\n  groups")],
@@ -146,11 +214,16 @@ def chart() -> dict[str, str]:
     for file in sorted((KUBERNETES / "base").glob("*.yaml")):
         if file.name not in LEFT_OUT:
             files[f"templates/{file.name}"] = template(file)
+    closed = "templates/network-policy.yaml"
+    files[closed] = f"{{{{- if .Values.networkPolicies }}}}\n{files[closed]}{{{{- end }}}}\n"
     names = sorted(folder.name for folder in (KUBERNETES / "components").iterdir() if folder.is_dir())
     for name in names:
         for file in sorted((KUBERNETES / "components" / name).glob("*.yaml")):
             if file.name not in LEFT_OUT:
-                text = f'{{{{- if has "{name}" .Values.components }}}}\n{template(file)}{{{{- end }}}}\n'
+                wanted = f'has "{name}" .Values.components'
+                if "network-policy" in file.name:
+                    wanted = f"and ({wanted}) .Values.networkPolicies"
+                text = f"{{{{- if {wanted} }}}}\n{template(file)}{{{{- end }}}}\n"
                 files[f"templates/components/{name}/{file.name}"] = text
     files["values.schema.json"] = json.dumps(schema(names), indent=2) + "\n"
     return files
@@ -175,7 +248,25 @@ def template(file: Path) -> str:
     text = text.replace(
         USER, f'        {{{{- if not (has "openshift" .Values.components) }}}}\n{USER}        {{{{- end }}}}\n'
     )
+    text = text.replace("{{ .Release.Name }}-secrets", '{{ include "mcp-server.secret" . }}')
+    text = NAMESPACES.sub(lambda found: re.sub("(^: |- )([\\w-]+)$", ELSEWHERE, found[0], flags=re.MULTILINE), text)
+    text = text.replace("      enableServiceLinks: false\n", "      enableServiceLinks: false\n" + POD)
+    if file.name == "ingress.yaml":
+        text = text.replace("spec:\n", INGRESS + "spec:\n", 1)
+        text = re.sub(
+            "ingressClassName: (.+)", r'ingressClassName: {{ .Values.ingress.className | default "\1" }}', text
+        )
+        named = '{{ .Values.ingress.tlsSecret | default (printf "%s-tls" .Release.Name) }}'
+        text = text.replace("{{ .Release.Name }}-tls", named)
     if place == "base/deployment.yaml":
+        for what, indent in (("volumeMounts", 12), ("volumes", 8)):
+            last = re.search(rf"^ +{what}:\n(?: +.*\n)*?(?=^ {{0,{indent - 1}}}\S|\Z)", text, re.MULTILINE)
+            if last is None:
+                raise ValueError(f"{place}: no {what}")
+            more = (
+                f"{' ' * indent}{{{{- with .Values.{what} }}}}\n{' ' * indent}{{{{- toYaml . | nindent {indent} }}}}\n"
+            )
+            text = text[: last.end()] + more + f"{' ' * indent}{{{{- end }}}}\n" + text[last.end() :]
         start, end = text.index("          resources:\n"), text.index("          securityContext:\n")
         text = text[:start] + "          resources: {{- .Values.resources | toYaml | nindent 12 }}\n" + text[end:]
     return text
@@ -216,7 +307,15 @@ def schema(components: list[str]) -> dict[str, Any]:
             "properties": properties,
         }
 
+    def objects(*required: str) -> dict[str, Any]:
+        return {"type": "array", "items": {"type": "object", "required": list(required)}}
+
     text = {"type": "string", "minLength": 1}
+    texts = {"type": "object", "additionalProperties": {"type": "string"}}
+    secret_by_reference = {
+        "if": {"properties": {"name": {"enum": list(SECRETS)}}},
+        "then": {"required": ["valueFrom"]},
+    }
     count = {"type": "integer", "minimum": 1}
     return {"$schema": "http://json-schema.org/draft-07/schema#"} | object_of(
         ("image", "settings", "components", "replicas"),
@@ -237,6 +336,21 @@ def schema(components: list[str]) -> dict[str, Any]:
         components={"type": "array", "uniqueItems": True, "items": {"enum": components}},
         replicas=object_of(("min", "max"), min=count, max=count),
         resources={"type": "object"},
+        secretName={"type": "string"},
+        imagePullSecrets=objects("name"),
+        env=objects("name") | {"items": {"type": "object", "required": ["name"], **secret_by_reference}},
+        volumes=objects("name"),
+        volumeMounts=objects("name", "mountPath"),
+        nodeSelector=texts,
+        tolerations=objects(),
+        podAnnotations=texts,
+        serviceAccountAnnotations=texts,
+        networkPolicies={"type": "boolean"},
+        namespaces=texts,
+        ingress=object_of(className={"type": "string"}, annotations=texts, tlsSecret={"type": "string"}),
+        externalSecret=object_of(
+            kind={"enum": ["ClusterSecretStore", "SecretStore"]}, store=text, key={"type": "string"}
+        ),
         gateway=object_of(("name", "namespace"), name=text, namespace=text),
         migrations=object_of((), command={"type": "array", "items": {"type": "string"}}),
         prometheusRelease=text,

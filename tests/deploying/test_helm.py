@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import helm_python as helm
+import kubernetes_validate
 import pytest
 import yaml
 from support.kubernetes import Manifest, build, of_kind, pods, restricted
@@ -196,6 +197,11 @@ def test_a_digest_takes_the_place_of_the_tag(chart: Path, values: dict[str, Any]
         ({"settings": {"MCP_MAX_BODY_BYTES": 1_048_576}}, "MCP_MAX_BODY_BYTES"),
         ({"settings": {"MCP_API_KEYS": "alice:secret"}}, "MCP_API_KEYS"),
         ({"settings": {"DATABASE_URL": "postgresql://u:p@h/d"}}, "DATABASE_URL"),
+        ({"env": [{"name": "DATABASE_URL", "value": "postgresql://u:p@h/d"}]}, "env"),
+        ({"replicas": {"min": 7}}, "replicas.min is above"),
+        ({"replicas": {"min": "2"}}, "min"),
+        ({"components": ["traefik", "alb"]}, "one way in"),
+        ({"networkPolicies": "false"}, "networkPolicies"),
     ],
 )
 def test_values_that_are_a_mistake_are_refused(
@@ -207,6 +213,107 @@ def test_values_that_are_a_mistake_are_refused(
 
     with pytest.raises(helm.HelmError, match=named):
         rendered(chart, values)
+
+
+# What a cluster has of its own, and where it must come out.
+OWN = {
+    "secretName": "shared",
+    "imagePullSecrets": [{"name": "registry"}],
+    "env": [{"name": "DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": "database", "key": "url"}}}],
+    "volumes": [{"name": "authority", "configMap": {"name": "authority"}}],
+    "volumeMounts": [{"name": "authority", "mountPath": "/authority", "readOnly": True}],
+    "nodeSelector": {"kubernetes.io/arch": "arm64"},
+    "tolerations": [{"key": "spot", "operator": "Exists"}],
+    "podAnnotations": {"example.com/team": "weather"},
+    "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"},
+    "namespaces": {"monitoring": "observability", "ingress-nginx": "edge", "kube-system": "dns"},
+    "ingress": {
+        "className": "inner",
+        "annotations": {"cert-manager.io/cluster-issuer": "letsencrypt"},
+        "tlsSecret": "wildcard",
+    },
+    "externalSecret": {"kind": "SecretStore", "store": "vault", "key": "apps/weather"},
+}
+
+
+@pytest.mark.parametrize("version", ["1.33", "1.37"])
+def test_what_clusters_have_of_their_own_can_be_said(chart: Path, values: dict[str, Any], version: str) -> None:
+    """Pull secrets, nodes, variables, files, another Secret, class or namespace: no file of the chart changes."""
+    values["components"] = ["ingress-nginx", "monitoring", "migrations", "reloader", "external-secret", "otlp"]
+    made = rendered(chart, values | OWN)
+    for manifest in made:
+        if manifest["kind"] not in {"ServiceMonitor", "PrometheusRule", "ExternalSecret"}:
+            kubernetes_validate.validate(manifest, version, strict=True)
+    deployment, job = of_kind(made, "Deployment"), of_kind(made, "Job")
+    spec = deployment["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    for pod in (spec, job["spec"]["template"]["spec"]):
+        assert {name: pod[name] for name in ("imagePullSecrets", "nodeSelector", "tolerations")} == {
+            name: OWN[name] for name in ("imagePullSecrets", "nodeSelector", "tolerations")
+        }
+        assert OWN["env"][0] in pod["containers"][0]["env"]
+        assert {"secretRef": {"name": "shared"}} in pod["containers"][0]["envFrom"]
+        assert restricted(pod) == []
+    assert [one["name"] for one in spec["volumes"]] == ["tmp", "authority"]
+    assert [one["mountPath"] for one in container["volumeMounts"]] == ["/tmp", "/authority"]  # noqa: S108 - the pod's
+    assert deployment["spec"]["template"]["metadata"]["annotations"]["example.com/team"] == "weather"
+    assert deployment["metadata"]["annotations"] == {"secret.reloader.stakater.com/reload": "shared"}
+    assert of_kind(made, "ServiceAccount")["metadata"]["annotations"] == OWN["serviceAccountAnnotations"]
+    ingress = of_kind(made, "Ingress")
+    assert (ingress["spec"]["ingressClassName"], ingress["spec"]["tls"][0]["secretName"]) == ("inner", "wildcard")
+    assert OWN["ingress"]["annotations"].items() <= ingress["metadata"]["annotations"].items()
+    text = json.dumps(made)
+    assert "mcp-server-secrets" not in text
+    assert re.findall(r'"kubernetes.io/metadata.name": "([\w-]+)"', text).count("monitoring") == 0
+    assert {"edge", "dns", "observability"} <= set(re.findall(r'"([\w-]+)"', text))
+    assert of_kind(made, "ExternalSecret")["spec"]["secretStoreRef"] == {"kind": "SecretStore", "name": "vault"}
+
+
+def test_a_cluster_without_policies_gets_none(chart: Path, values: dict[str, Any]) -> None:
+    """One switch, for all of them."""
+    for components in SETS:
+        made = rendered(chart, values | {"components": list(components), "networkPolicies": False})
+
+        assert [manifest["kind"] for manifest in made if "NetworkPolicy" in manifest["kind"]] == []
+
+
+def test_the_longest_name_of_a_release_fits_every_object(chart: Path, values: dict[str, Any]) -> None:
+    """Labels, and the names that become some, are 63 characters at most; one more is refused at once."""
+    values["components"] = [*SETS[1], "migrations"]
+    values["components"].remove("gke-gateway")
+    longest = "a" * 38 + "-mcp-server-01"
+    made = rendered(chart, values, longest)
+    said = [one["metadata"]["name"] for one in made if one["kind"] in {"Job", "Service", "Deployment"}]
+    said += re.findall(rf'"app[\w./-]*": "({longest}[\w-]*)"', json.dumps(made))
+
+    assert len(longest) == 52
+    assert max(len(name) for name in said) == 63
+    for name in (longest + "x", "mcp.server", "1-mcp-server", "mcp-server-"):
+        with pytest.raises(helm.HelmError, match="name"):
+            rendered(chart, values, name)
+
+
+def test_what_looks_like_a_number_stays_a_text(chart: Path, values: dict[str, Any]) -> None:
+    """A variable is a text, whatever YAML would make of it; a port in the public URL is no part of a host name."""
+    texts = {
+        "A": "1e3",
+        "B": "0123",
+        "C": "yes",
+        "D": "1_000",
+        "E": "0x1F",
+        "F": "null",
+        "G": "12:30:00",
+        "H": "1.0",
+        "I": "",
+    }
+    values["settings"] |= texts | {"MCP_PUBLIC_URL": "https://mcp.example.com:8443"}
+    values["components"] = ["gateway", "migrations"]
+    made = rendered(chart, values)
+    (container,) = of_kind(made, "Job")["spec"]["template"]["spec"]["containers"]
+
+    assert texts.items() <= of_kind(made, "ConfigMap")["data"].items()
+    assert texts.items() <= {one["name"]: one["value"] for one in container["env"]}.items()
+    assert of_kind(made, "HTTPRoute")["spec"]["hostnames"] == ["mcp.example.com"]
 
 
 def test_the_linter_finds_nothing_wrong(chart: Path, values: dict[str, Any]) -> None:

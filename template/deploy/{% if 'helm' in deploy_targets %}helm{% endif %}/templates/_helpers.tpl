@@ -11,11 +11,15 @@
 {{- end -}}
 
 {{- define "mcp-server.host" -}}
-{{ (urlParse .Values.settings.MCP_PUBLIC_URL).host }}
+{{ (urlParse .Values.settings.MCP_PUBLIC_URL).hostname }}
+{{- end -}}
+
+{{- define "mcp-server.secret" -}}
+{{ .Values.secretName | default (printf "%s-secrets" .Release.Name) }}
 {{- end -}}
 
 {{- /* The version of the Secret: another one with each change. `helm template` sees no cluster. */ -}}
 {{- define "mcp-server.secrets" -}}
-{{- $secret := lookup "v1" "Secret" .Release.Namespace (printf "%s-secrets" .Release.Name) -}}
+{{- $secret := lookup "v1" "Secret" .Release.Namespace (include "mcp-server.secret" .) -}}
 {{ dig "metadata" "resourceVersion" "not seen" $secret }}
 {{- end -}}
