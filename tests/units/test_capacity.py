@@ -39,6 +39,9 @@ MOST = {
     "MCP_BODY_TIMEOUT_SECONDS": "120",
 }
 FIELDS = "".join(f"f{number}: {'v' * 600}\r\n" for number in range(95))
+# Beside the fields of a call.
+LONG_HEAD = {f"f{number}": "v" * 600 for number in range(80)}
+MANY_VALUES = [f"{number:x<98}" for number in range(9900)]
 
 
 class Load:
@@ -58,10 +61,12 @@ class Load:
         if answered:
             assert b" 200 " in await asyncio.wait_for(reader.readline(), SECONDS)
 
-    async def post(self, method: str, params: dict[str, Any], *, answered: bool = False) -> None:
+    async def post(
+        self, method: str, params: dict[str, Any], *, answered: bool = False, head: dict[str, str] | None = None
+    ) -> None:
         """Send a request of a caller."""
         headers, body = request("modern", method, params, key=KEY, rpc_id=len(self.open))
-        lines = {"host": self.host, "content-length": str(len(body)), **headers}
+        lines = {"host": self.host, "content-length": str(len(body)), **headers, **(head or {})}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         await self.raw(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body, answered=answered)
 
@@ -88,29 +93,55 @@ async def small_call(load: Load) -> None:
 
 async def large_call(load: Load) -> None:
     """A call whose message is as long, and holds as many values, as it may."""
-    filler = [f"{number:x<98}" for number in range(9900)]
-    await load.post("tools/call", {"name": "wait", "arguments": {"seconds": 60}, "_meta": {"filler": filler}})
+    params = {"name": "wait", "arguments": {"seconds": 60}, "_meta": {"filler": MANY_VALUES}}
+    await load.post("tools/call", params, head=LONG_HEAD)
 
 
 async def stream(load: Load) -> None:
     """A stream whose message was as long as it may be."""
     params = {"notifications": {"toolsListChanged": True}, "filler": "a" * 60_000}
-    await load.post("subscriptions/listen", params, answered=True)
+    await load.post("subscriptions/listen", params, answered=True, head=LONG_HEAD)
+
+
+async def listener(load: Load) -> None:
+    """A stream that listens to an address as long as a message may be, in characters that take four bytes each."""
+    address = "\U0001f600" + "a" * 60_000
+    await load.post("subscriptions/listen", {"notifications": {"resourceSubscriptions": [address]}}, answered=True)
+
+
+async def opened(load: Load, **said: Any) -> dict[str, str]:
+    """Open a session, call something in it, and return the header that names it."""
+    method, params = opening("legacy")
+    async with Wire(load.server.url, KEY) as wire:
+        reply = await wire.ask("legacy", method, params | said)
+        headers = {"mcp-session-id": reply.headers["mcp-session-id"]}
+        await wire.call("legacy", "echo", {"text": "a"}, headers=headers)
+    return headers
 
 
 async def session(load: Load) -> None:
     """A session in which something was called."""
-    async with Wire(load.server.url, KEY) as wire:
-        reply = await wire.ask("legacy", *opening("legacy"))
-        await wire.call("legacy", "echo", {"text": "a"}, headers={"mcp-session-id": reply.headers["mcp-session-id"]})
+    await opened(load)
+
+
+async def session_with_stream(load: Load) -> None:
+    """A session whose client waits for messages of the server."""
+    fields = {"host": load.host, "authorization": f"Bearer {KEY}", "accept": "text/event-stream"}
+    fields |= await opened(load) | LONG_HEAD
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    await load.raw(f"GET /mcp HTTP/1.1\r\n{head}\r\n".encode(), answered=True)
 
 
 async def large_session(load: Load) -> None:
-    """A session whose client says as much of itself as it may, in characters that take four bytes each."""
-    method, params = opening("legacy")
-    said = {"experimental": {"a": {"b": "\U0001f600" + "a" * 60_000}}}
+    """A session whose client says as much of itself as it may, and that was last sent what is long."""
+    text = "\U0001f600" + "a" * 45
+    said = {"experimental": {f"{number}{text}": {"a": 1} for number in range(60)}}
+    names = dict.fromkeys(("name", "title", "version"), text * 5)
+    headers = await opened(load, capabilities=said, clientInfo=names)
     async with Wire(load.server.url, KEY) as wire:
-        assert (await wire.ask("legacy", method, params | {"capabilities": said})).status == 200
+        await wire.call("legacy", "huge_result", {"size": 100_000}, headers=headers)
+        arguments = {"text": "a", "filler": MANY_VALUES[:1500]}
+        await wire.call("legacy", "echo", arguments, headers={**headers, **LONG_HEAD})
 
 
 COSTS: dict[str, tuple[Callable[[Load], Awaitable[None]], int]] = {
@@ -119,8 +150,10 @@ COSTS: dict[str, tuple[Callable[[Load], Awaitable[None]], int]] = {
     "call in flight, small": (small_call, 150),
     "call in flight, at worst": (large_call, 40),
     "stream": (stream, 150),
-    "session": (session, 150),
-    "session, at worst": (large_session, 60),
+    "stream, at worst": (listener, 60),
+    "session": (session, 100),
+    "session with a stream": (session_with_stream, 50),
+    "session, at worst": (large_session, 50),
 }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 import sample
 from captured import captured, nothing
@@ -15,6 +17,7 @@ from wire import ERAS, SECONDS, Era, Reply, Wire, opening, request
 from hardening.edge.pipeline import Pipeline
 from hardening.exchange import current
 from hardening.logs.access_log import AccessLog
+from hardening.logs.throttle import Throttle
 from hardening.response import Response
 
 if TYPE_CHECKING:
@@ -97,6 +100,85 @@ async def test_a_crash_is_500_with_a_reference_and_without_a_text(
         line["msg"] == "unhandled exception" and line["request_id"] == reply.headers["x-request-id"] for line in lines
     )
     assert slot.taken == 0
+
+
+async def silent(*_: Any) -> None:
+    """Return without an answer, as no protocol layer should."""
+
+
+async def half_silent(scope: Any, receive: Any, send: Any) -> None:
+    """Begin to answer, then return."""
+    del scope, receive
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": b'{"half":', "more_body": True})
+
+
+@both_eras
+async def test_a_request_that_nothing_answers_is_500(server: Live, wire: Wire, tmp_path: Path, era: Era) -> None:
+    """The caller gets a reference at once, the log one line of each kind, the metric one count; slots are free."""
+    server.app.pipeline.access_log.admit = Throttle(time.monotonic)
+    with captured(tmp_path / "log") as log, edge_with(server, protocol=silent) as slot:
+        before = refused(server)
+        reply = await wire.ask(era, "tools/list", rpc_id="mine")
+        await idle(server)
+        lines = [line for line in log.lines() if line.get("request_id") == reply.headers["x-request-id"]]
+
+    assert reply.status == 500
+    assert reply.message["id"] == "mine"
+    assert reply.error["data"]["reference"] == reply.headers["x-request-id"]
+    assert [line["level"] for line in lines if line["msg"] == "request not answered"] == ["error"]
+    assert [line["layer"] for line in lines if line["msg"] == "refused"] == ["shield"]
+    assert refused(server) == before + 1
+    assert slot.taken == 0
+
+
+@both_eras
+@pytest.mark.parametrize("protocol", [half_silent, half_an_answer], ids=["silent", "crash"])
+async def test_half_an_answer_is_cut_and_counted(
+    server: Live, wire: Wire, tmp_path: Path, era: Era, protocol: Any
+) -> None:
+    """The connection closes behind it; for log and metric it is 500, whatever status the caller has read."""
+    server.app.pipeline.access_log.admit = Throttle(time.monotonic)
+    with captured(tmp_path / "log") as log, edge_with(server, protocol=protocol) as slot:
+        before = refused(server)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await wire.ask(era, "tools/list")
+        await idle(server)
+        lines = [line for line in log.lines() if line["msg"] == "refused"]
+
+    assert [(line["layer"], line["status"]) for line in lines] == [("shield", 500)]
+    assert refused(server) == before + 1
+    assert slot.taken == 0
+
+
+@both_eras
+async def test_a_client_that_has_left_is_no_fault(server: Live, wire: Wire, tmp_path: Path, era: Era) -> None:
+    """Nobody waits for the answer, so nothing is wrong with its missing."""
+    began = asyncio.Event()
+
+    async def until_it_leaves(_: Any, receive: Any, __: Any) -> None:
+        began.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    with captured(tmp_path / "log") as log, edge_with(server, protocol=until_it_leaves):
+        before = refused(server)
+        call = asyncio.create_task(wire.ask(era, "tools/list"))
+        async with asyncio.timeout(SECONDS):
+            while not began.is_set():
+                await asyncio.sleep(0.005)
+        call.cancel()
+        await idle(server)
+        lines = [line["msg"] for line in log.lines()]
+
+    assert "request not answered" not in lines
+    assert refused(server) == before
+
+
+def refused(server: Live) -> float:
+    """Return how many requests the last-resort handler has refused."""
+    labels = {"layer": "shield", "status": "500"}
+    return server.app.metrics.registry.get_sample_value("mcp_refused_total", labels) or 0.0
 
 
 @both_eras

@@ -24,6 +24,7 @@ from .logs.access_log import AccessLog
 from .protocol.direct_calls import DirectCalls
 from .protocol.long_lived_streams import LongLivedStreams, serve_listen
 from .protocol.message import MessageCheck
+from .protocol.session_memory import SessionMemory
 from .protocol.sessions import Sessions
 from .protocol.stateless import StatelessTransport
 from .protocol.subscription_bus import RedisBus
@@ -99,7 +100,8 @@ class App:
         )
         self.session_manager.app.get_tool_input_schema = self._input_schema
         self.listening = serve_listen(self.session_manager.app, server.bus)
-        self.streams = LongLivedStreams(self.session_manager.handle_request)
+        sessions = self.session_manager.handle_request
+        self.streams = LongLivedStreams(SessionMemory(sessions) if stateful else sessions)
         transport = StatelessTransport(
             self.session_manager.app,
             self.streams,

@@ -85,6 +85,7 @@ class Exchange:
     `in_flight` gives the slot of the request back early, when it has become a stream with a slot of its own.
     `rpc_error` is the code of the error that the protocol answers with, and `logged` whether a line has told how the
     call ended.
+    `complete` is whether the last byte of the answer was given to the connection.
     `on_response_start` is told of the status and the headers that the protocol answers with.
     """
 
@@ -128,6 +129,7 @@ class Exchange:
     rpc_error: int | None = None
     logged: bool = False
     notifications_sent: int = 0
+    complete: bool = False
     answered: bool = False
     in_flight: Callable[[], None] | None = None
     _work: int = 0
@@ -152,6 +154,19 @@ class Exchange:
             self._on_work_over.append(action)
         else:
             action()
+
+    def forget(self, *scopes: Scope) -> None:
+        """Release what was asked and answered, in place: sessions and streams keep the objects that hold it.
+
+        Log lines are compared with a memory of their own (`logs/recent.py`).
+        """
+        self.body = self.result = None
+        self.sensitive = set()
+        self.headers.clear()
+        self.params.clear()
+        for scope in scopes:
+            headers: list[tuple[bytes, bytes]] = scope.get("headers", [])
+            headers.clear()
 
     @property
     def ended(self) -> bool:

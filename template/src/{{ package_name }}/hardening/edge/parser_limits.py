@@ -110,6 +110,8 @@ class LimitedParser(HttpToolsProtocol):
         self._wire_bytes = self._content_bytes = self._chunks = 0
         self._in_body = True
         super().on_headers_complete()
+        # They belong to the request from here on, which may forget them earlier than its connection.
+        self.headers = []
         if not self.pipeline:
             self._answering = self.cycle
 

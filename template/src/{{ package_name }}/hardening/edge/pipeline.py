@@ -77,12 +77,19 @@ class Pipeline:
             if answer is not None:
                 await self._refuse(exchange, name, answer)
                 return
-        await self.inner_app(exchange.scope, exchange.receive, self._watched(exchange))
+        receive = exchange.receive
+        await self.inner_app(exchange.scope, receive, self._watched(exchange))
+        if not exchange.complete and not await _has_left(receive):
+            # A fault of what is behind the guards; the caller would wait, or take half an answer for a whole one.
+            log.error("request not answered")
+            await self._refuse(exchange, "shield", CRASHED)
 
     async def _refuse(self, exchange: Exchange, name: str, answer: Response) -> None:
         exchange.refused_by = name
         if exchange.status:
-            # The answer has begun; cutting it is all that is left, and the server does that.
+            # The answer has begun; cutting it is all that is left, and the server does that. Records say why.
+            if not exchange.complete:
+                exchange.status = answer.status
             return
         exchange.status = answer.status
         headers, body = answer.render(exchange.request_id, exchange.rpc_id)
@@ -102,6 +109,7 @@ class Pipeline:
                 message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
+                exchange.complete = True
                 # A client that has read the whole answer may ask again at once, before the protocol has cleaned up.
                 exchange.when_work_is_over(partial(self._release, exchange))
 
@@ -117,7 +125,8 @@ class Pipeline:
         except Exception:
             log.exception("unhandled exception")
         finally:
-            # What lives on, as the task of a session does, keeps the exchange but not its connection and its body.
+            # What lives on, as the task of a session does, keeps the exchange but not its connection and its message.
+            exchange.when_work_is_over(partial(exchange.forget, exchange.scope))
             exchange.body, exchange.scope = None, {}
             exchange.receive = exchange.send = _over
             exchange.answered = True
@@ -140,6 +149,20 @@ class Pipeline:
             self._idle.clear()
         else:
             self._idle.set()
+
+
+async def _has_left(receive: Receive) -> bool:
+    """Return whether the client has left, as far as is known at this moment."""
+
+    async def disconnect() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    told = asyncio.ensure_future(disconnect())
+    await asyncio.sleep(0)
+    left = told.done()
+    told.cancel()
+    return left
 
 
 async def _over(*_: object) -> Any:

@@ -13,7 +13,7 @@ from mcp.server.subscriptions import ListenHandler
 from mcp.types import SubscriptionsListenRequestParams
 
 from ..exchange import current
-from ..routes import LISTEN
+from ..routes import LISTEN, SESSION_HEADER
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from ..exchange import Exchange
+
+NEEDED = frozenset({b"host", SESSION_HEADER, b"mcp-protocol-version"})
+ACCEPT = (b"accept", b"text/event-stream")
 
 
 class LongLivedStreams:
@@ -41,16 +44,19 @@ class LongLivedStreams:
         if scope["method"] != "GET":
             await self.inner_app(scope, receive, send)
             return
-        open_now = False
+        open_now, exchange = False, current.get()
 
         async def watched(message: Message) -> None:
             nonlocal open_now
             open_now = message["type"] == "http.response.start" or bool(message.get("more_body"))
+            if exchange is not None and message["type"] == "http.response.start":
+                exchange.forget(scope)
             await send(message)
 
-        # The SDK leaves a request to resume without any answer where it keeps no events: the stream begins anew.
-        anew = {**scope, "headers": [field for field in scope["headers"] if field[0] != b"last-event-id"]}
-        await self.inner_app(anew, self._until_over(receive), watched)
+        # The SDK keeps several copies of the head for as long as the stream is open, and needs no more of it than this.
+        # Without `last-event-id`: where it keeps no events, it leaves a request to resume without any answer.
+        needed = [(name, value) for name, value in scope["headers"] if name in NEEDED]
+        await self.inner_app({**scope, "headers": [ACCEPT, *needed]}, self._until_over(receive), watched)
         if open_now:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -120,6 +126,4 @@ def _forget_message(exchange: Exchange | None, params: SubscriptionsListenReques
     if params.model_extra:
         params.model_extra.clear()
     if exchange is not None:
-        exchange.body = None
-        # In place: the SDK's frames hold it too.
-        exchange.params.clear()
+        exchange.forget(exchange.scope)

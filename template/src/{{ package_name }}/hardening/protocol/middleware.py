@@ -23,6 +23,7 @@ from ..exchange import current, printable, trace_id
 from ..logs.call_log import told
 from ..routes import DISCOVER, INITIALIZE, TOOLS_CALL, TOOLS_LIST
 from ..telemetry.tracing import annotate
+from .session_memory import shorten_opening
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -138,7 +139,9 @@ def _bound(method: str, result: HandlerResult, max_bytes: int, list_cache: ListC
 
 
 def _note_client(ctx: ServerRequestContext[Any, Any], monitors: tuple[str, ...]) -> None:
-    """Keep what the client claims to be; for display only (2026-07-28, Overview)."""
+    """Keep what the client claims to be, shortened; for display only (2026-07-28, Overview)."""
+    if ctx.method == INITIALIZE and isinstance(ctx.params, dict):
+        shorten_opening(ctx.params)
     exchange = current.get()
     if exchange is None:
         return

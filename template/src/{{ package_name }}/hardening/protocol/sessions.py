@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..response import Response
 from ..routes import INITIALIZE, SESSION_HEADER
+from .session_memory import refuse_opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,6 +74,8 @@ class Sessions:
         """Refuse a session too many; make requests with one id take turns."""
         if not self.on or exchange.era != "legacy":
             return None
+        if exchange.rpc_method == INITIALIZE and (too_much := refuse_opening(exchange.params)):
+            return too_much
         self._forget_idle()
         exchange.on_response_start.append(self._on_response_start)
         name = exchange.header(SESSION_HEADER)
