@@ -575,7 +575,7 @@ async def test_a_stream_ends_with_its_last_piece() -> None:
     await asyncio.wait_for(task, 5)
     await streams({**scope, "method": "POST"}, nothing, send)
 
-    assert seen == [([(b"accept", b"a")], {"type": "http.disconnect"}), (scope["headers"], None)]
+    assert seen == [([(b"accept", b"text/event-stream")], {"type": "http.disconnect"}), (scope["headers"], None)]
     start = {"type": "http.response.start", "status": 200}
     assert sent == [start, {"type": "http.response.body", "body": b"", "more_body": False}, start]
 

@@ -72,8 +72,8 @@ async def test_nothing_of_the_last_answer_stays(stateful: Live) -> None:
     """A result of a megabyte is released with its answer, and not with that of the next call."""
 
     def long_texts() -> int:
-        texts = (text for each in gc.get_objects() if type(each) is dict for text in each.values())
-        return sum(type(text) is str and len(text) == 1_000_003 for text in texts)
+        blocks = (block for each in gc.get_objects() if type(each) is list for block in each if type(block) is dict)
+        return sum(len(str(block.get("text", ""))) == 1_000_003 for block in blocks)
 
     async with Wire(stateful.url, KEY) as wire:
         session = await opened(wire)
