@@ -10,6 +10,7 @@ fail() {
 }
 
 # To the summary of the run where there is one; standard output may be no file that can be opened by a name.
+# shellcheck disable=SC2059 # the first argument is a format of ours
 report() {
   if [ -n "${GITHUB_STEP_SUMMARY:-}" ]; then printf "$@" >> "$GITHUB_STEP_SUMMARY"; else printf "$@"; fi
 }
