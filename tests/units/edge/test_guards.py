@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,7 @@ from hardening.edge.parser_limits import MALFORMED, LimitedParser
 from hardening.edge.request_head import RequestHead
 from hardening.exchange import Exchange, open_exchange
 from hardening.logs.access_log import AccessLog
+from hardening.logs.throttle import RATE_LIMITED
 from hardening.settings import HardeningSettings
 
 if TYPE_CHECKING:
@@ -701,3 +703,20 @@ async def test_a_refusal_is_written_where_http_allows_it(
 
     assert (bool(peer.written), peer.closing, len(lines)) == (written, True, 1)
     assert cycle is None or cycle.disconnected is not complete
+
+
+async def test_an_idle_connection_is_closed_and_watched() -> None:
+    """Who takes nothing of what is left to send does not keep it open."""
+    connection, peer, timers, _ = connected(body_timeout_seconds=3)
+    timers.waiting.clear()
+    connection.timeout_keep_alive_handler()
+
+    assert peer.closing
+    assert [seconds for seconds, *_ in timers.waiting] == [3]
+
+
+def test_what_the_server_says_of_bad_clients_is_bounded() -> None:
+    """Its own logger writes as many lines of one text in a second as ours."""
+    bounded(HardeningSettings(), AccessLog(), 16)
+
+    assert RATE_LIMITED in logging.getLogger("uvicorn.error").filters
