@@ -21,6 +21,7 @@ import sys
 import threading
 import traceback
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,6 +83,9 @@ def spill(value: str) -> None:
         os.write(2, form[:4000].encode())
     log = structlog.get_logger()
     warnings.warn(f"deprecated {value}", UserWarning, stacklevel=1)
+    name = value[:30].replace("\0", "")
+    warnings.warn(value, type(name, (UserWarning,), {}), stacklevel=1)
+    warnings.warn_explicit(value, UserWarning, name, 1)
     try:
         int(value)
     except ValueError:
@@ -138,6 +142,35 @@ async def unfinished(value: str) -> AsyncGenerator[str]:
         fail(value)
 
 
+class Finalized:
+    """What `weakref.finalize` looks after: its callback writes when this is freed."""
+
+
+def write_in_a_child(value: str) -> None:
+    """Write in a process that was forked, and that leaves at once."""
+    child = os.fork()
+    if not child:
+        try:
+            write(value)
+            print(value, flush=True)  # noqa: T201 - the point
+            fail(value)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+async def named_after(value: str) -> None:
+    """Fail in a group, with notes, under a name that is the value; nobody waits for it."""
+    error = LookupError(value)
+    error.add_note(value)
+    raise ExceptionGroup(value, [error, type(value[:20].replace("\0", ""), (ValueError,), {})(value)])
+
+
+async def forever() -> None:
+    """Stay until the process ends, which names what is lost."""
+    await asyncio.Event().wait()
+
+
 class Again(logging.Handler):
     """Logs in a thread of its own what was logged elsewhere."""
 
@@ -188,6 +221,26 @@ class Carriers:
         loop.call_later(0, fail, value)
         await asyncio.to_thread(loop.call_soon_threadsafe, fail, value)
         Last(value)
+        held = Finalized()
+        weakref.finalize(held, write, value)
+        weakref.finalize(held, fail, value)
+        del held
+        threading.Thread(target=fail, args=(value,), name=value).start()
+        coroutine = named_after(value)
+        coroutine.__qualname__ = coroutine.__name__ = value
+        LEFT.append(loop.create_task(coroutine, name=value))
+        endless = forever()
+        endless.__qualname__ = endless.__name__ = value
+        LEFT.append(loop.create_task(endless, name=value))
+        logging.LoggerAdapter(logging.getLogger("author"), {"reference": value}).warning(
+            "adapted", extra={"text": value}
+        )
+        logging.getLogger(value).error("named after it")
+        logging.getLogger("author").error("stack", stack_info=True, extra={"name_of": value})
+        sys.excepthook(LookupError, LookupError(value), None)
+        if hasattr(loop, "call_exception_handler"):
+            loop.call_exception_handler({"message": value, "exception": LookupError(value), "task": value})
+        write_in_a_child(value)
         await anext(unfinished(value))
         await asyncio.to_thread(timer.join)
         done = loop.create_future()

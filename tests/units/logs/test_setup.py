@@ -226,11 +226,16 @@ def test_fields_that_the_settings_declare_are_written(tmp_path: Path) -> None:
 
 
 def test_a_warning_says_what_and_where(tmp_path: Path) -> None:
-    """`warnings` go the same way: category and place, not the text."""
+    """`warnings` go the same way: category and place, not the text, nor what was named after a value."""
+    made = type("Value", (UserWarning,), {})
     with captured(tmp_path / "log") as log:
-        warnings.showwarning("text with a value", DeprecationWarning, "/srv/app/tools/forecast.py", 12)
-        (line,) = log.lines()
-    assert (line["msg"], line["kind"], line["source"]) == ("python warning", "DeprecationWarning", "forecast.py:12")
+        warnings.showwarning("text with a value", DeprecationWarning, structlog.__file__, 12)
+        warnings.showwarning("text with a value", made, "/srv/app/value.py", 12)
+        said = [(line["msg"], line["kind"], line["source"]) for line in log.lines()]
+    assert said == [
+        ("python warning", "DeprecationWarning", "__init__.py:12"),
+        ("python warning", "Warning", "generated code"),
+    ]
 
 
 @pytest.mark.parametrize("level", LEVELS)

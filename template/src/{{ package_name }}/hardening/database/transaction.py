@@ -84,9 +84,7 @@ async def connection(ctx: Context[Any, Any]) -> AsyncGenerator[DatabaseConnectio
 
 
 @asynccontextmanager
-async def _transaction(
-    database: Database, ctx: Context[Any, Any], taken: DatabaseConnection
-) -> AsyncGenerator[None]:
+async def _transaction(database: Database, ctx: Context[Any, Any], taken: DatabaseConnection) -> AsyncGenerator[None]:
     transaction = taken.transaction(readonly=ctx.read_only)
     takes_writes = True
     try:

@@ -36,6 +36,8 @@ def warn_of_lost(before: set[asyncio.Task[Any]]) -> None:
     Args:
         before: The tasks that were there before the port was open.
     """
-    names = {str(getattr(task.get_coro(), "__qualname__", "")) for task in of_the_author() - before}
+    # Of the code, which nobody can name after a value.
+    codes = [getattr(task.get_coro(), "cr_code", None) for task in of_the_author() - before]
+    names = {str(code.co_qualname) for code in codes if code is not None}
     if names:
         log.warning("tasks lost at the end", calls=sorted(names))

@@ -10,6 +10,7 @@ import sysconfig
 from collections import deque
 from functools import lru_cache
 from inspect import currentframe
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
 if TYPE_CHECKING:
@@ -137,6 +138,13 @@ def _frames(error: BaseException) -> list[str]:
         kept.append(place(trace.tb_frame, trace.tb_lineno))
         trace = trace.tb_next
     return list(kept)
+
+
+def warning_fields(category: type[Warning], file: str, number: int) -> dict[str, str]:
+    """Return class and place of a warning; a class made at run time, or a file of no module, may hold a value."""
+    known = any(getattr(module, "__file__", None) == file for module in list(sys.modules.values()))
+    kind = category.__name__ if literal_class(category) else Warning.__name__
+    return {"kind": kind, "source": f"{Path(file).name}:{number}" if known else "generated code"}
 
 
 def type_name(error: BaseException) -> str:

@@ -13,7 +13,6 @@ import logging
 import warnings
 from contextvars import Context
 from inspect import currentframe
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
@@ -21,7 +20,7 @@ import structlog
 from .. import errors
 from . import past_redaction
 from .console import Console
-from .origin import caller, exception_of, is_library
+from .origin import caller, exception_of, is_library, warning_fields
 from .record import Lines, now, to_gcp_line, to_line
 from .redaction import RECENT
 from .writer import Writer
@@ -144,8 +143,7 @@ class Logs:
         return self.line("warning", "log lines dropped", {"dropped": count}, frame=currentframe())
 
     def _warned(self, *warning: Any) -> None:
-        category, file, number = warning[1:4]
-        fields = {"kind": category.__name__, "source": f"{Path(file).name}:{number}"}
+        fields = warning_fields(*warning[1:4])
         self.writer.put(self.line("warning", "python warning", fields, frame=currentframe()))
 
 
