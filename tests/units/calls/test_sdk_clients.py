@@ -204,7 +204,7 @@ def test_clients_in_typescript_accept_every_listing_and_every_result(
 
     assert ran.returncode == 0, ran.stderr[-2000:]
     said = json.loads(ran.stdout)
-    before = len(words.ARGUMENTS) + len(words.RESULTS)
+    before = len(words.ARGUMENTS) + len(words.RESULTS) + len(words.WRITTEN)
     failed = {f"row_{before + at}" for at, row in enumerate((*words.CONTENT, *words.UNTOLD)) if "failed" in row}
     calls = corpus.asked["tools"]
     assert said["refused"] == {}

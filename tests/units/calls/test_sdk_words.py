@@ -34,7 +34,20 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Optional, Self, TypeVar, Union, cast
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    Optional,
+    Self,
+    TypeVar,
+    Union,
+    cast,
+)
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -59,16 +72,35 @@ from mcp.types import (
 from pydantic import (
     UUID4,
     AfterValidator,
+    AliasChoices,
     AnyUrl,
     AwareDatetime,
+    Base64Bytes,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    PastDate,
+    PlainSerializer,
+    PositiveInt,
+    RootModel,
+    SecretBytes,
     SecretStr,
+    Strict,
     StringConstraints,
+    Tag,
+    WithJsonSchema,
+    WrapSerializer,
+    WrapValidator,
+    computed_field,
+    conint,
+    field_serializer,
+    field_validator,
+    model_validator,
 )
-from typing_extensions import Doc, TypedDict
+from pydantic.alias_generators import to_camel
+from typing_extensions import Doc, TypeAliasType, TypedDict
 
 from hardening import Context, HardeningSettings, harden, tool
 from hardening.calls.declaration import InvalidDeclarationError
@@ -81,6 +113,7 @@ data: everything that is no content type has structured content and a schema, al
   (`UNSTRUCTURED_THERE`); no mapping is put into a `result`.
 blocks: data is one block of JSON beside the structured content, as the specification has it; the SDK indents it,
   and writes one block for each item of a list.
+schema of data: as it is written, where the SDK lists what would be read (`WRITTEN`).
 data of a model: the fields that are declared, also where the value has more of them.
 content that the annotation does not name (`Any`, `list`): the blocks of the SDK, and beside them their JSON wherever
   a schema is listed; what a tool builds by hand is put into `result` where its schema has one (`UNTOLD`).
@@ -206,6 +239,159 @@ class Pair(NamedTuple):
     y: float
 
 
+class Rights(enum.Flag):
+    """Some words that can be joined."""
+
+    READ = 4
+    WRITE = 8
+
+
+class Size(enum.Enum):
+    """Some values."""
+
+    SMALL = "s"
+    LARGE = 5
+
+
+Day = Annotated[date, BeforeValidator(lambda text: datetime.strptime(text, "%d.%m.%Y").replace(tzinfo=UTC).date())]
+
+
+class Parsed(BaseModel):
+    """A model whose validators take what it is made from, and not what it has become."""
+
+    type: Literal[Size.SMALL] = Size.SMALL
+    day: Day
+    word: Annotated[str, AfterValidator(lambda word: f"{word:.1}!"), Field(max_length=2)]
+    fields: Annotated[int, WrapValidator(lambda value, read: read(value.removeprefix("number ")))]
+
+    @field_validator("day")
+    @classmethod
+    def early(cls, day: date) -> date:
+        """Move it, once."""
+        return day.replace(year=day.year - 1)
+
+    def model_post_init(self, _: Any) -> None:
+        """Move it, once."""
+        self.day = self.day.replace(month=self.day.month + 1)
+
+    @model_validator(mode="after")
+    def late(self) -> Self:
+        """Look at it; the SDK does so twice."""
+        if self.day.year != 2025:
+            raise ValueError("it was moved twice")
+        return self
+
+
+class Priced(BaseModel):
+    """A model that writes other types than it reads."""
+
+    amount: int
+    parts: Annotated[list[int], PlainSerializer(lambda parts: "+".join(map(str, parts)), return_type=str)] = [1, 2]
+
+    @field_serializer("amount")
+    def in_euro(self, amount: int) -> str:
+        """Write it with its unit."""
+        return f"{amount} EUR"
+
+    @computed_field
+    @property
+    def twice(self) -> int:
+        """Add a field that is only written."""
+        return self.amount * 2
+
+
+class Listing(RootModel[Annotated[list[int], Field(max_length=3)]]):
+    """A model of a list."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Slotted:
+    """A dataclass as newer pages have it."""
+
+    name: Short
+    nick: Short | None = None
+
+
+class Seat(NamedTuple):
+    """A named tuple with a default."""
+
+    row: int
+    number: int = 1
+
+
+class Camel(BaseModel):
+    """Names on the wire that are made."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    some_name: int
+
+
+class Choice(BaseModel):
+    """A name on the wire that is one of several."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: int = Field(validation_alias=AliasChoices("num", "no"))
+
+
+class Ordered(BaseModel):
+    """Two fields that belong together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    low: int
+    high: int
+
+    @model_validator(mode="after")
+    def in_order(self) -> Self:
+        """Check both."""
+        if self.low > self.high:
+            raise ValueError("low must not be above high")
+        return self
+
+
+class Hidden(BaseModel):
+    """A field that is never written."""
+
+    name: Short
+    inner: int = Field(default=5, exclude=True)
+
+
+class Renamed(BaseModel):
+    """A field that is written under another name."""
+
+    number: int = Field(serialization_alias="id")
+
+
+class Untold(BaseModel):
+    """A model that does not say which type it writes."""
+
+    amount: int
+
+    @field_serializer("amount")
+    def in_euro(self, amount: int):  # noqa: ANN201 - as authors write it
+        """Write it with its unit."""
+        return f"{amount} EUR"
+
+
+class Open(BaseModel):
+    """Fields that nobody has declared."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Short
+
+
+Number_ = NewType("Number_", int)
+Bounded = TypeAliasType("Bounded", Annotated[int, Field(ge=1)])
+Nested = TypeAliasType("Nested", "int | Annotated[list[Nested], Field(max_length=3)]")
+Pet = Annotated[
+    Annotated[Cat, Tag("cat")] | Annotated[Dog, Tag("dog")],
+    Discriminator(lambda pet: pet.get("kind") if isinstance(pet, dict) else pet.kind),
+]
+
+
 ARGUMENTS: dict[str, tuple[Any, Any, Any]] = {
     "int": (int, 5, EMPTY),
     "int with bounds": (Annotated[int, Field(ge=1, le=9)], 9, EMPTY),
@@ -269,6 +455,40 @@ ARGUMENTS: dict[str, tuple[Any, Any, Any]] = {
     "mapping of any kind": (Annotated[Mapping[str, int], Field(max_length=5)], {"a": 1}, EMPTY),
     "validated before": (Annotated[int, BeforeValidator(lambda number: number + 1)], 5, EMPTY),
     "validated after": (Annotated[int, AfterValidator(lambda number: number + 1)], 5, EMPTY),
+    "validated around": (Annotated[int, WrapValidator(lambda value, read: read(value) + 1)], 5, EMPTY),
+    "lowered": (Annotated[str, StringConstraints(to_lower=True, max_length=9)], "ABC", EMPTY),
+    "enum of values": (Size, 5, EMPTY),
+    "enum of values, default": (Size, EMPTY, Size.SMALL),
+    "literal of kinds": (Literal["a", 5] | None, 5, EMPTY),
+    "new type": (Number_, 5, EMPTY),
+    "alias of a type": (Bounded, 5, EMPTY),
+    "alias in itself": (Nested, [1, [2]], EMPTY),
+    "base64": (Annotated[Base64Bytes, Field(max_length=9)], "YQ==", EMPTY),
+    "secret bytes": (Annotated[SecretBytes, Field(max_length=9)], "abc", EMPTY),
+    "date in the past": (PastDate, "2020-01-02", EMPTY),
+    "datetime with a zone": (AwareDatetime, "2026-01-02T03:04:05Z", EMPTY),
+    "timedelta, default": (timedelta, EMPTY, timedelta(seconds=5)),
+    "uuid, default": (uuid.UUID, EMPTY, uuid.UUID(int=4)),
+    "model, default": (Place, EMPTY, Place(name="hill")),
+    "model, a mapping as default": (Place, EMPTY, {"name": "hill"}),
+    "tuple, default": (tuple[int, int], EMPTY, (1, 2)),
+    "nothing alone": (None, None, EMPTY),
+    "optional without a default": (int | None, None, EMPTY),
+    "strict": (Annotated[int, Strict()], 5, EMPTY),
+    "positive": (PositiveInt, 5, EMPTY),
+    "constrained, as older pages have it": (conint(ge=1, le=5), 3, EMPTY),
+    "described by Doc": (Annotated[int, Doc("How many.")], 5, EMPTY),
+    "with an own schema": (Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1})], 5, EMPTY),
+    "with more in the schema": (Annotated[int, Field(json_schema_extra={"x-unit": "m"})], 5, EMPTY),
+    "model with made names": (Camel, {"someName": 1}, EMPTY),
+    "model with a choice of names": (Choice, {"num": 1}, EMPTY),
+    "model of a list": (Listing, [1], EMPTY),
+    "model whose fields belong together": (Ordered, {"low": 1, "high": 2}, EMPTY),
+    "models by a function": (Pet, {"kind": "cat"}, EMPTY),
+    "named tuple with a default": (Seat, [3], EMPTY),
+    "mapping by word": (Annotated[dict[Literal["a"], int], Field(max_length=5)], {"a": 1}, EMPTY),
+    "list, as older pages have it": (Annotated[list[int], Field(max_length=5)], [1], EMPTY),
+    "empty tuple": (tuple[()], [], EMPTY),
     "stripped": (Annotated[str, StringConstraints(strip_whitespace=True, max_length=9)], " a ", EMPTY),
 }
 
@@ -337,12 +557,39 @@ RESULTS: dict[str, tuple[Any, Any]] = {
     "path": (Path, Path("/a")),
     "address of a host": (ipaddress.IPv4Address, ipaddress.IPv4Address("127.0.0.1")),
     "enum of numbers": (Number, Number.FIVE),
+    "enum of values": (Size, Size.LARGE),
+    "words that are joined": (Rights, Rights.READ | Rights.WRITE),
+    "literal of an enum": (Literal[Size.SMALL], Size.SMALL),
+    "literal of kinds": (Literal["a", 5], 5),
+    "list of enums": (list[Size], [Size.LARGE]),
+    "validated after": (Annotated[str, AfterValidator(str.upper)], "abc"),
+    "validated after, in a list": (list[Annotated[str, AfterValidator(str.upper)]], ["abc"]),
+    "validated before": (Annotated[int, BeforeValidator(len)], "abc"),
+    "stripped": (Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True)], " a "),
+    "model that is parsed": (Parsed, Parsed(day="02.01.2026", word="hill", fields="number 5")),  # type: ignore[arg-type]
+    "models that are parsed": (list[Parsed], [Parsed(day="02.01.2026", word="hill", fields="number 5")]),  # type: ignore[arg-type]
+    "model with made names": (Camel, Camel(some_name=1)),
+    "model whose fields belong together": (Ordered, Ordered(low=1, high=2)),
+    "model with more fields": (Open, Open(name="a", other=5)),  # type: ignore[call-arg]
+    "models by a function": (Pet, Cat(kind="cat")),
+    "dataclass with slots": (Slotted, Slotted(name="a")),
+    "mapping for a dataclass": (Point, {"x": 1.0, "y": 2.0}),
+    "new type": (Number_, 5),
+    "optional new type": (Number_ | None, None),
+    "network": (ipaddress.IPv4Network, ipaddress.IPv4Network("10.0.0.0/8")),
+    "pattern": (re.Pattern[str], re.compile("a+")),
+    "complex": (complex, 1 + 2j),
+    "bytes in a list": (list[bytes], [b"a"]),
+    "tuple from a list": (tuple[int, str], [1, "a"]),
+    "list from a set": (list[int], {1}),
+    "written otherwise": (Annotated[int, WrapSerializer(lambda value, write: write(value))], 5),
 }
 
 UNSTRUCTURED_THERE = {
     *("enum", "date", "datetime with a zone", "datetime with an offset", "datetime without a zone"),
     *("datetime that must have a zone", "time", "timedelta", "uuid", "address", "anything"),
-    *("path", "address of a host", "enum of numbers", "decimal"),
+    *("path", "address of a host", "enum of numbers", "decimal", "enum of values", "words that are joined"),
+    *("network", "complex", "dataclass with slots"),
 }
 
 TEXT = TextContent(type="text", text="hello")
@@ -388,7 +635,28 @@ CONTENT: dict[str, tuple[Any, Any]] = {
     "whole result with a model, failed": (Annotated[CallToolResult, Place], FAILED),
 }
 
+# What the SDK lists as it is read, so that its own client refuses most of these.
+WRITTEN: dict[str, tuple[Any, Any, Any]] = {
+    "other types": (Priced, Priced(amount=5), {"amount": "5 EUR", "parts": "1+2", "twice": 10}),
+    "another type": (Annotated[int, PlainSerializer(str, return_type=str)], 5, {"result": "5"}),
+    "a hidden field": (Hidden, Hidden(name="a"), {"name": "a"}),
+    "a model of a list": (Listing, Listing([1]), {"result": [1]}),
+    "another name": (Renamed, Renamed(number=5), {"id": 5}),
+    "models in a mapping": (
+        dict[str, Priced],
+        {"a": Priced(amount=5)},
+        {"a": {"amount": "5 EUR", "parts": "1+2", "twice": 10}},
+    ),
+}
+
 REFUSED: dict[str, tuple[Any, Any, Any, str]] = {
+    "words that are joined": (Rights, EMPTY, int, "take a list of words for a Flag, whose members can be joined"),
+    "a length of what has none": (
+        Annotated[Path, Field(max_length=9)],
+        EMPTY,
+        int,
+        "the type has no length; take Annotated[str, Field(max_length=100)]",
+    ),
     "an iterable": (Annotated[Iterable[int], Field(max_length=5)], EMPTY, int, "take a list for an Iterable"),
     "a generator, given": (Annotated[Generator[int, None, None], Field(max_length=5)], EMPTY, int, "take a list for"),
     "an iterable in a model": (Lazy, EMPTY, int, "take a list for an Iterable or a Generator, which is not checked"),
@@ -632,6 +900,35 @@ async def test_a_result_is_the_one_of_the_sdk(row: str) -> None:
     (block,) = answer.content
     assert isinstance(block, TextContent)
     assert block.text == (shown if isinstance(shown, str) else json.dumps(shown, separators=(",", ":")))
+
+
+@pytest.mark.parametrize("row", WRITTEN)
+async def test_a_result_is_described_as_it_is_written(row: str) -> None:
+    """Names and types of what leaves, with the author's serializers, and computed fields."""
+    hint, value, expected = WRITTEN[row]
+    listed, answer = await asked(ours(returning(hint, value)), "giver", {})
+
+    assert answer.structured_content == expected
+    Draft202012Validator(listed.output_schema).validate(answer.structured_content)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (Untold, Untold(amount=5)),
+        (Parsed, Parsed.model_construct(type=Size.SMALL, day=date(2026, 1, 2), word="long", fields=5)),
+        (Parsed, Parsed.model_construct(type=Size.SMALL, day=date(2026, 1, 2), word="a", fields="5")),
+        (list[Listing], [Listing.model_construct([1, 2, 3, 4])]),
+        (Annotated[str, AfterValidator(str.upper)], 5),
+    ],
+    ids=["an untold type", "too long", "another type", "too many", "another type of all"],
+)
+async def test_a_result_that_breaks_its_schema_does_not_leave(hint: Any, value: Any) -> None:
+    """Whatever the author's validators would have made of it."""
+    _, answer = await asked(ours(returning(hint, value)), "giver", {})
+
+    assert answer.is_error
+    assert (answer.meta or {})["hardening/error"]["kind"] == "internal"
 
 
 @pytest.mark.parametrize("row", CONTENT)
@@ -1109,7 +1406,8 @@ def corpus() -> tuple[list[Any], dict[str, dict[str, Any]]]:
         (taking(hint, default), {} if value is EMPTY else {"value": value})
         for hint, value, default in ARGUMENTS.values()
     ]
-    results = (*RESULTS.values(), *CONTENT.values(), *((hint, value) for hint, value, _ in UNTOLD.values()))
+    written = ((hint, value) for hint, value, _ in WRITTEN.values())
+    results = (*RESULTS.values(), *written, *CONTENT.values(), *((hint, value) for hint, value, _ in UNTOLD.values()))
     given = [(returning(hint, value), {}) for hint, value in results]
     functions = numbered([function for function, _ in taken + given])
     calls = {function.__name__: call for function, (_, call) in zip(functions, taken + given, strict=True)}
@@ -1118,7 +1416,7 @@ def corpus() -> tuple[list[Any], dict[str, dict[str, Any]]]:
 
 async def test_every_result_satisfies_its_schema_with_formats_asserted() -> None:
     """By a validator that takes `format` for a promise."""
-    for hint, value in RESULTS.values():
+    for hint, value in (*RESULTS.values(), *((hint, value) for hint, value, _ in WRITTEN.values())):
         listed, answer = await asked(ours(returning(hint, value)), "giver", {})
         Draft202012Validator.check_schema(listed.output_schema)
         Draft202012Validator.check_schema(listed.input_schema)

@@ -6,6 +6,7 @@ so a format stands in the schema of a result only where every value of the type 
 
 from __future__ import annotations
 
+from enum import Flag
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
@@ -48,6 +49,15 @@ class PlainSchema(CheckedSchema):
         if self.mode == "validation":
             raise PydanticInvalidForJsonSchema("take a float, or an int of the smallest unit, for a Decimal")
         return super().decimal_schema(schema)
+
+    def enum_schema(self, schema: Any) -> dict[str, Any]:
+        """Describe the values of a Flag, which are more than its members."""
+        described = super().enum_schema(schema)
+        if not issubclass(schema["cls"], Flag):
+            return described
+        if self.mode == "validation":
+            raise PydanticUserError("take a list of words for a Flag, whose members can be joined", code=None)
+        return {key: value for key, value in described.items() if key not in {"enum", "const"}} | {"type": "integer"}
 
     def datetime_schema(self, schema: Any) -> dict[str, Any]:
         """Mark an `AwareDatetime`, whose every value says its zone."""

@@ -49,6 +49,8 @@ COMMANDS = re.compile(
 
 # Formats whose values have a natural length.
 BOUNDED_FORMATS = frozenset({"date", "date-time", "time", "duration", "uuid", "ipv4", "ipv6"})
+# Of Python objects that have none: a bound of it fails in every call.
+WITHOUT_LENGTH = frozenset({"path", "file-path", "directory-path", "regex", "ipvanyaddress", "ipvanynetwork"})
 BOUNDS = {"string": ("maxLength", "text"), "array": ("maxItems", "list"), "object": ("maxProperties", "mapping")}
 # One of these says what a value may be.
 TYPED = frozenset({"type", "enum", "const", "$ref", "anyOf", "oneOf", "allOf"})
@@ -147,6 +149,8 @@ def _loose(path: str, schema: dict[str, Any]) -> Iterator[str]:
     elif what and not bounded and "properties" not in schema:
         other = "; or for a type without a length, Annotated[str, Field(max_length=100)]" if "format" in schema else ""
         yield f"{path}: bound the {what}, e.g. Field(max_length=100){other}"
+    if keyword in schema and schema.get("format") in WITHOUT_LENGTH:
+        yield f"{path}: the type has no length; take Annotated[str, Field(max_length=100)]"
     if "uniqueItems" in schema:
         yield f"{path}: take a list; a set drops the duplicates that this schema refuses"
     if any(option in {0, 1} for option in schema.get("enum", [schema.get("const")]) if isinstance(option, int | float)):

@@ -23,6 +23,7 @@ from ..errors import TooLarge
 from .blocks import blocks_of, check_blocks, holds_content, is_content, with_blocks
 from .json_schema import PlainSchema, portable
 from .pieces import IN_PIECES, WHOLE, is_later, listed, refuse_pieces
+from .read_back import converts, reader
 
 ALONE = "return CallToolResult alone, without a union; for no content, CallToolResult(content=[])"
 # In the JSON of every content block; far faster to look for than blocks are.
@@ -70,6 +71,8 @@ class ResultSchema:
             self.schema = self._adapter.json_schema(mode="serialization", schema_generator=PlainSchema)
             self.schema = portable(self.schema, result=True)
             self.schema = _without_reference(self.schema)
+            self._reader = reader(self._adapter.core_schema)
+            self._converts = converts(self._adapter.core_schema)
             if self.schema.get("type") != "object":
                 self._wrapped, self.schema = True, _wrap(self.schema)
 
@@ -97,6 +100,8 @@ class ResultSchema:
 
     def _dumped(self, adapter: TypeAdapter[Any], returned: Any, max_bytes: int) -> bytes:
         """Return data as JSON that fits the schema."""
+        if self._converts:
+            returned = adapter.validate_python(with_blocks(returned, max_bytes), by_alias=True, by_name=True)
         try:
             dumped = adapter.dump_json(returned, by_alias=True, warnings="error")
         except PydanticSerializationError:
@@ -108,7 +113,7 @@ class ResultSchema:
         # Read back, because a model that was filled without validation dumps without complaint.
         # By names and without computed fields: aliases may differ in the two directions.
         written = adapter.dump_json(returned, by_alias=False, round_trip=True)
-        adapter.validate_json(written, by_alias=False, by_name=True)
+        self._reader.validate_json(written, strict=True, by_alias=False, by_name=True)
         return dumped
 
     @cached_property
