@@ -81,6 +81,58 @@ MISTAKES: dict[str, tuple[dict[str, str], tuple[object, ...]]] = {
     "an edit in `hardening/`": ({}, UNEDITED),
     "a secret as a default": ({}, TESTS),
 }
+# The same mistakes as others write them.
+SPELLINGS: dict[str, list[tuple[str, str]]] = {
+    "a call that blocks": [("from time import sleep\n", "sleep(1)"), ("import time as t\n", "t.sleep(1)")],
+    "`requests`, `httpx`, `aiohttp`": [
+        ("import requests as r\n", 'r.get("https://example.com", timeout=3)'),
+        ("from requests import get\n", 'get("https://example.com", timeout=3)'),
+        ("", "import requests"),
+    ],
+    "a global client": [
+        (
+            "from functools import lru_cache\n\nfrom httpx2 import AsyncClient\n\nCLIENT = lru_cache(AsyncClient)\n",
+            "CLIENT()",
+        ),
+        ("import httpx2 as h\n\nCLIENT = None\n", "global CLIENT\n    CLIENT = CLIENT or h.AsyncClient()"),
+    ],
+    "a swallowed cancellation": [
+        ("from contextlib import suppress\n", "with suppress(asyncio.CancelledError):\n        pass"),
+        ("from asyncio import CancelledError as Over\n", "try:\n        pass\n    except Over:\n        pass"),
+        (
+            "from asyncio.exceptions import CancelledError\n",
+            "try:\n        pass\n    except CancelledError:\n        pass",
+        ),
+        ("import anyio\n", "try:\n        pass\n    except anyio.get_cancelled_exc_class():\n        pass"),
+    ],
+    "a task that nobody waits for": [
+        ("from asyncio import create_task\n", "create_task(asyncio.sleep(1))"),
+        ("import asyncio as aio\n", "aio.ensure_future(aio.sleep(1))"),
+    ],
+    "a thread": [
+        ("from threading import Thread\n", "Thread(target=len).start()"),
+        ("import threading\n", "threading.Timer(1, len).start()"),
+        ("from concurrent.futures import ThreadPoolExecutor\n", "ThreadPoolExecutor()"),
+    ],
+    "a signal handler": [
+        ("from signal import SIGTERM, SIG_IGN, signal\n", "signal(SIGTERM, SIG_IGN)"),
+        ("import signal as s\n", "s.signal(s.SIGTERM, s.SIG_IGN)"),
+    ],
+    "an end of the process": [
+        ("from sys import exit as leave\n", "leave(1)"),
+        ("import os\n", "os._exit(1)"),
+    ],
+    "the environment": [
+        ("from os import environ\n", 'environ["HOME"]'),
+        ("from os import getenv as get\n", 'get("HOME")'),
+    ],
+    "`print`": [("import builtins\n", "builtins.print(text)"), ("", "print(text, flush=True)")],
+    "SQL with a value in it": [
+        ("", "query = f\"SELECT id FROM notes WHERE body = '{text}'\"\n    await asyncio.sleep(len(query))"),
+        ("", "await asyncio.sleep(len(\"SELECT id FROM notes WHERE body = '{}'\".format(text)))"),
+        ("", 'await asyncio.sleep(len("DELETE FROM notes WHERE body = \'" + text + "\'"))'),
+    ],
+}
 ROW = re.compile(r"^\| (?P<mistake>[^|]+) \| (?P<command>[^|]+): `(?P<said>[^|]+)` \| [^|]+ \|$", re.MULTILINE)
 
 
@@ -147,3 +199,22 @@ def test_it_is_caught(project: Path, environment: dict[str, str], mistake: str) 
     assert done.returncode or command is UNEDITED
     assert said in done.stdout
     assert named == ("`make test`" if command is TESTS else "`make check`")
+
+
+def test_other_spellings_are_caught_too(project: Path) -> None:
+    """Under another name, imported from its module, or inside a function: the table's words are said of each line."""
+    folder = project / "src/weather_server/tools"
+    wanted = {}
+    for mistake, spellings in SPELLINGS.items():
+        for above, body in spellings:
+            name = f"spelling_{len(wanted)}"
+            (folder / f"{name}.py").write_text(MODULE.format(**GOOD | {"above": above, "body": body}), "utf-8")
+            wanted[name] = rows(project)[mistake][1]
+    try:
+        said = run(*map(str, RUFF), cwd=project, check=False).stdout
+    finally:
+        for name in wanted:
+            (folder / f"{name}.py").unlink()
+    lines = {name: [line for line in said.splitlines() if f"/{name}.py:" in line] for name in wanted}
+
+    assert {name for name, words in wanted.items() if not any(words in line for line in lines[name])} == set()

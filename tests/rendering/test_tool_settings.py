@@ -33,6 +33,7 @@ OF_FILES = {
 }
 # What escapes the deadline, the drain or the limits of a call, as an author would write it, and the cure.
 BANNED = {
+    "import _thread": "ctx.thread",
     "import aiohttp": "ctx.http",
     "import anyio.from_thread": "ctx.thread",
     "import anyio.to_thread": "ctx.thread",
@@ -43,24 +44,45 @@ BANNED = {
     "import requests": "ctx.http",
     "import urllib.request": "ctx.http",
     "import urllib3": "ctx.http",
+    "anyio.get_cancelled_exc_class": "finally",
     "asyncio.CancelledError": "finally",
     "asyncio.create_task": "ctx.background",
     "asyncio.ensure_future": "ctx.background",
+    "asyncio.exceptions.CancelledError": "finally",
     "asyncio.to_thread": "ctx.thread",
     "asyncpg.connect": "connection(ctx)",
     "asyncpg.create_pool": "connection(ctx)",
+    "http.client.HTTPConnection": "ctx.http",
+    "http.client.HTTPSConnection": "ctx.http",
     "httpx2.AsyncClient": "ctx.http",
     "httpx2.Client": "ctx.http",
     "logging.basicConfig": "log.info",
     "logging.disable": "MCP_LOG_LEVEL",
+    "os._exit": "errors",
+    "os.abort": "errors",
     "os.environ": "settings.py",
+    "os.environb": "settings.py",
     "os.getenv": "settings.py",
     "signal.signal": "lifespan",
     "sys.exit": "errors",
     "threading.Thread": "ctx.thread",
+    "threading.Timer": "ctx.thread",
     "time.sleep": "asyncio.sleep",
 }
-MODULES = ("asyncio", "asyncpg", "httpx2", "logging", "os", "signal", "sys", "threading", "time")
+MODULES = (
+    "anyio",
+    "asyncio",
+    "asyncio.exceptions",
+    "asyncpg",
+    "http.client",
+    "httpx2",
+    "logging",
+    "os",
+    "signal",
+    "sys",
+    "threading",
+    "time",
+)
 IMPORTS = "".join(f"import {name}\n" for name in MODULES)
 PYTEST = {
     "testpaths": "tests",
