@@ -63,7 +63,7 @@ class Signals:
         for number in WITHOUT_EFFECT:
             if signal.getsignal(number) is signal.SIG_DFL:
                 # Not ignored, which the programs would inherit that a tool starts.
-                signal.signal(number, lambda *_: None)
+                signal.signal(number, _nothing)
         return bool(others)
 
     @contextmanager
@@ -94,6 +94,10 @@ class Signals:
             Context().run(write_final_line, "stopped before it served", signal=signal.Signals(number).name)
             os._exit(0)
         self.begin(number, frame)
+
+
+def _nothing(_: int, __: FrameType | None) -> None:
+    """Go on."""
 
 
 class FirstSignal:
