@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -45,6 +48,13 @@ async def loud(text: Text) -> str:
     sys.stdout.write(text)
     os.write(1, text.encode())
     subprocess.run(["echo", text], check=True)  # noqa: ASYNC221
+    await (await asyncio.create_subprocess_exec("echo", text)).wait()
+    print(text, file=sys.__stdout__, flush=True)
+    Path("/dev/stdout").write_text(text, "utf-8")  # noqa: ASYNC240 - as scripts do
+    logging.getLogger("author").addHandler(logging.StreamHandler(sys.stdout))
+    logging.getLogger("author").warning(text)
+    warnings.warn(text, stacklevel=1)
+    faulthandler.dump_traceback(1)
     return repr(sys.stdin.read())
 
 

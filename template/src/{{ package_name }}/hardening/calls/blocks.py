@@ -65,9 +65,11 @@ def holds_content(value: Any) -> bool:
 
 def with_blocks(value: Any, max_bytes: int) -> Any:
     """Put blocks in the places of the SDK's helpers: only blocks have a JSON form."""
-    if isinstance(value, list | tuple) and holds_content(cast("Any", value)):
-        return [with_blocks(item, max_bytes) for item in cast("list[Any]", value)]
-    return blocks_of(value, max_bytes)[0] if isinstance(value, Image | Audio) else value
+    if isinstance(value, Image | Audio):
+        return blocks_of(value, max_bytes)[0]
+    if not (isinstance(value, list | tuple) and holds_content(cast("Any", value))):
+        return cast("Any", value)
+    return [with_blocks(item, max_bytes) for item in cast("list[Any]", value)]
 
 
 def check_blocks(blocks: Iterable[Any]) -> None:

@@ -144,13 +144,15 @@ class ResultSchema:
         Where the annotation says little, e.g. `Any`, the author knows of no `result`: it is put around.
         """
         given: Any = returned.structured_content
-        if self._wrapped and not (isinstance(given, dict) and "result" in given):
+        named: dict[str, Any] = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
+        if self._wrapped and "result" not in named:
             blocks = [block.model_dump(mode="json", by_alias=True) for block in returned.content]
-            given = {"result": blocks if given is None else given}
-        written = to_json(cast("dict[str, Any]", given)["result"] if self._wrapped else given)
+            named = {"result": blocks if given is None else given}
+            given = named
+        written = to_json(named["result"] if self._wrapped else given)
         read = adapter.validate_json(written, by_alias=True, by_name=False)
         if self._reads_what_it_writes and _is_strict(adapter, written):
-            return given
+            return cast("Any", given)
         content = from_json(adapter.dump_json(read, by_alias=True, warnings="error"), allow_inf_nan=False)
         return {"result": content} if self._wrapped else content
 
