@@ -48,7 +48,7 @@ LONGEST_WORD = 60
 SMALL = 9
 
 # Calls that say a type, and in a second argument a value of it.
-TYPES = frozenset({"cast", "TypeVar", "ParamSpec"})
+TYPES = frozenset({"cast", "TypeVar", "DefaultTypeVar", "ParamSpec"})
 
 # What an operator gives: its name, a node or the bytes from and to, and what stands there instead.
 Place: TypeAlias = tuple[str, ast.AST | tuple[int, int], str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -13,15 +14,25 @@ from live import ENVIRONMENT, settings_from
 from mcp import MCPError
 from mcp.types import (
     CallToolResult,
+    ClientCapabilities,
+    CreateMessageRequest,
+    CreateMessageRequestParams,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitRequestURLParams,
     ElicitResult,
     ImageContent,
+    ListRootsRequest,
     TextContent,
+    ToolChoice,
 )
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from hardening import errors, tool
 from hardening.calls import lint
+from hardening.calls.answers import answerable, needed
 from hardening.calls.asking_session import AskingSession
+from hardening.calls.canonical import tool_hashes, tools_sha256
 from hardening.calls.consent import Consent, _question, _shown
 from hardening.calls.ecmascript import pattern_problem
 from hardening.calls.failures import ERROR_SCHEMA, explain, invalid_arguments, kind_of, protocol_error, result_of
@@ -532,6 +543,80 @@ async def test_a_question_leaves_nothing_behind(ending: str) -> None:
         await ended.wait()
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def question(kind: str) -> Any:
+    """Return a question to a client."""
+    asked = {"messages": [], "max_tokens": 9}
+    form = ElicitRequestFormParams(message="x", requested_schema={"type": "object", "properties": {}})
+    return {
+        "form": lambda: ElicitRequest(params=form),
+        "url": lambda: ElicitRequest(params=ElicitRequestURLParams(message="x", url="https://x", elicitation_id="1")),
+        "roots": ListRootsRequest,
+        "sampling": lambda: CreateMessageRequest(params=CreateMessageRequestParams(**asked)),
+        "tools": lambda: CreateMessageRequest(
+            params=CreateMessageRequestParams(**asked, tool_choice=ToolChoice(mode="auto"))
+        ),
+    }[kind]()
+
+
+ABLE: dict[str, dict[str, Any]] = {
+    "form": {"elicitation": {"form": {}}},
+    "url": {"elicitation": {"url": {}}},
+    "roots": {"roots": {}},
+    "sampling": {"sampling": {}},
+    "tools": {"sampling": {"tools": {}}},
+}
+
+
+@pytest.mark.parametrize("kind", ABLE)
+@pytest.mark.parametrize(
+    ("declared", "kinds"),
+    [
+        (None, set()),
+        ({}, set()),
+        ({"elicitation": {}}, {"form"}),
+        ({"elicitation": {"form": {}}}, {"form"}),
+        ({"elicitation": {"url": {}}}, {"url"}),
+        ({"elicitation": {"form": {}, "url": {}}}, {"form", "url"}),
+        ({"roots": {}}, {"roots"}),
+        ({"sampling": {}}, {"sampling"}),
+        ({"sampling": {"tools": {}}}, {"sampling", "tools"}),
+    ],
+    ids=str,
+)
+def test_a_client_is_asked_what_it_has_declared(kind: str, declared: dict[str, Any] | None, kinds: set[str]) -> None:
+    """And an error names what it has not: forms and addresses apart, tools only where they are asked for."""
+    capabilities = None if declared is None else ClientCapabilities.model_validate(declared)
+    assert answerable(question(kind), capabilities) is (kind in kinds)
+    assert needed(question(kind)) == ABLE[kind]
+
+
+class Renamed(BaseModel):
+    """A result with another name at the client's."""
+
+    size_of: Annotated[int, Field(serialization_alias="sizeOf", validation_alias="sizeIn")]
+
+
+@pytest.mark.parametrize("returned", [Renamed(sizeIn=3), {"sizeIn": 3}])
+def test_a_result_has_the_names_of_its_schema(returned: Any) -> None:
+    """Whether the tool returns the model, or a mapping that is one."""
+    schema = ResultSchema(Renamed)
+    result = schema.finish(returned, 1000)
+    assert schema.schema is not None
+    assert set(schema.schema["properties"]) == {"sizeOf"}
+    assert isinstance(result, CallToolResult)
+    assert result.structured_content == {"sizeOf": 3}
+
+
+@pytest.mark.parametrize("name", ["tools_sha256", "schema_of_one"])
+def test_a_digest_does_not_depend_on_the_order_of_names(name: str) -> None:
+    """The same contract is the same digest."""
+    one, other = {"name": "a", "title": "b", "é": 1}, {"é": 1, "title": "b", "name": "a"}
+    expected = hashlib.sha256('{"name":"a","title":"b","é":1}'.encode()).hexdigest()
+    if name == "tools_sha256":
+        assert tools_sha256([one]) == tools_sha256([other])
+    assert tool_hashes([one]) == tool_hashes([other]) == {"a": expected}
 
 
 def test_slots_are_shared() -> None:

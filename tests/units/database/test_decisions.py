@@ -243,8 +243,10 @@ async def test_the_pool_is_made_of_the_settings(
         given.append(arguments)
         return Pool(None, [(1, 1)])
 
-    async def prepare(_: Any) -> None:
-        """Nothing."""
+    prepared: list[Any] = []
+
+    async def prepare(connection: Any) -> None:
+        prepared.append(connection)
 
     monkeypatch.setattr(pool.asyncpg, "create_pool", create)
     bounds = {"MCP_POOL_MIN_SIZE": "0", "MCP_POOL_MAX_SIZE": "4", "MCP_POOL_IDLE_SECONDS": "90"}
@@ -255,11 +257,12 @@ async def test_the_pool_is_made_of_the_settings(
 
     assert database.up
     assert database.pooled is pooled
+    await given[0].pop("init")("a connection")
+    assert prepared == ["a connection"]
     assert given == [
         {
             "min_size": 1,
             "max_size": 4,
-            "init": prepare,
             "connection_class": ResetConnection,
             "max_inactive_connection_lifetime": 90,
             "dsn": URL,

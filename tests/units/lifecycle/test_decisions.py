@@ -166,7 +166,8 @@ def test_a_child_gets_default_handlers_and_no_connection(monkeypatch: pytest.Mon
     for kept in (other, client, *pair):
         os.fstat(kept.fileno())
         kept.close()
-    default = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    names = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+    default = {signal.Signals[name]: signal.SIG_DFL for name in names}
     assert handlers == default | {signal.SIGINT: signal.default_int_handler}
     assert wakeup == [-1]
 
@@ -174,7 +175,7 @@ def test_a_child_gets_default_handlers_and_no_connection(monkeypatch: pytest.Mon
 @pytest.fixture
 def handlers(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
     """Handlers of signals, as the process would have them."""
-    there: dict[int, Any] = dict.fromkeys(signals.STOP, signal.SIG_DFL)
+    there: dict[int, Any] = dict.fromkeys((*signals.STOP, *signals.WITHOUT_EFFECT), signal.SIG_DFL)
     monkeypatch.setattr(signals.signal, "getsignal", there.__getitem__)
     monkeypatch.setattr(signals.signal, "signal", there.__setitem__)
     return there
@@ -185,7 +186,12 @@ def test_what_was_ignored_at_the_start_stays_so(handlers: dict[int, Any]) -> Non
     handlers[signal.SIGHUP] = signal.SIG_IGN
     ours = Signals()
     assert ours.install()
-    assert handlers == {signal.SIGTERM: ours, signal.SIGINT: ours, signal.SIGHUP: signal.SIG_IGN}
+    kept = {number: handlers[number] for number in signals.STOP}
+    stops = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT), ours)
+    assert kept == stops | {signal.SIGHUP: signal.SIG_IGN}
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        assert handlers[number] not in {ours, signal.SIG_DFL, signal.SIG_IGN}
+        assert handlers[number](number, None) is None
     assert not ours.install()
     handlers[signal.SIGINT] = signal.SIG_DFL
     assert ours.install()
@@ -201,7 +207,7 @@ async def test_what_is_looked_after_while_the_server_serves(
     ours = Signals()
     with ours.handled_by(print):  # type: ignore[arg-type] - is not called
         assert ours.begin is print
-        assert set(handlers.values()) == {ours}
+        assert {handlers[number] for number in signals.STOP} == {ours}
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         assert {task.get_coro().__name__ for task in tasks if task is not None} == works  # type: ignore[union-attr]
     await asyncio.wait(tasks)

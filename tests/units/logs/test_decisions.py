@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -10,15 +11,18 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from captured import calling, captured, exchange
 
 from hardening.exchange import Principal, current
-from hardening.logs import access_log, call_log, past_redaction, stdio, throttle
+from hardening.logs import access_log, call_log, past_redaction, setup, stdio, throttle
 from hardening.logs.access_log import AccessLog
 from hardening.logs.console import Console
 from hardening.logs.fields import FIELDS, RESERVED, cut
+from hardening.logs.origin import exception_of, names_field
 from hardening.logs.recent import RecentValues
 from hardening.logs.record import Lines, hashed, to_gcp_line
+from hardening.logs.redaction import RECENT, leaks_recent
 from hardening.logs.stdio import StreamCounter, Workers
 from hardening.response import Response
 
@@ -431,3 +435,68 @@ def test_what_sentry_may_send_is_told(monkeypatch: pytest.MonkeyPatch, package: 
     """Any one of its defaults is enough."""
     monkeypatch.setitem(past_redaction.sys.modules, "sentry_sdk", package)  # type: ignore[arg-type]
     assert past_redaction._sentry_sends_values() is told  # noqa: SLF001
+
+
+def test_a_last_line_without_a_log_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A process may end before its log was set up; later the line is written at once, and is critical."""
+    monkeypatch.setattr(setup._Sink, "logs", None)  # noqa: SLF001 - as at the start of a process
+    setup.write_final_line("stopped before it served", signal="SIGTERM")
+    with captured(tmp_path / "log"):
+        setup.write_final_line("stopped before it served", signal="SIGTERM")
+        (line,) = [json.loads(text) for text in (tmp_path / "log").read_text("utf-8").splitlines() if text]
+    assert (line["level"], line["msg"], line["signal"]) == ("critical", "stopped before it served", "SIGTERM")
+
+
+def test_what_structlog_adds_is_no_field(tmp_path: Path) -> None:
+    """An exception is described, a stack is not written, and neither counts as dropped."""
+    log = structlog.get_logger()
+    with captured(tmp_path / "log") as seen:
+        try:
+            missing({})
+        except KeyError as error:
+            log.warning("a text", exc_info=True, stack_info=True)
+            log.warning("a text", exc_info=error)
+        log.warning("a text", exc_info=False, stack_info=None)
+        first, second, third = seen.lines()
+    assert [one["exception"][0]["type"] for one in (first, second)] == ["KeyError"] * 2
+    assert "exception" not in third
+    assert not any("dropped_fields" in one for one in (first, second, third))
+
+
+def missing(given: dict[str, int]) -> int:
+    """Raise."""
+    return given["missing"]
+
+
+def test_a_name_of_a_field_is_told_when_it_stands_in_the_code() -> None:
+    """One that was made at run time may be a value of a call."""
+    frame = currentframe()
+    assert dict(city=1)  # noqa: C408 - a keyword in this code
+    assert names_field("city", frame)
+    assert not names_field("made up", frame)
+    assert not names_field("city", None)
+    made: dict[str, Any] = {"currentframe": currentframe}
+    exec("dict(city=1)\nframe = currentframe()", made)  # noqa: S102 - code that was made at run time
+    assert not names_field("city", made["frame"])
+
+
+def test_what_may_be_an_exception_is_looked_at() -> None:
+    """The exception, the three that `sys.exc_info` returns, or true for the one that is being handled."""
+    error = KeyError("x")
+    assert exception_of(error) is error
+    assert exception_of((KeyError, error, None)) is error
+    assert exception_of((None, None, None)) is None
+    assert exception_of(True) is None  # noqa: FBT003 - as loggers are given it
+    try:
+        missing({})
+    except KeyError as handled:
+        found = [exception_of(1) is handled, exception_of(None) is None]
+    assert found == [True, True]
+
+
+def test_a_text_is_compared_without_separators_too() -> None:
+    """A value of a recent call is found between punctuation, and a text that nobody sent is not."""
+    RECENT.add({"wolpertinger"}, 12)
+    assert leaks_recent("W-o-l-p-e-r-t-i-n-g-e-r")
+    assert leaks_recent("wolpertinger")
+    assert not leaks_recent("W-o-l-f")

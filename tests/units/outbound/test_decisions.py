@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from live import ENVIRONMENT, settings_from
 
+from hardening.calls.event_loop import OtherLoopError
 from hardening.errors import PermissionDenied, Timeout, UpstreamUnavailable
 from hardening.outbound import client as module
 from hardening.outbound.addresses import GuardedBackend
@@ -237,3 +238,13 @@ def test_the_hosts_that_are_remembered_are_the_last_ones() -> None:
     assert refused.value.retry_after_seconds == 30
     remembered = list(breaker._circuits)  # noqa: SLF001 - which ones is the promise
     assert (remembered[0], remembered[-2:], len(remembered)) == ("2", ["0", "another"], 1000)
+
+
+async def test_a_client_is_used_in_the_loop_of_its_call(outbound: Any) -> None:
+    """In another one, as in a thread, its connections would wait for ever: it says so, and sends nothing."""
+    given = outbound(200)
+    client = given.client(Call())
+    with pytest.raises(OtherLoopError):
+        await asyncio.to_thread(lambda: asyncio.run(client.get(URL)))
+    assert given.sent == []
+    assert (await client.get(URL)).status_code == 200

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sample
+from captured import captured
 from live import ENVIRONMENT, settings_from
 from mcp import MCPError
 from mcp.types import CallToolResult
@@ -17,7 +19,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ValidationError
 
-from hardening.telemetry import http_spans, operations, otlp
+from hardening.telemetry import http_spans, operations, otlp, otlp_answers
 from hardening.telemetry.http_metrics import HttpMetrics
 from hardening.telemetry.metrics import Metrics
 from hardening.telemetry.operations import Operations
@@ -25,6 +27,7 @@ from hardening.telemetry.tracing import Names, attributes_of, scrubbed, scrubbin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 NAMES = Names(frozenset({"echo"}), frozenset({"greet"}))
 HTTP = {"network.transport": "tcp", "network.protocol.name": "http"}
@@ -407,3 +410,44 @@ def test_who_brings_an_http_client_means_that_one(
     """Otherwise it is one whose answers are bounded."""
     monkeypatch.setattr(otlp.os, "environ", environment)
     assert [otlp._session(signal) is not None for signal in ("traces", "metrics")] == [traces, metrics]  # noqa: SLF001
+
+
+async def test_a_variable_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Which signal, and what was raised; the other one is sent."""
+    server = sample.build(settings_from(ENVIRONMENT))
+
+    def unreadable(*_: Any) -> Any:
+        raise ValueError("secret")
+
+    monkeypatch.setattr(otlp, "can_be_sent", lambda _: True)
+    monkeypatch.setattr(otlp, "_open_traces", unreadable)
+    monkeypatch.setattr(otlp, "_open_metrics", lambda *_: print)
+    with captured(tmp_path / "log") as log:
+        assert await otlp.start(server) == [print]
+        (line,) = log.lines()
+    assert (line["msg"], line["kind"]) == ("an OTEL variable cannot be read, nothing is sent", "traces")
+    assert line["exception"][0]["type"] == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("verify", "cert", "asked"),
+    [
+        ("{}/file.pem", None, {"cafile": "{}/file.pem", "capath": None}),
+        ("{}", None, {"cafile": None, "capath": "{}"}),
+        ("{}", "both.pem", {"cafile": None, "capath": "{}", "chain": ("both.pem",)}),
+        (True, ("one.pem", "key.pem"), {"usual": True, "chain": ("one.pem", "key.pem")}),
+        (True, None, {"usual": True}),
+    ],
+)
+def test_whom_an_export_trusts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, verify: Any, cert: Any, asked: dict[str, Any]
+) -> None:
+    """A file or a folder of authorities, or the usual ones; with a certificate of its own, in one file or two."""
+    made: dict[str, Any] = {}
+    context = SimpleNamespace(load_cert_chain=lambda *chain: made.update(chain=chain))
+    monkeypatch.setattr(otlp_answers.ssl, "create_default_context", lambda **given: made.update(given) or context)
+    monkeypatch.setattr(otlp_answers.httpx2, "create_ssl_context", lambda: made.update(usual=True) or context)
+    given = verify.format(tmp_path) if isinstance(verify, str) else verify
+    assert otlp_answers._context(given, cert) is context  # noqa: SLF001 - what the exporter's variables say
+    expected = {name: value.format(tmp_path) if isinstance(value, str) else value for name, value in asked.items()}
+    assert made == expected

@@ -188,6 +188,7 @@ def test_a_value_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
         assert value(metrics, "mcp_in_flight") == 2
         (line,) = log.lines()
     assert (line["msg"], line["kind"]) == ("metric cannot be read", "streams")
+    assert line["exception"][0]["type"] == "RuntimeError"
 
 
 async def test_a_blocked_event_loop_is_seen() -> None:
