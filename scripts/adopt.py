@@ -15,12 +15,13 @@ import re
 import subprocess
 import sys
 import tempfile
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import copier
+import old_metadata
+import old_servers
 import pathspec
 import yaml
 
@@ -68,8 +69,7 @@ def git(project: Path, *arguments: str) -> str:
 
 def answers(project: Path, given: list[str]) -> dict[str, Any]:
     """Return the answers that the project's metadata gives, and those of the command line."""
-    file = project / "pyproject.toml"
-    metadata = tomllib.loads(file.read_text("utf-8")).get("project", {}) if file.exists() else {}
+    metadata = old_metadata.read(project)[0]["project"]
     name = str(metadata.get("name") or project.resolve().name)
     found: dict[str, Any] = {"project_name": name.replace("-", " ").replace("_", " ").title()}
     if metadata.get("name"):
@@ -153,6 +153,10 @@ def plan(project: Path, render: Path) -> Plan:
             "no function under @….tool was found: is this the folder of the project, and are its tools declared?"
         )
     found.todo += code
+    found.todo += [
+        f"{folder}/: only src/{found.package} is installed: move into it what the server needs"
+        for folder in other_packages(project, found.package)
+    ]
     found.old = [name for name in python_files(project) if name not in found.replaced]
     if found.old:
         found.todo.append(
@@ -162,12 +166,18 @@ def plan(project: Path, render: Path) -> Plan:
     return found
 
 
+def other_packages(project: Path, package: str) -> list[str]:
+    """Return the folders of packages that the template's build leaves out."""
+    names = [name for name in python_files(project) if name.endswith("/__init__.py")]
+    folders = {str(Path(name).parent) for name in names if re.fullmatch(r"(src/)?[^/]+/__init__\.py", name)}
+    return sorted(folders - {f"src/{package}", "src", "tests", "test", "docs", "scripts"})
+
+
 def metadata_rules(project: Path) -> list[str]:
     """Return what of `pyproject.toml` needs a person."""
-    file = project / "pyproject.toml"
-    if not file.exists():
-        return ["pyproject.toml: there is none; name your dependencies below its line (uv add)"]
-    document = tomllib.loads(file.read_text("utf-8"))
+    document, said = old_metadata.read(project)
+    if not document["project"].get("dependencies"):
+        said.append("pyproject.toml: no dependency was found; name yours below its line (uv add)")
     tables = sorted(document.get("tool", {}))
     found = [
         f"pyproject.toml: [tool.{name}] is read from {where}"
@@ -178,7 +188,8 @@ def metadata_rules(project: Path) -> list[str]:
         )
         if name in tables
     ]
-    metadata = document.get("project", {})
+    found += said
+    metadata = document["project"]
     if "scripts" in metadata:
         found.append(
             "pyproject.toml: the command of the server is the template's (serve, dev, probe, schema, settings)"
@@ -209,11 +220,12 @@ def tool_rules(path: Path, name: str, package: str) -> list[str]:
         tree = ast.parse(path.read_text("utf-8"))
     except (SyntaxError, UnicodeDecodeError) as problem:
         return [f"{name}: cannot be read as Python ({problem})"]
-    found: list[str] = []
+    found = [f"{name}:{rule}" for rule in old_servers.rules(tree, package)]
+    by_call = old_servers.declared_by_call(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             kinds = {_attribute(decorator) for decorator in node.decorator_list}
-            if "tool" in kinds:
+            if "tool" in kinds or node.name in by_call:
                 found += [f"{name}:{node.lineno} {node.name}: {rule}" for rule in _rules(node, package)]
             found += [
                 f"{name}:{node.lineno} {node.name}: add this {kind} in src/{package}/server.py, to what build returns"
@@ -292,15 +304,18 @@ def _words(node: ast.AST, context: str) -> list[str]:
         if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name) and one.value.id == context
     }
     told = sorted(taken & {"debug", "info", "warning", "error", "log"})
-    other = sorted(taken - {"report_progress", *told})
-    return [f"{context}.{word}: log.info(…) of .hardening tells the operator" for word in told] + [
-        f"{context}.{word}: {context}.sdk.{word} is the SDK's; see docs/tools.md for ours" for word in other
-    ]
+    state = {"request_context", "lifespan_context"} & taken
+    other = sorted(taken - {"report_progress", *told, *state})
+    return (
+        [f"{context}.{word}: log.info(…) of .hardening tells the operator" for word in told]
+        + [f"{context}.{word}: {context}.state has what the lifespan yields" for word in sorted(state)]
+        + [f"{context}.{word}: {context}.sdk.{word} is the SDK's; see docs/tools.md for ours" for word in other]
+    )
 
 
 def write(project: Path, render: Path, found: Plan) -> None:
     """Bring the files; what has the name of one of them stays beside it."""
-    if git(project, "status", "--porcelain", "."):
+    if git(project, "status", "--porcelain", "--untracked-files=all", "."):
         sys.exit("Commit everything first: then git shows what this changes, and takes it back")
     for name in found.replaced:
         (project / name).rename(project / f"{name}.before")
@@ -313,7 +328,7 @@ def write(project: Path, render: Path, found: Plan) -> None:
         style.write_text(put_off(found.old), "utf-8")
     old = project / "pyproject.toml"
     text = old.read_text("utf-8") if old.exists() else ""
-    merged = merge_metadata(text, (render / "pyproject.toml").read_text("utf-8"))
+    merged = merge_metadata(old_metadata.read(project)[0], text, (render / "pyproject.toml").read_text("utf-8"))
     if text:
         old.rename(project / "pyproject.toml.before")
     old.write_text(merged, "utf-8")
@@ -330,9 +345,8 @@ def put_off(names: list[str]) -> str:
     )
 
 
-def merge_metadata(theirs: str, ours: str) -> str:
+def merge_metadata(document: dict[str, Any], theirs: str, ours: str) -> str:
     """Return the template's `pyproject.toml` with version, dependencies and other tools' tables of another one."""
-    document = tomllib.loads(theirs)
     project = document.get("project", {})
     known = set(re.findall(r'^    "([A-Za-z0-9._-]+)', ours, re.MULTILINE)) | SERVERS
     known = {_normal(name) for name in known}

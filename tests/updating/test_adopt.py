@@ -250,6 +250,171 @@ def test_what_clients_would_miss_is_said(old: Path, template: Template) -> None:
     assert "clients know it as recall" not in said
 
 
+POETRY = """\
+[tool.poetry]
+name = "stock-mcp"
+version = "3.1.0"
+description = "Stock levels of our shops."
+authors = ["Ada Lovelace <ada@example.com>"]
+license = "Apache-2.0"
+
+[tool.poetry.dependencies]
+python = "^3.11"
+mcp = "^1.9"
+tenacity = "^9.1"
+arrow = "~1.3"
+pyyaml = { version = ">=6", extras = ["x"], optional = true }
+mine = { git = "https://git.example.com/mine.git" }
+attrs = "25.1.0"
+toolz = "^0.12.1"
+
+[tool.poetry.group.dev.dependencies]
+freezegun = "*"
+
+[tool.poetry.group.docs.dependencies]
+mkdocs = "*"
+
+[build-system]
+requires = ["poetry-core"]
+build-backend = "poetry.core.masonry.api"
+"""
+LOW_LEVEL = """\
+import mcp.types as types
+from mcp.server.lowlevel import Server
+
+server = Server("stock", on_read_resource=None)
+
+
+@server.list_tools()
+async def list_tools():
+    return [types.Tool(name="stock_level", description="How many of an article there are.", inputSchema={})]
+
+
+@server.call_tool()
+async def call_tool(name, arguments):
+    return []
+"""
+
+
+def test_a_low_level_server_with_poetry_in_a_flat_layout(template: Template, tmp_path: Path) -> None:
+    """Its tools, its handlers and its package are named; its metadata, license and dependencies are taken over."""
+    project = tmp_path / "low"
+    (project / "stock").mkdir(parents=True)
+    for name, text in {"pyproject.toml": POETRY, "stock/__init__.py": "", "stock/server.py": LOW_LEVEL}.items():
+        (project / name).write_text(text, "utf-8")
+    git("init", "--quiet", cwd=project)
+    commit(project, "As it was")
+
+    said = adopt(project, template, "--write")
+
+    for words in (
+        "The package is src/stock_mcp.",
+        "stock/server.py:9 stock_level: write it as a function in src/stock_mcp/tools/stock_level.py",
+        "stock/server.py:8 list_tools: goes; each tool is a function",
+        "stock/server.py:13 call_tool: its branches become those functions",
+        "stock/server.py:4 on_read_resource=: becomes @server.resource(…)",
+        "stock/: only src/stock_mcp is installed",
+        "the dependency pyyaml is not taken over",
+        "the dependency mine is not taken over",
+        "not taken over of Poetry, copy what you need: group docs",
+        "the build backend becomes uv_build, in place of poetry.core.masonry.api",
+    ):
+        assert words in said, said
+    assert "no function under @" not in said
+    metadata = (project / "pyproject.toml").read_text("utf-8")
+    assert 'version = "3.1.0"' in metadata
+    listed = '"tenacity>=9.1,<10",\n    "arrow>=1.3,<1.4",\n    "attrs==25.1.0",\n    "toolz>=0.12.1,<0.13",\n]'
+    assert f"go below this line.\n    {listed}" in metadata
+    assert 'tools go below this line.\n    "freezegun",\n]' in metadata
+    assert "poetry" not in metadata
+    answers = yaml.safe_load((project / ".copier-answers.yml").read_text("utf-8"))
+    assert (answers["license"], answers["author_email"]) == ("Apache-2.0", "ada@example.com")
+    assert answers["description"] == "Stock levels of our shops."
+    assert (project / "pyproject.toml.before").read_text("utf-8") == POETRY
+
+
+SETUP_CFG = """\
+[metadata]
+name = orders-mcp
+version = 0.9.2
+description = Orders of our customers.
+author = Grace Hopper
+author_email = grace@example.com
+license = MIT
+
+[options.extras_require]
+dev =
+    pytest
+    freezegun
+"""
+FASTMCP = """\
+from fastmcp import FastMCP
+
+mcp = FastMCP("Orders", auth=object(), lifespan=None, instructions="Use me.")
+
+
+def plain(number: int) -> int:
+    "Add one to a number, and give it back."
+    return number + 1
+
+
+mcp.tool(plain)
+mcp.mount(FastMCP("Sub"))
+mcp.add_middleware(object())
+
+
+@mcp.custom_route("/health", methods=["GET"])
+async def health(request):
+    return None
+
+
+@mcp.tool
+async def find(ctx: Context) -> int:
+    \"""Find the number of an order.\"""
+    return ctx.request_context.lifespan_context.find()
+"""
+
+
+def test_a_fastmcp_server_with_setup_cfg(template: Template, tmp_path: Path) -> None:
+    """What its constructor was given and what was called on it is named, with the place where it goes."""
+    project = tmp_path / "fast"
+    (project / "src/orders").mkdir(parents=True)
+    files = {
+        "setup.cfg": SETUP_CFG,
+        "setup.py": "from setuptools import setup\nsetup()\n",
+        "requirements.txt": "fastmcp>=2.9\n# pins\nattrs==25.1.0  # why\n-r more.txt\n",
+        "src/orders/__init__.py": "",
+        "src/orders/app.py": FASTMCP,
+    }
+    for name, text in files.items():
+        (project / name).write_text(text, "utf-8")
+    git("init", "--quiet", cwd=project)
+    commit(project, "As it was")
+
+    said = adopt(project, template, "--write")
+
+    for words in (
+        "The package is src/orders_mcp.",
+        "setup.cfg: pyproject.toml takes its place",
+        "app.py:3 auth=: callers are let in by settings",
+        "app.py:3 lifespan=: goes to harden(…, lifespan=…) in src/orders_mcp/server.py",
+        "app.py:3 instructions=: become INSTRUCTIONS in src/orders_mcp/server.py",
+        "app.py:6 plain: move it into src/orders_mcp/tools/plain.py",
+        "app.py:12 mcp.mount: name the tools of the other server in TOOLS",
+        "app.py:13 mcp.add_middleware: has no place",
+        "app.py:16 mcp.custom_route: has no place",
+        "find: ctx.request_context: ctx.state has what the lifespan yields",
+        "src/orders/: only src/orders_mcp is installed",
+    ):
+        assert words in said, said
+    metadata = (project / "pyproject.toml").read_text("utf-8")
+    assert 'version = "0.9.2"' in metadata
+    assert 'go below this line.\n    "attrs==25.1.0",\n]' in metadata
+    assert 'tools go below this line.\n    "freezegun",\n]' in metadata
+    assert yaml.safe_load((project / ".copier-answers.yml").read_text("utf-8"))["license"] == "MIT"
+    assert git("status", "--porcelain", "setup.cfg", "setup.py", "requirements.txt", "src/orders", cwd=project) == ""
+
+
 @pytest.mark.parametrize(
     ("name", "text", "license"),
     [

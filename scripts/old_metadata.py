@@ -1,0 +1,120 @@
+"""Reads what a project says of itself, in the form of `[project]`: from that table, from Poetry's, or from `setup.cfg`.
+
+Nothing of the project is run: what only code knows is said to be missing.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Metadata = dict[str, Any]
+REQUIREMENTS = "requirements.txt"
+
+
+def read(project: Path) -> tuple[Metadata, list[str]]:
+    """Return the document of `pyproject.toml`, with its `project` filled, and what a person has to look at."""
+    file = project / "pyproject.toml"
+    document: Metadata = tomllib.loads(file.read_text("utf-8")) if file.exists() else {}
+    if "project" in document:
+        return document, []
+    said: list[str] = []
+    if poetry := document.get("tool", {}).get("poetry"):
+        found, development = _poetry(poetry, said)
+    else:
+        found, development = _setup_cfg(project / "setup.cfg")
+    if "dependencies" not in found and (project / REQUIREMENTS).exists():
+        lines = (project / REQUIREMENTS).read_text("utf-8").splitlines()
+        found["dependencies"] = [line.split(" #")[0].strip() for line in lines if re.match(r"[A-Za-z0-9]", line)]
+    if not found.get("name") and (project / "setup.py").exists():
+        said.append(
+            "setup.py: it is not run, so name what it says: --data package_name=…, and your dependencies by uv add"
+        )
+    said += [
+        f"{name}: pyproject.toml takes its place; delete it when nothing else reads it"
+        for name in ("setup.cfg", "setup.py", REQUIREMENTS)
+        if (project / name).exists()
+    ]
+    document["project"] = {key: value for key, value in found.items() if value}
+    document.setdefault("dependency-groups", {}).setdefault("dev", development)
+    return document, said
+
+
+def _poetry(table: Metadata, said: list[str]) -> tuple[Metadata, list[str]]:
+    found: Metadata = {key: table[key] for key in ("name", "version", "description", "license") if key in table}
+    found["authors"] = [_author(text) for text in table.get("authors", [])]
+    found["urls"] = {key: table[key] for key in ("repository", "homepage") if key in table}
+    groups = table.get("group", {})
+    tables = {
+        "dependencies": table.get("dependencies", {}),
+        "dev": {**table.get("dev-dependencies", {}), **groups.get("dev", {}).get("dependencies", {})},
+    }
+    lists = {kind: [_requirement(*one, said) for one in entries.items()] for kind, entries in tables.items()}
+    found["dependencies"] = [one for one in lists["dependencies"] if one]
+    left = [f"group {name}" for name in groups if name != "dev"] + [
+        key for key in ("extras", "plugins") if key in table
+    ]
+    if left:
+        said.append(f"pyproject.toml: not taken over of Poetry, copy what you need: {', '.join(left)}")
+    if len(table.get("scripts", {})) > 1:
+        said.append("pyproject.toml: of the commands the template has its own; others stay in pyproject.toml.before")
+    return found, [one for one in lists["dev"] if one]
+
+
+def _author(text: str) -> dict[str, str]:
+    name, _, email = text.partition("<")
+    return {"name": name.strip()} | ({"email": email.rstrip("> ")} if email else {})
+
+
+def _requirement(name: str, given: Any, said: list[str]) -> str:
+    """Return the form of PEP 508; nothing for Python itself, and for what has another source, which is said."""
+    table = given if isinstance(given, dict) else {"version": given}
+    if name == "python":
+        return ""
+    if not isinstance(table.get("version"), str) or table.get("optional"):
+        said.append(f"pyproject.toml: the dependency {name} is not taken over: add it by uv add")
+        return ""
+    extras = f"[{','.join(table['extras'])}]" if table.get("extras") else ""
+    marker = f"; {table['markers']}" if table.get("markers") else ""
+    return f"{name}{extras}{','.join(_bounds(part) for part in table['version'].split(','))}{marker}"
+
+
+def _bounds(text: str) -> str:
+    """Return a bound of Poetry's as one of PEP 440: `^1.2` is `>=1.2,<2`, `~1.2` is `>=1.2,<1.3`."""
+    text = text.strip()
+    if text in {"", "*"}:
+        return ""
+    if not (match := re.fullmatch(r"([\^~])\s*(\d+(?:\.\d+)*)\S*", text)):
+        return text.replace(" ", "") if text[0] in "<>=!~" else f"=={text}"
+    numbers = [int(part) for part in match[2].split(".")]
+    fixed = next((index for index, number in enumerate(numbers) if number), len(numbers) - 1)
+    if match[1] == "~":
+        fixed = min(1, len(numbers) - 1)
+    upper = [*numbers[:fixed], numbers[fixed] + 1]
+    return f">={text[1:].strip()},<{'.'.join(map(str, upper))}"
+
+
+def _setup_cfg(file: Path) -> tuple[Metadata, list[str]]:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(file, "utf-8")
+
+    def lines(section: str, key: str) -> list[str]:
+        return [line.strip() for line in config.get(section, key, fallback="").splitlines() if line.strip()]
+
+    of = dict(config["metadata"]) if config.has_section("metadata") else {}
+    found: Metadata = {
+        key: text
+        for key in ("name", "version", "description", "license")
+        if (text := of.get(key, "")) and text[:5] != "attr:"
+    }
+    author = {key: of[old] for key, old in (("name", "author"), ("email", "author_email")) if old in of}
+    found["authors"] = [author] if author else []
+    found["urls"] = {"homepage": of["url"]} if "url" in of else {}
+    if entries := lines("options", "install_requires"):
+        found["dependencies"] = entries
+    return found, lines("options.extras_require", "dev")
