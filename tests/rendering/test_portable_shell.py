@@ -1,4 +1,4 @@
-"""Scripts and Makefile of a project keep to what a Mac has: bash 3.2, BSD tools, make 3.81; none is here to try."""
+"""Scripts and Makefile of a project, and the commands of all pages, keep to what a Mac has: bash 3.2, BSD tools, make 3.81; none is here to try."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from support.harness import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCRIPTS = sorted((ROOT / "template/scripts").glob("*.sh"))
+SCRIPTS = sorted((ROOT / "template/scripts").glob("*.sh*"))
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("template/**/*.md*")])
 # Newer than bash 3.2, which is what macOS comes with.
 BASH = {
     "associative array": r"\b(declare|local|typeset) -[a-zA-Z]*[An]",
@@ -42,6 +43,12 @@ GNU = {
     "timeout": r"(^|[;&|(]\s*)timeout \d",
     "sha256sum": r"\bsha256sum\b",
     "nproc": r"\bnproc\b",
+    "find": r"\bfind\b[^|;]* -printf\b",
+    "base64": r"\bbase64\b[^|;]* -w",
+    "md5sum": r"\b(md5sum|tac|shuf)\b",
+    "ln": r"\b(ln|cp|mv) -\w*[tT]\b",
+    "time": r"\bdate \+\S*%N",
+    "echo": r"\becho -[en]\b",
 }
 MAKE = {
     "shell flags": r"^\.SHELLFLAGS",
@@ -73,6 +80,21 @@ def test_a_script_runs_on_a_mac(path: Path) -> None:
     assert found(text, GNU) == []
 
 
+def test_every_script_is_looked_at() -> None:
+    """Also those that come with an answer, whose names end with its condition."""
+    named = {re.sub(r"\{%.*?%\}", "", path.name) for path in SCRIPTS}
+
+    assert named >= {"update.sh", "kubernetes.sh", "compose-env.sh"}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_command_of_a_page_runs_on_a_mac(path: Path) -> None:
+    """Whoever types what a page says has what it needs."""
+    blocks = re.findall(r"^ *```(?:console|bash|sh)\n(.*?)^ *```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+    assert found("\n".join(blocks), {**BASH, **GNU}) == []
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_no_empty_array_is_expanded(path: Path) -> None:
     """With `set -u`, bash before 4.4 takes an empty array for an unset variable: each one begins with something."""
@@ -93,7 +115,16 @@ def test_the_makefile_is_one_for_old_makes() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["sed -i s/a/b/ x", "declare -A map", "echo ${name,,}", "mapfile -t lines", "readlink -f .", "rm --force x"]
+    "line",
+    [
+        "sed -i s/a/b/ x",
+        "declare -A map",
+        "echo ${name,,}",
+        "mapfile -t lines",
+        "readlink -f .",
+        "rm --force x",
+        "find . -printf x",
+    ],
 )
 def test_the_rules_find_what_they_are_for(line: str) -> None:
     """A rule that finds nothing would find this."""
