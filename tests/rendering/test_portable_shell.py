@@ -1,4 +1,7 @@
-"""Scripts and Makefile of a project, and the commands of all pages, keep to what a Mac has: bash 3.2, BSD tools, make 3.81; none is here to try."""
+"""Scripts and Makefile of a project, and commands of pages, keep to what a Mac has; none is here to try.
+
+That is bash 3.2, BSD tools and make 3.81.
+"""
 
 from __future__ import annotations
 
