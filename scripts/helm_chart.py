@@ -307,17 +307,19 @@ def schema(components: list[str]) -> dict[str, Any]:
             "properties": properties,
         }
 
-    def objects(*required: str) -> dict[str, Any]:
-        return {"type": "array", "items": {"type": "object", "required": list(required)}}
-
     text = {"type": "string", "minLength": 1}
-    texts = {"type": "object", "additionalProperties": {"type": "string"}}
+    # Said once, because an update could patch the wrong one of two places that look alike.
+    texts, named = {"$ref": "#/definitions/texts"}, {"$ref": "#/definitions/named"}
+    definitions = {
+        "texts": {"type": "object", "additionalProperties": {"type": "string"}},
+        "named": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+    }
     secret_by_reference = {
         "if": {"properties": {"name": {"enum": list(SECRETS)}}},
         "then": {"required": ["valueFrom"]},
     }
     count = {"type": "integer", "minimum": 1}
-    return {"$schema": "http://json-schema.org/draft-07/schema#"} | object_of(
+    return {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": definitions} | object_of(
         ("image", "settings", "components", "replicas"),
         image=object_of(
             ("repository",),
@@ -337,12 +339,12 @@ def schema(components: list[str]) -> dict[str, Any]:
         replicas=object_of(("min", "max"), min=count, max=count),
         resources={"type": "object"},
         secretName={"type": "string"},
-        imagePullSecrets=objects("name"),
-        env=objects("name") | {"items": {"type": "object", "required": ["name"], **secret_by_reference}},
-        volumes=objects("name"),
-        volumeMounts=objects("name", "mountPath"),
+        imagePullSecrets=named,
+        env={"allOf": [named, {"items": secret_by_reference}]},
+        volumes=named,
+        volumeMounts=named,
         nodeSelector=texts,
-        tolerations=objects(),
+        tolerations={"type": "array"},
         podAnnotations=texts,
         serviceAccountAnnotations=texts,
         networkPolicies={"type": "boolean"},

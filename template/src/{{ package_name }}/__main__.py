@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Each imports only what it needs."""
+    _leave_out_propagators()
     given = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog=_name(), description="An MCP server, ready for production.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
@@ -46,6 +48,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _name() -> str:
     return __package__.replace("_", "-") if __package__ else "server"
+
+
+def _leave_out_propagators() -> None:
+    """Take out of `OTEL_PROPAGATORS` what is not installed: OpenTelemetry raises at its import, and nothing would start.
+
+    Platforms set the variable for every workload. Here, because what comes next imports OpenTelemetry.
+    """
+    variables = os.environ  # noqa: TID251 - OpenTelemetry's variable, not ours
+    named = [name.strip() for name in variables.get("OTEL_PROPAGATORS", "").split(",") if name.strip()]
+    if not named:
+        return
+    from importlib.metadata import entry_points
+
+    installed = {"none", *(entry.name for entry in entry_points(group="opentelemetry_propagator"))}
+    if missing := [name for name in named if name not in installed]:
+        sys.stderr.write(f"OTEL_PROPAGATORS: not installed, left out: {', '.join(missing)}\n")
+        variables["OTEL_PROPAGATORS"] = ",".join(name for name in named if name in installed) or "tracecontext"
 
 
 def _serve() -> int:

@@ -218,6 +218,7 @@ async def test_nothing_of_a_client_reaches_the_collector(era: Era) -> None:
         ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}, {"/v1/metrics"}),
         ({"OTEL_METRIC_EXPORT_INTERVAL": "soon"}, {"/v1/traces", "/v1/metrics"}),
         ({"OTEL_BSP_MAX_QUEUE_SIZE": "1"}, {"/v1/metrics"}),
+        ({"OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER": "missing"}, set()),
     ],
     ids=lambda value: next(iter(value), None) if isinstance(value, dict) else "",
 )

@@ -71,8 +71,8 @@ async def start(server: HardenedServer) -> list[Stop]:
         if can_be_sent(signal):
             try:
                 stops.append(opened(server, names))
-            except ValueError:
-                # The SDK reads the variables, and raises at a number that is none.
+            except (ValueError, RuntimeError):
+                # The SDK reads the variables, and raises at a number that is none, and at a plug-in that is not there.
                 log.warning("an OTEL variable cannot be read, nothing is sent", kind=signal, exc_info=True)
     leave_out(server.middleware)
     return stops
