@@ -78,7 +78,7 @@ async def test_others_are_answered_beside_a_hostile_issuer(
     """
     issuer = hostile(kind)
     monkeypatch.setattr(jwks, "COOLDOWN_SECONDS", 0.0)
-    monkeypatch.setattr(jwks, "FETCH_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(jwks, "FETCH_TIMEOUT_SECONDS", 0.5)
     settings = {"MCP_AUTH": "api_key,jwt", "MCP_JWT_ISSUER": issuer.url, "MCP_JWT_AUDIENCE": AUDIENCE}
     settings["MCP_JWT_JWKS_URL"] = f"{issuer.url}/keys"
     claims = {"iss": issuer.url, "aud": AUDIENCE, "sub": "mallory", "exp": int(time.time()) + 600}
