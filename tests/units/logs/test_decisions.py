@@ -119,7 +119,7 @@ def test_what_of_a_request_is_a_line_and_a_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], line: Any, counted: list[Any]
 ) -> None:
     """Refusals and faults, once each, in milliseconds; health checks and what a line of a call has told are none."""
-    monkeypatch.setattr(access_log, "time", SimpleNamespace(monotonic=lambda: 10.2504))
+    monkeypatch.setattr(access_log, "time", SimpleNamespace(monotonic=lambda: 10.25046))
     path = given.get("path", "/mcp")
     one = exchange(started=10.0, **{name: value for name, value in given.items() if name != "path"})
     one.path = path
@@ -131,7 +131,7 @@ def test_what_of_a_request_is_a_line_and_a_count(
     assert metrics.told == counted
     found = [(one["layer"], one["limit"], one["error_code"], one["status"]) for one in lines]
     assert found == ([] if line is None else [line])
-    assert [(one["duration_ms"], one["suppressed"]) for one in lines] == [(250.4, 0)] * len(found)
+    assert [(one["duration_ms"], one["suppressed"]) for one in lines] == [(250.5, 0)] * len(found)
 
 
 def test_connections_are_refused_with_five_lines_a_second(tmp_path: Path) -> None:
@@ -500,3 +500,10 @@ def test_a_text_is_compared_without_separators_too() -> None:
     assert leaks_recent("W-o-l-p-e-r-t-i-n-g-e-r")
     assert leaks_recent("wolpertinger")
     assert not leaks_recent("W-o-l-f")
+
+
+def test_the_thread_that_writes_ends_with_the_process(tmp_path: Path) -> None:
+    """A reader that sleeps must not keep it."""
+    with captured(tmp_path / "log") as log:
+        thread = log.logs.writer._thread  # noqa: SLF001 - nobody else knows it
+        assert (thread.daemon, thread.name) == (True, "log writer")
