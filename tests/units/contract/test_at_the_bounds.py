@@ -11,7 +11,7 @@ from hardening.contract.command import _wire
 from hardening.contract.diff import diff, version_ok
 from hardening.contract.report import Change
 from hardening.contract.subset import Difference, differences, texts
-from hardening.contract.subset.node import bare
+from hardening.contract.subset.node import Node, Unprovable, bare
 
 TOOL = {"name": "t", "inputSchema": {"type": "object"}}
 
@@ -117,3 +117,18 @@ def test_of_several_promises_the_nearest_is_told() -> None:
 def test_a_tool_is_published_as_it_goes_over_the_wire() -> None:
     """With the names of the protocol, and without what is not there."""
     assert _wire(Tool(name="a", input_schema={"type": "object"})) == {"name": "a", "inputSchema": {"type": "object"}}
+
+
+def test_what_a_reference_names() -> None:
+    """A definition of the document, however its name is written; what is encoded otherwise proves nothing."""
+    root = {"$defs": {"a/b~": {"type": "null"}, "a%20b": {}, "x": {}}, "definitions": {"y": True}}
+    node = Node({}, root)
+
+    assert node.target("#").schema == root
+    assert node.target("#/$defs/a~1b~0").schema == {"type": "null"}
+    assert node.target("#/definitions/y").schema == {}
+    for reference in ("#/$defs/a%20b", "#/$defs/missing", "#/other/x", "https://h/$defs/x", "#/$defs", 5):
+        with pytest.raises(Unprovable):
+            node.target(reference)
+    with pytest.raises(Unprovable):
+        Node({}, {"$defs": []}).target("#/$defs/x")

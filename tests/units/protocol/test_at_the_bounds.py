@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from hardening import errors
 from hardening.exchange import Principal, current, open_exchange
-from hardening.protocol import response_writer, stdio_framing, subscription_bus
+from hardening.protocol import response_writer, session_memory, stdio_framing, subscription_bus
 from hardening.protocol.list_cache import ListCache
 from hardening.protocol.long_lived_streams import LongLivedStreams
 from hardening.protocol.message import MessageCheck, has_more_values, too_deep
@@ -750,3 +750,16 @@ async def test_listings_are_kept_by_version() -> None:
     assert (await ask("prompts/list"))["at"] == 4
     server.tools = []
     assert (await ask())["at"] == 5
+
+
+def test_what_a_session_may_say_it_can_do() -> None:
+    """4 KiB of capabilities as JSON, to the byte, and 128 values; what is no mapping is for the SDK to refuse."""
+    room = 4096 - len('{"a":""}')
+
+    assert session_memory.refuse_opening({"capabilities": {"a": "x" * room}}) is None
+    assert session_memory.refuse_opening({"capabilities": {"a": "x" * (room + 1)}}) is not None
+    for number, good in ((126, True), (129, False)):
+        values = {"capabilities": {"a": [1] * number}}
+        assert (session_memory.refuse_opening(values) is None) is good
+    assert session_memory.refuse_opening({"capabilities": []}) is None
+    assert session_memory.refuse_opening({}) is None
