@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from mcp.types import Tool
 
+from hardening.contract import command
 from hardening.contract.command import _wire
 from hardening.contract.diff import diff, version_ok
 from hardening.contract.report import Change
 from hardening.contract.subset import Difference, differences, texts
 from hardening.contract.subset.node import Node, Unprovable, bare
+from hardening.settings import HardeningSettings
 
 TOOL = {"name": "t", "inputSchema": {"type": "object"}}
 
@@ -132,3 +136,49 @@ def test_what_a_reference_names() -> None:
             node.target(reference)
     with pytest.raises(Unprovable):
         Node({}, {"$defs": []}).target("#/$defs/x")
+
+
+@pytest.mark.parametrize(
+    ("promise", "demand", "found"),
+    [
+        ({"type": "integer"}, {"multipleOf": 2}, ("multipleOf", "none", "2")),
+        ({"type": "integer", "multipleOf": 3}, {"multipleOf": 2}, ("multipleOf", "3", "2")),
+        ({"type": "integer", "multipleOf": 4}, {"multipleOf": 2}, None),
+        ({"type": "integer", "enum": [2, 4]}, {"multipleOf": 2}, None),
+        ({"type": "integer", "minimum": 1}, {"minimum": 2}, ("minimum", "1", "2")),
+        ({"type": "integer", "exclusiveMinimum": 1}, {"minimum": 2}, None),
+        ({"type": "number", "exclusiveMinimum": 1}, {"minimum": 2}, ("minimum", "above 1", "2")),
+        ({"type": "integer", "maximum": 3}, {"exclusiveMaximum": 3}, ("maximum", "3", "below 3")),
+        ({"type": "string", "maxLength": 3}, {"maxLength": 2}, ("maxLength", "3", "2")),
+        ({"type": "string", "enum": ["ab"]}, {"maxLength": 2, "minLength": 2}, None),
+        ({"type": "string"}, {"format": "date"}, ("format", "none", '"date"')),
+        ({"type": "number"}, {"type": "integer"}, ("type", "number", "integer")),
+        ({"enum": [1, 2]}, {"enum": [1]}, ("value 2", "accepted", "refused")),
+        ({"type": "integer"}, {"enum": [1]}, ("values", "any", "1")),
+    ],
+)
+def test_one_rule_of_single_values(promise: Any, demand: Any, found: tuple[str, str, str] | None) -> None:
+    """What is demanded and not promised, with both sides as they are written."""
+    expected = [] if found is None else [Difference("", *found)]
+
+    assert differences(promise, {"type": promise.get("type", "integer")} | demand) == expected
+
+
+def test_the_command_does_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Action and revision go on as they were given; nothing of the log is shown below a warning."""
+    given: list[Any] = []
+    server = SimpleNamespace(declared={})
+
+    async def published(_: object) -> dict[str, Any]:
+        return {"tools": []}
+
+    monkeypatch.setattr(command, "published", published)
+    monkeypatch.setattr(command, "built_or_exit", lambda *_: server)
+    monkeypatch.setattr(command.logs, "configure", lambda **options: given.append(options))
+    monkeypatch.setattr(command, "run", lambda action, **options: given.append((action, options)) or 4)
+
+    assert command.main(["diff", "--against", "v1"], HardeningSettings, lambda _: server) == 4  # type: ignore[arg-type]
+    assert given == [
+        {"level": "warning", "fmt": "console"},
+        ("diff", {"current": {"tools": []}, "root": Path.cwd(), "against": "v1"}),
+    ]
