@@ -380,6 +380,8 @@ async def test_connections_are_bounded_and_closed(shared: Server, limiter: Repli
 
     assert opened >= 1
     assert left <= before
+    # By it, a request knows whether it has to open a connection.
+    assert replica._asking == 0  # noqa: SLF001 - nothing outside shows it
     assert pool.max_connections == 64
     assert (pool.timeout, pool.connection_kwargs["socket_timeout"]) == (None, None)
     assert pool.connection_kwargs["retry"].get_retries() == 1
