@@ -97,6 +97,11 @@ def of_distributions(lock: str) -> set[str]:
     return usable(package["name"] for package in tomllib.loads(lock)["package"] if "virtual" not in package["source"])
 
 
+def commands_alone(text: str) -> str:
+    """Return a script without its comments and the texts that it prints."""
+    return re.sub(r"(^|\s)#.*$|'[^'\n]*'|\"[^\"$`]*\"|\"(?:[^\"`$]|\$(?!\())*\"", r"\1", text, flags=re.MULTILINE)
+
+
 def of_commands(project: Path) -> set[str]:
     """Every program that Makefile, scripts, workflows and tests call."""
     recipes = re.findall(r"^\t[@-]*(.*)$", (project / "Makefile").read_text("utf-8"), re.MULTILINE)
@@ -109,10 +114,7 @@ def of_commands(project: Path) -> set[str]:
         texts += [step.get("run", "") for job in jobs for step in job["steps"]]
     hooks = yaml.safe_load((project / ".pre-commit-config.yaml").read_text("utf-8"))
     texts += [hook["entry"] for repository in hooks["repos"] for hook in repository["hooks"]]
-    # Neither comments nor texts that are printed are commands.
-    text = re.sub(
-        r"(^|\s)#.*$|'[^'\n]*'|\"[^\"$`]*\"|\"(?:[^\"`$]|\$(?!\())*\"", r"\1", "\n".join(texts), flags=re.MULTILINE
-    )
+    text = "\n".join(map(commands_alone, texts))
     functions = set(re.findall(r"^\s*([a-z_]+)\(\)", text, re.MULTILINE))
     found = set(COMMAND.findall(text)) - functions - KEYWORDS
     for path in project.glob("tests/**/*.py"):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
@@ -165,8 +166,7 @@ class Exchange:
         self.headers.clear()
         self.params.clear()
         for scope in scopes:
-            headers: list[tuple[bytes, bytes]] = scope.get("headers", [])
-            headers.clear()
+            cast("list[object]", scope.get("headers", [])).clear()
 
     @property
     def ended(self) -> bool:
@@ -219,24 +219,17 @@ def _fields(sent: Iterable[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], fr
     Lines of one field are joined, as they may be (RFC 9110, section 5.3); the guard `HeaderFields` refuses the fields
     that are no lists. Whitespace around a value is no part of it (section 5.5), and the parser leaves it at the end.
     """
-    headers: dict[bytes, bytes] = {}
-    lines: dict[bytes, list[bytes]] = {}
+    lines: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for name, line in sent:
-        value = line.strip(b" \t")
-        if name in headers:
-            lines.setdefault(name, [headers[name]]).append(value)
-        else:
-            headers[name] = value
-    headers |= {name: b", ".join(values) for name, values in lines.items()}
-    return headers, frozenset(lines)
+        lines[name].append(line.strip(b" \t"))
+    repeated = frozenset(name for name, values in lines.items() if len(values) > 1)
+    return {name: b", ".join(values) for name, values in lines.items()}, repeated
 
 
 def trace_id(traceparent: object) -> str:
     """Return the trace id of a W3C `traceparent`, or `""` when it is not a valid one."""
     match = _TRACEPARENT.fullmatch(traceparent) if isinstance(traceparent, str) else None
-    if match is None or not int(match[1], 16) or not int(match[2], 16):
-        return ""
-    return match[1]
+    return match[1] if match and int(match[1], 16) and int(match[2], 16) else ""
 
 
 def printable(text: object) -> str:
