@@ -235,3 +235,38 @@ async def test_the_rest_of_a_refused_body_goes_by() -> None:
 
     assert refused.startswith(b"HTTP/1.1 401 ")
     assert after.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("last", [b"HTTP/1.1\r\nconnection: close", b"HTTP/1.0\r\nconnection: close", b"HTTP/1.0"])
+async def test_the_last_answer_of_a_connection_is_not_lost_with_the_body(tmp_path: Path, last: bytes) -> None:
+    """Closing while a body still comes would reset the connection, and take the answer away; nothing behind is read."""
+    with live() as server, captured(tmp_path / "log") as log:
+        reader, writer = await connect(server)
+        head = b"POST /mcp %b\r\nhost: localhost\r\ncontent-length: 300000\r\n\r\n" % last
+        writer.write(head + b"a" * 1000)
+        await asyncio.wait_for(reader.readuntil(b"}}}"), SECONDS)
+        assert not reader.at_eof()
+        writer.write(b"a" * 299_000 + head)
+        behind = await asyncio.wait_for(reader.read(), SECONDS)
+        writer.close()
+        refusals = [line["layer"] for line in log.lines() if line["msg"] == "refused"]
+
+    assert behind == b""
+    assert refusals == ["declared"]
+
+
+async def test_the_rest_of_a_last_body_is_waited_for_no_longer_than_a_body() -> None:
+    """Two seconds (`MCP_BODY_TIMEOUT_SECONDS`) after its head, whatever still drips."""
+    with live(MCP_BODY_TIMEOUT_SECONDS="2") as server:
+        reader, writer = await connect(server)
+        writer.write(START + b"connection: close\r\ncontent-length: 300000\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"}}}"), SECONDS)
+        drips = 0
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof() and drips < 80:
+                writer.write(b"a")
+                await asyncio.sleep(0.1)
+                drips += 1
+        writer.close()
+
+    assert 10 < drips < 80

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import structlog
 
+from ..calls import event_loop
 from ..calls.context import CallOverError
 from ..database import DatabaseUnavailableError
 from ..errors import UpstreamUnavailable
@@ -61,10 +62,10 @@ async def connection(ctx: Context[Any, Any]) -> AsyncGenerator[DatabaseConnectio
         OtherLoopError: The code runs in a thread, or in an event loop of its own.
     """
     ctx = ctx.here()
-    ctx.check()
     database = ctx.database
     if database is None:
         raise DatabaseUnavailableError("DATABASE_URL: not set")
+    event_loop.check(ctx.loop)
     if ctx.connected:
         raise NestedConnectionError("connection(ctx) is open in this call already: pass it along instead")
     ctx.connected = True

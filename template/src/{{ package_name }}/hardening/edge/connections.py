@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 from contextvars import Context
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from ..logs.access_log import AccessLog
 from ..logs.throttle import RATE_LIMITED
@@ -55,8 +55,8 @@ def bounded(settings: HardeningSettings, access_log: AccessLog, max_connections:
 class BoundedConnection(LimitedParser):
     """Uvicorn's connection with bounds on time: 408 for a slow head, no end of a connection is waited for without one.
 
-    The rest of a body that was refused unread is taken and thrown away, for `seconds`: a client that is
-    still sending when the connection is closed would lose the answer that says why.
+    The rest of a body that was refused unread is taken and thrown away, for `seconds`, also when the answer is the
+    last of its connection: a client that is still sending when it is closed would lose the answer that says why.
     """
 
     seconds: ClassVar[float] = 10.0
@@ -66,6 +66,9 @@ class BoundedConnection(LimitedParser):
     _receiving: asyncio.TimerHandle | None = None
     _sending: asyncio.TimerHandle | None = None
     _known = False
+    # When the rest of a body is no longer waited for, and whether its end is the end of the connection.
+    _body_until = 0.0
+    _last = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn has it
         """Begin to wait for the first head, or close at once when there are too many connections."""
@@ -88,6 +91,7 @@ class BoundedConnection(LimitedParser):
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
+            self._answering.transport = self.transport
 
     def data_received(self, data: bytes) -> None:
         """Begin to wait for the rest of a head that has begun."""
@@ -99,12 +103,32 @@ class BoundedConnection(LimitedParser):
         """The head is there; the body has bounds of its own."""
         self._stop_waiting()
         self.table.busy(self)
+        self._body_until = self.loop.time() + self.seconds
         super().on_headers_complete()
+        # An answer is written and closed through the methods below.
+        self.cycle.transport = cast("asyncio.Transport", self)
 
     def on_message_complete(self) -> None:
         """The connection may idle now, or the rest of a refused body has gone by."""
         self._stop_waiting()
         super().on_message_complete()
+        if self._last:
+            self.transport.close()
+            self._watch_client()
+
+    def write(self, data: bytes) -> None:
+        """Write a part of an answer."""
+        self.transport.write(data)
+
+    def close(self) -> None:
+        """Close behind an answer; the rest of its request's body goes by first (RFC 9112, section 9.6)."""
+        left = self._body_until - self.loop.time()
+        cycle = self._answering
+        if self._in_body and cycle is self.cycle and cycle.response_complete and left > 0:
+            self._last = True
+            self._receiving = self.loop.call_later(left, self._refuse, TOO_SLOW, context=Context())
+        else:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """The client does not take what is written; watch it."""

@@ -175,3 +175,4 @@ class LimitedParser(HttpToolsProtocol):
             self.scope, self.headers, self.url = {}, [], b""  # type: ignore[typeddict-item]
         cycle.scope = {}  # type: ignore[typeddict-item]
         cycle.body = bytearray()
+        cycle.transport = self.transport
