@@ -27,8 +27,8 @@ HARDENING = ROOT / "template/src/{{ package_name }}/hardening"
 # What stands for a name that the reader knows, and files that authors add.
 EXAMPLES = re.compile(r"[<*…]|my_server|path/to|greet")
 ADDED = {".env", ".ruff.toml", "compose.override.yaml", "local.mk", "uv.lock"}
-# What a project that adopts the template had before, and a file of a target that is not among the default ones.
-ADDED |= {"requirements.txt", "setup.py", "deploy/helm/values.production.yaml"}
+# What a project that adopts the template had before, and files of a target that is not among the default ones.
+ADDED |= {"requirements.txt", "setup.py", "deploy/helm/", "deploy/helm/values.production.yaml"}
 PATH = re.compile(r"(?<![\w/.])(?:[\w.-]+/)*[\w.-]+(?:\.(?:py|yaml|yml|json|md|toml|lua|ini|sh|txt)|/)(?![\w/])")
 
 
