@@ -358,7 +358,14 @@ def page(results: dict[str, Any]) -> str:
         "Files beside the package are changed by rule too, by kind: a line that goes, a number, a switch, a word,",
         "and lines that undo what others promise: a privilege, a retry of what was sent, a failure that is ignored.",
     ]
-    lines += _table("room", {room: came for room, came in results.items() if room not in FILES})
+    rooms = {room: came for room, came in results.items() if room not in FILES}
+    newest = [came for came in rooms.values() if came["seed"] == max(each["seed"] for each in rooms.values())]
+    first, asked = sum(came["first"] for came in newest), sum(came["sample"] - came["equivalent"] for came in newest)
+    lines += [
+        "",
+        f"Of the newest sample of each room, seed {newest[0]['seed']}, {first} of {asked} were noticed at first.",
+    ]
+    lines += _table("room", rooms)
     lines += _table("files", {room: came for room, came in results.items() if room in FILES})
     for room, came in results.items():
         if came["survived"]:

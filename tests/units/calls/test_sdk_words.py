@@ -109,6 +109,7 @@ from hardening.calls.json_schema import portable
 DIFFERENCES = """
 schema: no titles made up from names; unknown arguments are refused (`additionalProperties: false`); a fixed array has
   `items`; a result names a format only where every value of the type has it; a dataclass keeps its docstring.
+arguments: strict; JSON in a string is no list or model and is refused (`invalid_input`), where the SDK reads it.
 data: everything that is no content type has structured content and a schema, also where the SDK has text alone
   (`UNSTRUCTURED_THERE`); no mapping is put into a `result`.
 blocks: data is one block of JSON beside the structured content, as the specification has it; the SDK indents it,
@@ -118,6 +119,7 @@ data of a model: the fields that are declared, also where the value has more of 
 content that the annotation does not name (`Any`, `list`): the blocks of the SDK, and beside them their JSON wherever
   a schema is listed; what a tool builds by hand is put into `result` where its schema has one (`UNTOLD`).
 data of another type than the annotation's, or without JSON (`object()`): a failure, also where the SDK sends a text.
+bytes of base64 (`Base64Bytes`): encoded from what the tool returns, where the SDK wants them encoded already.
 pieces: an iterator leaves as the list that it makes, where the SDK's structured content is empty (`PIECES`).
 failure: the text has a kind, advice and a reference, and never the text of an exception that nobody foresaw.
 """

@@ -237,6 +237,22 @@ async def test_the_rest_of_a_refused_body_goes_by() -> None:
     assert after.startswith(b"HTTP/1.1 200 ")
 
 
+async def test_a_client_that_asks_first_is_told_to_go_on() -> None:
+    """100 for `Expect: 100-continue`, and then the answer (RFC 9110, section 10.1.1)."""
+    headers, body = request("modern", "tools/call", {"name": "echo", "arguments": {"text": "hello"}}, key=KEY)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with live() as server:
+        reader, writer = await connect(server)
+        writer.write(START + f"{head}expect: 100-continue\r\ncontent-length: {len(body)}\r\n\r\n".encode())
+        first = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), SECONDS)
+        writer.write(body)
+        answer = await asyncio.wait_for(reader.readuntil(b"hello"), SECONDS)
+        writer.close()
+
+    assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("last", [b"HTTP/1.1\r\nconnection: close", b"HTTP/1.0\r\nconnection: close", b"HTTP/1.0"])
 async def test_the_last_answer_of_a_connection_is_not_lost_with_the_body(tmp_path: Path, last: bytes) -> None:
     """Closing while a body still comes would reset the connection, and take the answer away; nothing behind is read."""

@@ -460,7 +460,11 @@ class Timers:
     def __init__(self) -> None:
         self.waiting: list[tuple[float, Any, tuple[Any, ...]]] = []
 
-    def call_later(self, seconds: float, action: Any, *given: Any) -> Any:
+    def time(self) -> float:
+        """Stand still."""
+        return 0.0
+
+    def call_later(self, seconds: float, action: Any, *given: Any, **_: Any) -> Any:
         """Keep what is to be done."""
         entry = (seconds, action, given)
         self.waiting.append(entry)

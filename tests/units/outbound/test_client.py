@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +62,9 @@ class Upstream:
                 await writer.drain()
                 await asyncio.sleep(0.05)
         elif path == "/packed":
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nzip")
+            packed = gzip.compress(b"ok")
+            head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
+            writer.write(head + packed)
             await reader.read()
             self.left.set()
         elif path == "/cookie":

@@ -537,7 +537,7 @@ async def test_what_is_remembered_of_claims_is_bounded(pair: Pair) -> None:
             await pair.same(MODERN, {"name": "echo", "arguments": {"text": "a"}, "_meta": meta})
 
     assert cache.cache_info().currsize == 1
-    assert (LONGEST_KEPT, cache.cache_info().maxsize) == (4096, 256)
+    assert (LONGEST_KEPT, cache.cache_info().maxsize) == (1024, 256)
 
 
 def test_the_direct_way_is_the_usual_one() -> None:

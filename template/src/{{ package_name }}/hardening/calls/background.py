@@ -58,13 +58,11 @@ class Background:
         """
         if not asyncio.iscoroutine(work):
             raise TypeError("ctx.background takes a coroutine: ctx.background(send(…)), without await")
-        # In a thread there is no loop: found before a share is taken, which nobody would give back.
-        loop = asyncio.get_running_loop()
         caller = ctx.principal.id
         if self._deadlines.stopping or not self.shares.take(caller):
             work.close()
             raise errors.UpstreamUnavailable(RESTARTING) if self._deadlines.stopping else errors.Busy()
-        task = loop.create_task(self._run(work, ctx))
+        task = asyncio.create_task(self._run(work, ctx))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: self.shares.give_back(caller))

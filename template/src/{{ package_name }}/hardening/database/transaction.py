@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import structlog
 
-from ..calls import event_loop
 from ..calls.context import CallOverError
 from ..database import DatabaseUnavailableError
 from ..errors import UpstreamUnavailable
@@ -65,7 +64,7 @@ async def connection(ctx: Context[Any, Any]) -> AsyncGenerator[DatabaseConnectio
     database = ctx.database
     if database is None:
         raise DatabaseUnavailableError("DATABASE_URL: not set")
-    event_loop.check(ctx.loop)
+    ctx.check()
     if ctx.connected:
         raise NestedConnectionError("connection(ctx) is open in this call already: pass it along instead")
     ctx.connected = True

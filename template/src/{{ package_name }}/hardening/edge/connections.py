@@ -120,11 +120,16 @@ class BoundedConnection(LimitedParser):
         """Write a part of an answer."""
         self.transport.write(data)
 
+    def is_closing(self) -> bool:
+        """Return whether nothing more can be written."""
+        return self.transport.is_closing()
+
     def close(self) -> None:
         """Close behind an answer; the rest of its request's body goes by first (RFC 9112, section 9.6)."""
         left = self._body_until - self.loop.time()
         cycle = self._answering
-        if self._in_body and cycle is self.cycle and cycle.response_complete and left > 0:
+        unread = self._in_body and cycle is not None and cycle is self.cycle and cycle.response_complete
+        if unread and left > 0:
             self._last = True
             self._receiving = self.loop.call_later(left, self._refuse, TOO_SLOW, context=Context())
         else:

@@ -50,7 +50,7 @@ VARYING = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
 # Whose middleware is known to change no parameter of a first request.
 OWN = ("mcp.", f"{__name__.rpartition('.')[0].rpartition('.')[0]}.")
 # Bytes; what a client says of itself is short, and what is remembered is bounded.
-LONGEST_KEPT = 4096
+LONGEST_KEPT = 1024
 
 
 class DirectCalls:

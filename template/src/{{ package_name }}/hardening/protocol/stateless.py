@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     Identity = tuple[InitializeRequestParams | None, ClientCapabilities | None]
 
 # Bytes; what a client says of itself is short, and what is remembered is bounded.
-LONGEST_KEPT = 4096
+LONGEST_KEPT = 1024
 
 
 class StatelessTransport:
