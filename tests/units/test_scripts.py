@@ -399,15 +399,20 @@ def test_an_update_carries_nothing_that_is_not_committed(place: Place, project: 
     assert (project / "half.txt").read_text("utf-8") == "half\n"
 
 
-def test_an_update_commits_no_conflict(place: Place, project: Path) -> None:
-    """Where both have changed a line that an edit of a shared file needs, a person decides before the commit."""
-    add(project / "ours.txt")
+def change_on_both_sides(place: Place, project: Path) -> None:
+    """Commit an edit here, and a release of the template that changes the same line."""
     fill(project, {"pyproject.toml": "[project]  # mine\n"})
     place.commit(project, "Edit")
     template = place.folder / "template"
     fill(template, {"files/pyproject.toml": "[project]  # theirs\n"})
     place.commit(template, "Three")
     place.git("tag", "v3.0.0", cwd=template)
+
+
+def test_an_update_commits_no_conflict(place: Place, project: Path) -> None:
+    """Where both have changed a line that an edit of a shared file needs, a person decides before the commit."""
+    add(project / "ours.txt")
+    change_on_both_sides(place, project)
 
     code, said = script(place, project, "update", EDITS="carry")
 
@@ -435,12 +440,7 @@ def test_an_update_sees_files_that_git_was_told_not_to_show(place: Place, projec
 
 def test_an_update_with_conflicts_does_not_end_well(place: Place, project: Path) -> None:
     """Copier ends with 0; the script names the files and does not."""
-    fill(project, {"pyproject.toml": "[project]  # mine\n"})
-    place.commit(project, "Edit")
-    template = place.folder / "template"
-    fill(template, {"files/pyproject.toml": "[project]  # theirs\n"})
-    place.commit(template, "Three")
-    place.git("tag", "v3.0.0", cwd=template)
+    change_on_both_sides(place, project)
 
     code, said = script(place, project, "update")
 

@@ -121,18 +121,22 @@ for name in ("cities", "forecast", "now"):
     )
 
 
-@pytest.fixture(params=SERVERS)
-def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A project with three tools, and its own metadata, Makefile, Dockerfile, tests and CI."""
-    library, server = SERVERS[request.param]
-    project = tmp_path / "city-weather"
-    files = {**OWN, "pyproject.toml": METADATA.format(library=library), "src/city_weather/server.py": server}
+def committed(project: Path, files: dict[str, str]) -> Path:
+    """Return a project as it was before: these files, in a repository."""
     for name, text in files.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text(text, "utf-8")
     git("init", "--quiet", cwd=project)
     commit(project, "As it was")
     return project
+
+
+@pytest.fixture(params=SERVERS)
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A project with three tools, and its own metadata, Makefile, Dockerfile, tests and CI."""
+    library, server = SERVERS[request.param]
+    files = {**OWN, "pyproject.toml": METADATA.format(library=library), "src/city_weather/server.py": server}
+    return committed(tmp_path / "city-weather", files)
 
 
 def adopt(project: Path, template: Template, *options: str) -> str:
@@ -298,12 +302,8 @@ async def call_tool(name, arguments):
 
 def test_a_low_level_server_with_poetry_in_a_flat_layout(template: Template, tmp_path: Path) -> None:
     """Its tools, its handlers and its package are named; its metadata, license and dependencies are taken over."""
-    project = tmp_path / "low"
-    (project / "stock").mkdir(parents=True)
-    for name, text in {"pyproject.toml": POETRY, "stock/__init__.py": "", "stock/server.py": LOW_LEVEL}.items():
-        (project / name).write_text(text, "utf-8")
-    git("init", "--quiet", cwd=project)
-    commit(project, "As it was")
+    files = {"pyproject.toml": POETRY, "stock/__init__.py": "", "stock/server.py": LOW_LEVEL}
+    project = committed(tmp_path / "low", files)
 
     said = adopt(project, template, "--write")
 
@@ -377,8 +377,6 @@ async def find(ctx: Context) -> int:
 
 def test_a_fastmcp_server_with_setup_cfg(template: Template, tmp_path: Path) -> None:
     """What its constructor was given and what was called on it is named, with the place where it goes."""
-    project = tmp_path / "fast"
-    (project / "src/orders").mkdir(parents=True)
     files = {
         "setup.cfg": SETUP_CFG,
         "setup.py": "from setuptools import setup\nsetup()\n",
@@ -386,10 +384,7 @@ def test_a_fastmcp_server_with_setup_cfg(template: Template, tmp_path: Path) -> 
         "src/orders/__init__.py": "",
         "src/orders/app.py": FASTMCP,
     }
-    for name, text in files.items():
-        (project / name).write_text(text, "utf-8")
-    git("init", "--quiet", cwd=project)
-    commit(project, "As it was")
+    project = committed(tmp_path / "fast", files)
 
     said = adopt(project, template, "--write")
 

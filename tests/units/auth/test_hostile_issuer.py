@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import threading
 import time
@@ -15,10 +14,10 @@ import jwt
 import pytest
 from live import KEY, SECONDS, live
 from support.hostile_host import CHUNKED, ENDLESS, OK, Hostile
+from support.loop_holds import longest_hold
 from wire import ERAS, Wire
 
 from hardening.auth import jwks
-from hardening.lifecycle.startup import tidy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,27 +84,13 @@ async def test_others_are_answered_beside_a_hostile_issuer(
     signed = jwt.encode(claims, "x" * 32, algorithm="HS256")
     head = urlsafe_b64encode(b'{"alg":"RS256","kid":"unknown","typ":"at+jwt"}').rstrip(b"=").decode()
     token = ".".join((head, *signed.split(".")[1:]))
-    worst = SimpleNamespace(seconds=0.0, last=0.0, on=True)
-
-    def tick() -> None:
-        seen = time.thread_time()
-        worst.seconds, worst.last = max(worst.seconds, seen - worst.last), seen
-        if worst.on:
-            asyncio.get_running_loop().call_soon(tick)
-
-    def start() -> None:
-        tidy()
-        worst.last = time.thread_time()
-        tick()
 
     with live(**settings) as server:
         async with Wire(server.url, KEY) as alice, Wire(server.url, token) as forger:
             # The first fetch loads certificates.
             first = await forger.ask("modern", "tools/list")
-            thresholds = gc.get_threshold()
-            server.do(start)
-            issuer.begin()
-            try:
+            with longest_hold(server) as worst:
+                issuer.begin()
                 asked = asyncio.create_task(forger.ask("legacy", "tools/list"))
                 answers: set[int] = set()
                 async with asyncio.timeout(SECONDS):
@@ -114,10 +99,6 @@ async def test_others_are_answered_beside_a_hostile_issuer(
                         answers |= {reply.status for reply in replies}
                         await asyncio.sleep(0.05)
                 forged = await asked
-            finally:
-                worst.on = False
-                gc.set_threshold(*thresholds)
-                gc.unfreeze()
 
     assert first.status == 503
     assert forged.status in {401, 503}

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from captured import captured, exchange
 from live import KEY, OTHER_KEY, SECONDS, live
+from support.loop_holds import longest_hold
 from wire import ERAS, Era, Wire, request
 
 from hardening.exchange import Principal
-from hardening.lifecycle.startup import tidy
 from hardening.protocol.turns import Turns
 
 if TYPE_CHECKING:
@@ -90,7 +88,6 @@ async def test_no_message_holds_the_event_loop(era: Era, value: str, place: str,
     """
     arguments = {"an argument": '{"text": VALUE}', "an unknown argument": '{"text": "a", "more": VALUE}'}
     given = arguments.get(place, '{"text": "a"}').replace("VALUE", value)
-    worst = SimpleNamespace(seconds=0.0, last=0.0, on=True)
     with live() as server, captured(tmp_path / "log"):
         async with Wire(server.url, KEY) as alice, Wire(server.url, OTHER_KEY) as bob:
 
@@ -103,27 +100,10 @@ async def test_no_message_holds_the_event_loop(era: Era, value: str, place: str,
                     body = json.dumps(parsed).encode()
                 return headers, body
 
-            def tick() -> None:
-                now = time.thread_time()
-                worst.seconds, worst.last = max(worst.seconds, now - worst.last), now
-                if worst.on:
-                    asyncio.get_running_loop().call_soon(tick)
-
-            def start() -> None:
-                tidy()
-                worst.last = time.thread_time()
-                tick()
-
             warm = await alice.send(message(alice)[1], message(alice)[0])
             messages = [(wire, *message(wire)) for wire in (alice, bob) for _ in range(CALLERS // 2)]
-            thresholds = gc.get_threshold()
-            server.do(start)
-            try:
+            with longest_hold(server) as worst:
                 replies = await asyncio.gather(*(wire.send(body, headers) for wire, headers, body in messages))
-            finally:
-                worst.on = False
-                gc.set_threshold(*thresholds)
-                gc.unfreeze()
 
     assert warm.status == 200
     assert {reply.status for reply in replies} == {200}
