@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,24 @@ collect_ignore = ["support/real_tools"]
 # Of the person who runs the tests; none of it may reach a project under test.
 PERSONAL = ("COPIER_", "GIT_", "MAKE", "MCP_", "MFLAGS", "OTEL_", "PYTHON")
 NAMES = {"DATABASE_URL", "HOST", "PORT", "PYTEST_ADDOPTS", "REDIS_URL", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV"}
+ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
+
+
+def _unordered(values: set[object] | frozenset[object]) -> bool:
+    """Whether their order is another in each process: the hash of a text is, that of a number is not."""
+    return len(values) > 1 and not all(isinstance(value, int) for value in values)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse names of tests that are another in each process: the order of a set, an address in memory.
+
+    Files are tested by two processes, which refuse to begin when their lists differ, and half the runs do not show it.
+    """
+    for item in items:
+        call = getattr(item, "callspec", None)
+        sets = [value for value in call.params.values() if isinstance(value, set | frozenset)] if call else []
+        if ADDRESS.search(item.name) or any(_unordered(value) and str(value) in item.name for value in sets):
+            raise pytest.UsageError(f"{item.nodeid}: has another name in each process; use a tuple, or name the row")
 
 
 @pytest.fixture(scope="session", autouse=True)

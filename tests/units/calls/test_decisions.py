@@ -573,19 +573,21 @@ ABLE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("declared", "kinds"),
     [
-        (None, set()),
-        ({}, set()),
-        ({"elicitation": {}}, {"form"}),
-        ({"elicitation": {"form": {}}}, {"form"}),
-        ({"elicitation": {"url": {}}}, {"url"}),
-        ({"elicitation": {"form": {}, "url": {}}}, {"form", "url"}),
-        ({"roots": {}}, {"roots"}),
-        ({"sampling": {}}, {"sampling"}),
-        ({"sampling": {"tools": {}}}, {"sampling", "tools"}),
+        (None, ()),
+        ({}, ()),
+        ({"elicitation": {}}, ("form",)),
+        ({"elicitation": {"form": {}}}, ("form",)),
+        ({"elicitation": {"url": {}}}, ("url",)),
+        ({"elicitation": {"form": {}, "url": {}}}, ("form", "url")),
+        ({"roots": {}}, ("roots",)),
+        ({"sampling": {}}, ("sampling",)),
+        ({"sampling": {"tools": {}}}, ("sampling", "tools")),
     ],
     ids=str,
 )
-def test_a_client_is_asked_what_it_has_declared(kind: str, declared: dict[str, Any] | None, kinds: set[str]) -> None:
+def test_a_client_is_asked_what_it_has_declared(
+    kind: str, declared: dict[str, Any] | None, kinds: tuple[str, ...]
+) -> None:
     """And an error names what it has not: forms and addresses apart, tools only where they are asked for."""
     capabilities = None if declared is None else ClientCapabilities.model_validate(declared)
     assert answerable(question(kind), capabilities) is (kind in kinds)
