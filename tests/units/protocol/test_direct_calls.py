@@ -1,4 +1,4 @@
-"""The direct way of a call gives the answers of the SDK's own: status, headers and bytes, in every version served."""
+"""The direct way of a request gives the answers of the SDK's own: status, headers and bytes, in every version."""
 
 from __future__ import annotations
 
@@ -200,10 +200,16 @@ class Pair:
         self.clients = clients
 
     async def same(
-        self, version: str, params: dict[str, Any], *, headers: dict[str, str] | None = None, rpc_id: Any = 7
+        self,
+        version: str,
+        params: dict[str, Any],
+        *,
+        method: str = "tools/call",
+        headers: dict[str, str] | None = None,
+        rpc_id: Any = 7,
     ) -> bytes:
-        """Call a tool in both, and return the body that both give."""
-        usual, body = request(era_of(version), "tools/call", params, rpc_id=rpc_id, key=KEY)
+        """Ask both, and return the body that both give."""
+        usual, body = request(era_of(version), method, params, rpc_id=rpc_id, key=KEY)
         sent = usual | {"mcp-protocol-version": version} | (headers or {})
         one, other = await asyncio.gather(*(client.post("/mcp", headers=sent, content=body) for client in self.clients))
         assert told(one) == told(other), params
@@ -376,6 +382,25 @@ async def test_what_is_unusual_is_answered_alike(pair: Pair, version: str) -> No
     accepted = ("application/json", "application/json;q=0.9", "application/*", "")
     asks += [pair.same(version, asked, headers={"accept": accept}) for accept in accepted]
     await some_at_once(asks)
+
+
+@pytest.mark.parametrize("method", ["tools/list", "server/discover"])
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_lists_and_discovery_are_answered_alike(fresh: Both, version: str, method: str) -> None:
+    """The first one, which is made, and those from memory; nearly all of them directly, where the version has them."""
+    asked: list[dict[str, Any]] = [{}, {}, {"cursor": None}, {"cursor": "1"}, {"cursor": 5}, {"more": 1}]
+    asked += [{"_meta": meta} for meta in METAS]
+    async with AsyncExitStack() as stack:
+        made = [httpx2.AsyncClient(base_url=server.url, timeout=SECONDS) for server in fresh.servers]
+        pair = Pair(fresh, *[await stack.enter_async_context(client) for client in made])
+        await pair.same(version, {}, method=method)
+        await some_at_once([pair.same(version, params, method=method) for params in asked])
+        plain = pair.both.answers
+        await pair.same(version, {}, method=method, headers={"accept": "application/json"})
+
+    served = method == "tools/list" or version == MODERN
+    assert fresh.answers - plain == (1 if served else 0)
+    assert (plain > 10) is served
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -1,10 +1,11 @@
-"""Direct way of a `tools/call` that stands alone, without the SDK's `serve_one`; it is here for speed.
+"""Direct way of requests that stand alone, without the SDK's `serve_one`; it is here for speed.
 
+It is for calls of tools, their list and `server/discover`, which are nearly all that clients send.
 The SDK's middleware and its handler run as ever, and the answer is the SDK's, byte for byte. What is left out is what
 `serve_one` does over again: it validates a request three times and a result twice.
 What might be answered otherwise goes to `serve_one`: answers to questions, parameters and `_meta` that are not well
-formed, tools that do not exist, and every call where the author has put a middleware into the SDK's chain.
-With `MCP_DIRECT_CALLS=off` all calls do.
+formed, tools that do not exist, and everything where the author has put a middleware into the SDK's chain.
+With `MCP_DIRECT_CALLS=off` all requests do.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from mcp import MCPError
+from mcp.server.caching import apply_cache_hint
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
 from mcp.types import (
     CORE_RESULT_TYPES,
     INTERNAL_ERROR,
     SERVER_INFO_META_KEY,
-    CallToolRequestParams,
+    CacheableResult,
     CallToolResult,
+    RequestParams,
     TextContent,
 )
 from mcp.types.methods import serialize_server_result, validate_client_request
@@ -29,7 +32,7 @@ from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
-from ..routes import TOOLS_CALL
+from ..routes import DISCOVER, TOOLS_CALL, TOOLS_LIST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +47,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 # Parameters of a call that nobody has asked about; answers to questions are for the SDK to judge.
-PLAIN = frozenset({"name", "arguments", "_meta"})
+PLAIN_CALL = frozenset({"name", "arguments", "_meta"})
+# A list is one page, so nobody asks for the next.
+PLAIN_OTHER = frozenset({"_meta"})
+PLAIN = {TOOLS_CALL: PLAIN_CALL, TOOLS_LIST: PLAIN_OTHER, DISCOVER: PLAIN_OTHER}
 # Members of `_meta` that differ from call to call; those of the trace were checked with the message.
 VARYING = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
 # Whose middleware is known to change no parameter of a first request.
@@ -54,7 +60,7 @@ LONGEST_KEPT = 1024
 
 
 class DirectCalls:
-    """Answers calls of declared tools.
+    """Answers calls of declared tools, their list and `server/discover`.
 
     Args:
         server: The SDK's low-level server: handler, middleware, name.
@@ -68,20 +74,23 @@ class DirectCalls:
         self._known = False
         self._stamp = server.server_info_stamp
 
-    def params(self, exchange: Exchange, version: str) -> CallToolRequestParams | None:
-        """Return what the handler is to be given, or None for a call that `serve_one` has to answer."""
-        name = exchange.tool_name
-        if name is None or self._plain(name) is None or not exchange.params.keys() <= PLAIN or not self._own_chain():
+    def params(self, exchange: Exchange, version: str) -> RequestParams | None:
+        """Return what the handler is to be given, or None for a request that `serve_one` has to answer."""
+        method, params = exchange.rpc_method or "", exchange.params
+        if method not in PLAIN or not params.keys() <= PLAIN[method] or not self._own_chain():
             return None
-        if not isinstance(exchange.params.get("arguments", {}), dict) or not _well_formed(version, exchange.params):
+        if method == TOOLS_CALL and not self._plain_call(exchange):
             return None
+        if not well_formed(method, version, params):
+            return None
+        entry = self._server.get_request_handler(method)
         try:
-            return CallToolRequestParams.model_validate(exchange.params, by_name=False)
+            return entry and cast("type[RequestParams]", entry.params_type).model_validate(params, by_name=False)
         except ValidationError:
             return None
 
     async def answer(
-        self, exchange: Exchange, params: CallToolRequestParams, connection: Connection, reply: ResponseWriter
+        self, exchange: Exchange, params: RequestParams, connection: Connection, reply: ResponseWriter
     ) -> dict[str, Any]:
         """Return the result as it goes out.
 
@@ -92,8 +101,8 @@ class DirectCalls:
         ctx: ServerRequestContext[Any, Any] = ServerRequestContext(
             session=ServerSession(reply, connection, request_meta=params.meta),
             lifespan_context={},
-            method=TOOLS_CALL,
-            params=exchange.params,
+            method=exchange.rpc_method or "",
+            params=exchange.params or None,
             request_id=reply.request_id,
             meta=params.meta,
             protocol_version=version,
@@ -101,14 +110,21 @@ class DirectCalls:
         )
 
         async def handle(ctx: ServerRequestContext[Any, Any]) -> HandlerResult:
-            entry = self._server.get_request_handler(TOOLS_CALL)
+            entry = self._server.get_request_handler(ctx.method)
             result = await entry.handler(ctx, params)  # type: ignore[union-attr] - it was there when this was chosen
-            return self._written(version, result, own=result is exchange.result and self._plain(params.name) is True)
+            own = result is exchange.result and self._plain(exchange.tool_name or "") is True
+            return self._written(ctx.method, version, result, own=own)
 
         call: CallNext = handle
         for middleware in reversed(self._middleware):
             call = partial(_through, middleware, call)
         return cast("dict[str, Any]", await call(ctx))
+
+    def _plain_call(self, exchange: Exchange) -> bool:
+        """Return whether a tool of this name is declared, and given its arguments by name."""
+        name = exchange.tool_name
+        known = name is not None and self._plain(name) is not None
+        return known and isinstance(exchange.params.get("arguments", {}), dict)
 
     def _own_chain(self) -> bool:
         """Return whether all that stands around the handler is ours and the SDK's, which changes no parameter."""
@@ -116,10 +132,13 @@ class DirectCalls:
             self._middleware, self._known = chain, all(map(_ours, chain))
         return self._known
 
-    def _written(self, version: str, result: HandlerResult, *, own: bool) -> dict[str, Any]:
+    def _written(self, method: str, version: str, result: HandlerResult, *, own: bool) -> dict[str, Any]:
         written = _data(version, result) if own else None
         if written is None:
-            written = _checked(version, result)
+            hint = self._server.cache_hints.get(method)
+            if hint is not None and isinstance(result, CacheableResult):
+                result = apply_cache_hint(result, hint)
+            written = _checked(method, version, result)
         if version not in MODERN_PROTOCOL_VERSIONS:
             return written
         meta: dict[str, Any] = written.get("_meta") or {}
@@ -128,7 +147,7 @@ class DirectCalls:
         return written
 
 
-def _checked(version: str, result: HandlerResult) -> dict[str, Any]:
+def _checked(method: str, version: str, result: HandlerResult) -> dict[str, Any]:
     """Return a result that the author may have built, as the SDK checks and writes it."""
     written = cast("BaseModel", result).model_dump(by_alias=True, mode="json", exclude_none=True)
     kind = written.get("resultType")
@@ -136,9 +155,9 @@ def _checked(version: str, result: HandlerResult) -> dict[str, Any]:
         # A shape of an extension, which alone knows it.
         return written
     try:
-        return serialize_server_result(TOOLS_CALL, version, written)
+        return serialize_server_result(method, version, written)
     except ValidationError:
-        log.exception("tool returned an invalid result")
+        log.exception("handler returned an invalid result", rpc_method=method)
         raise MCPError(INTERNAL_ERROR, "Handler returned an invalid result") from None
 
 
@@ -166,22 +185,25 @@ def _data(version: str, result: HandlerResult) -> dict[str, Any] | None:
     return written
 
 
-def _well_formed(version: str, params: Mapping[str, Any]) -> bool:
+def well_formed(method: str, version: str, params: Mapping[str, Any]) -> bool:
     """Return whether the SDK takes this `_meta`; the same clients ask again and again."""
-    meta = params.get("_meta")
-    if meta is None:
-        return "_meta" not in params and version not in MODERN_PROTOCOL_VERSIONS
+    meta: Any = params.get("_meta", {})
+    if not isinstance(meta, dict):
+        return False
+    meta = cast("dict[str, Any]", meta)
     token = meta.get("progressToken")
     if isinstance(token, bool) or not isinstance(token, str | int | None):
         return False
     claims = to_json({name: value for name, value in meta.items() if name not in VARYING})
-    return (_valid if len(claims) <= LONGEST_KEPT else _valid.__wrapped__)(version, claims)
+    return (_valid if len(claims) <= LONGEST_KEPT else _valid.__wrapped__)(method, version, claims)
 
 
 @lru_cache(maxsize=256)
-def _valid(version: str, claims: bytes) -> bool:
+def _valid(method: str, version: str, claims: bytes) -> bool:
+    params = {"_meta": from_json(claims)} | ({"name": ""} if method == TOOLS_CALL else {})
     try:
-        validate_client_request(TOOLS_CALL, version, {"name": "", "_meta": from_json(claims)})
-    except ValidationError:
+        validate_client_request(method, version, params)
+    except (KeyError, ValidationError):
+        # This version may not have the method.
         return False
     return True

@@ -11,6 +11,7 @@ from mcp.types.methods import validate_client_request
 from pydantic_core import to_json
 
 from ..routes import DISCOVER, TOOLS_LIST
+from .direct_calls import PLAIN, well_formed
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -51,7 +52,9 @@ class ListCache:
         if tools is not self._tools:
             self._tools, self._answers = tools, {}
         elif asked in self._answers:
-            validate_client_request(*asked, ctx.params)
+            params = ctx.params or {}
+            if not (params.keys() <= PLAIN[ctx.method] and well_formed(*asked, params)):
+                validate_client_request(*asked, ctx.params)
             return dict(self._answers[asked][0])
         result = await call_next(ctx)
         if isinstance(result, dict) and self.restricted and ctx.method == TOOLS_LIST:
