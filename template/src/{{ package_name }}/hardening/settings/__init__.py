@@ -155,7 +155,7 @@ class HardeningSettings(EnvironmentSettings):
         default="required", description="when_possible: tools that want a yes also run where nobody can be asked."
     )
     direct_calls: bool = Field(
-        default=True, description="off: calls take the SDK's own, longer way; the answers are the same."
+        default=True, description="off: calls and lists take the SDK's own, longer way; the answers are the same."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lines below it are dropped."
