@@ -755,6 +755,16 @@ async def nested(answer: Annotated[Nested, Resolve(unshowable)]) -> str:
     return str(answer)
 
 
+async def deeper(inner: Annotated[Nested, Resolve(unshowable)]) -> Sure:
+    """Take what another resolver asks."""
+    return inner.inner
+
+
+async def nested_deeper(answer: Annotated[Sure, Resolve(deeper)]) -> str:
+    """Ask what cannot be shown, by a resolver of a resolver."""
+    return str(answer)
+
+
 async def lost(answer: Annotated[Sure, Resolve(unknown)]) -> str:
     """Ask with a resolver that lacks an argument."""
     return str(answer)
@@ -767,7 +777,13 @@ async def buried(name: Name, answer: Annotated[Sure, Resolve(sure)] | None = Non
 
 @pytest.mark.parametrize(
     ("function", "cure"),
-    [(both, "not by both"), (nested, "plain fields only"), (lost, "cannot be resolved"), (buried, "directly")],
+    [
+        (both, "not by both"),
+        (nested, "plain fields only"),
+        (nested_deeper, "plain fields only"),
+        (lost, "cannot be resolved"),
+        (buried, "directly"),
+    ],
 )
 def test_questions_that_cannot_be_asked_are_refused(function: Any, cure: str) -> None:
     """What could only fail in a call is refused at start, by name."""

@@ -40,6 +40,16 @@ async def block_shared(gate: Annotated[str, Field(max_length=200)]) -> bool:
     return bool(await asyncio.to_thread(_wait, gate))
 
 
+@tool(read_only=True)
+async def known(ctx: Context) -> list[bool]:
+    """Say whether a job of asyncio's threads knows its call, however it gets there."""
+    GATES["known"] = threading.Event()
+    GATES["known"].set()
+    loop = asyncio.get_running_loop()
+    jobs = (asyncio.to_thread(_wait, "known"), loop.run_in_executor(None, _wait, "known"))
+    return [await job == ctx.request_id for job in jobs]
+
+
 def _raise(kind: str) -> None:
     raise {"stop": StopIteration, "exit": SystemExit, "value": ValueError}[kind]("secret detail")
 
@@ -75,7 +85,7 @@ async def leave(ctx: Context) -> str:
 
 def build(settings: Any) -> Any:
     """Return a server with these tools."""
-    return harden(settings, tools=(block, block_shared, fail, leave, name))
+    return harden(settings, tools=(block, block_shared, fail, known, leave, name))
 
 
 def server_with(**environment: str) -> Any:
@@ -123,6 +133,16 @@ async def test_it_knows_its_call(gate: str) -> None:
     GATES[gate].set()
     async with opened(server := server_with()):
         assert (await call(server, "block", {"gate": gate})).structured_content == {"result": True}
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_threads_of_asyncio_know_their_call_too(era: Era) -> None:
+    """What `asyncio.to_thread` and `run_in_executor` run logs with the reference of the call, on the default path."""
+    with Live(settings_from(ENVIRONMENT), build) as live:
+        async with Wire(live.url, KEY) as wire:
+            reply = await wire.ask(era, "tools/call", {"name": "known", "arguments": {}})
+
+    assert reply.result["structuredContent"] == {"result": [True, True]}
 
 
 async def test_one_caller_has_a_share_and_all_have_a_bound(gate: str) -> None:

@@ -538,6 +538,8 @@ def fields(number: int, value: bytes = b"a") -> bytes:
         ([CHUNKED + b"1\r\na\r\n0\r\nx: " + b"a" * 8192 + b"\r\n\r\n"], ["trailers"]),
         ([CHUNKED, *[b"1\r\na\r\n"] * 4096], []),
         ([CHUNKED, *[b"1\r\na\r\n"] * 4097], ["framing"]),
+        ([CHUNKED, *[b"f\r\n" + b"a" * 15 + b"\r\n"] * 4097], ["framing"]),
+        ([CHUNKED, *[b"10\r\n" + b"a" * 16 + b"\r\n"] * 4097], []),
         ([CHUNKED, b"10000\r\n" + b"a" * 65_536 + b"\r\n", *[b"1\r\na\r\n"] * 4200], []),
         ([CHUNKED, b"1;" + b"x" * 60_000 + b"\r\na\r\n"], []),
         ([CHUNKED, *[b"1;" + b"x" * 11_000 + b"\r\na\r\n"] * 6], ["framing"]),

@@ -151,6 +151,33 @@ async def test_half_an_answer_is_cut_and_counted(
     assert slot.taken == 0
 
 
+async def whole_then_crash(scope: Any, receive: Any, send: Any) -> None:
+    """Answer, then fail."""
+    del scope, receive
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": b'{"result":{}}'})
+    raise RuntimeError(TEXT)
+
+
+@both_eras
+async def test_a_crash_behind_a_whole_answer_is_a_line_and_no_refusal(
+    server: Live, wire: Wire, tmp_path: Path, era: Era
+) -> None:
+    """The caller has everything: the log tells of the crash, and nothing counts a 500 that nobody was sent."""
+    server.app.pipeline.access_log.admit = Throttle(time.monotonic)
+    with captured(tmp_path / "log") as log, edge_with(server, protocol=whole_then_crash) as slot:
+        before = refused(server)
+        reply = await wire.ask(era, "tools/list")
+        await idle(server)
+        lines = [line["msg"] for line in log.lines()]
+
+    assert (reply.status, reply.result) == (200, {})
+    assert lines.count("unhandled exception") == 1
+    assert "refused" not in lines
+    assert refused(server) == before
+    assert slot.taken == 0
+
+
 @both_eras
 async def test_a_client_that_has_left_is_no_fault(server: Live, wire: Wire, tmp_path: Path, era: Era) -> None:
     """Nobody waits for the answer, so nothing is wrong with its missing."""

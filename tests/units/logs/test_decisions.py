@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from inspect import currentframe
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ import pytest
 import structlog
 from captured import calling, captured, exchange
 
-from hardening.exchange import Principal, current
+from hardening.exchange import current
 from hardening.logs import access_log, call_log, past_redaction, setup, stdio, throttle
 from hardening.logs.access_log import AccessLog
 from hardening.logs.console import Console
@@ -23,7 +22,7 @@ from hardening.logs.origin import exception_of, names_field
 from hardening.logs.recent import RecentValues
 from hardening.logs.record import Lines, hashed, to_gcp_line
 from hardening.logs.redaction import RECENT, leaks_recent
-from hardening.logs.stdio import StreamCounter, Workers
+from hardening.logs.stdio import StreamCounter
 from hardening.response import Response
 
 if TYPE_CHECKING:
@@ -369,30 +368,12 @@ def test_what_nobody_caught_is_told_by_where_it_was(tmp_path: Path) -> None:
     assert "exception" not in lines[-1]
 
 
-def test_the_threads_of_a_loop_have_a_name_and_a_bound() -> None:
-    """32, as many as asyncio's own executor has at most; each job knows its call."""
+def test_what_a_loop_cannot_hand_on_becomes_a_line() -> None:
+    """The loop of the server gets the handler, and keeps its threads, which `services` has given it."""
     given: list[Any] = []
-
-    def work(*given: Any, **named: Any) -> Any:
-        return current.get(), given, named, threading.current_thread().name
-
-    loop: Any = SimpleNamespace(set_exception_handler=given.append, set_default_executor=given.append)
+    loop: Any = SimpleNamespace(set_exception_handler=given.append)
     stdio.StdioCapture.watch(None, loop)  # type: ignore[arg-type] - nothing of it is used
-    handler, executor = given
-    assert handler is stdio._loop_error  # noqa: SLF001
-    assert isinstance(executor, Workers)
-    assert executor._max_workers == 32  # noqa: SLF001 - its size is the promise
-    token = current.set(one := exchange(principal=Principal("jwt", "bob")))
-    try:
-        job = executor.submit(
-            lambda *given, **named: (current.get(), given, named, threading.current_thread().name), 1, a=2
-        )
-    finally:
-        current.reset(token)
-    came, arguments, named, thread = job.result(20)
-    assert (came is one, arguments, named) == (True, (1,), {"a": 2})
-    assert thread.startswith("worker")
-    executor.shutdown()
+    assert given == [stdio._loop_error]  # noqa: SLF001
 
 
 class Sentry:

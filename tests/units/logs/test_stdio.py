@@ -78,9 +78,6 @@ async def main():
         await asyncio.sleep(0)
     del task
     gc.collect()
-    for identifier in ("first", "second"):
-        with calling(request_id=identifier):
-            await loop.run_in_executor(None, lambda: log.info("in a thread"))
 
 thread = threading.Thread(target=fail)
 thread.start()
@@ -153,12 +150,6 @@ def test_what_nobody_caught_is_a_line(lines: list[dict[str, Any]]) -> None:
     assert {line["level"] for line in caught} == {"error"}
     assert [line["kind"] for line in caught if "kind" in line] == ["handle", "future"]
     assert all([one["type"] for one in line["exception"]] == ["ValueError"] for line in caught)
-
-
-def test_threads_of_the_loop_know_their_call(lines: list[dict[str, Any]]) -> None:
-    """`run_in_executor` carries the request id, and each job that of its own call."""
-    known = [line["request_id"] for line in lines if "request_id" in line and line["level"] == "info"]
-    assert known == ["first", "second"]
 
 
 def test_everything_is_given_back(done: subprocess.CompletedProcess[str]) -> None:

@@ -2,13 +2,14 @@
 
 A function that never returns there takes a thread from everybody until the process ends, and when all are taken nobody
 can connect to anything by name. So `mcp_oldest_thread_seconds` and its alert cover them as those of `ctx.thread`.
-There are as many as asyncio has: processors and four more, at most 32.
+There are as many as asyncio has: processors and four more, at most 32. Each job knows the call that it works for.
 """
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class SharedThreads(ThreadPoolExecutor):
     def submit(
         self, fn: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Future[Result]:
-        """Run a function when a thread is free."""
-        future = super().submit(fn, *args, **kwargs)
+        """Run a function when a thread is free; log lines it writes carry the request id of the caller."""
+        future = super().submit(copy_context().run, fn, *args, **kwargs)
         self._began[future] = self._clock()
         # At once when it has ended meanwhile.
         future.add_done_callback(self._ended)

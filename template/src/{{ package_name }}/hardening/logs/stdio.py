@@ -13,10 +13,8 @@ import os
 import sys
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import structlog
 
@@ -34,11 +32,6 @@ log = structlog.get_logger()
 # A tool that prints in a loop costs one line a second.
 EVERY_SECONDS = 1.0
 CHUNK_BYTES = 65_536
-# As many as asyncio's own executor has at most.
-MOST_THREADS = 32
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class StdioCapture:
@@ -74,9 +67,8 @@ class StdioCapture:
         self._counter.start()
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Log what a loop cannot hand to anybody, and let its threads know the call they work for."""
+        """Log what a loop cannot hand to anybody."""
         loop.set_exception_handler(_loop_error)
-        loop.set_default_executor(Workers(MOST_THREADS, thread_name_prefix="worker"))
 
     def release(self) -> None:
         """Give back the streams, the descriptors and the hooks."""
@@ -115,14 +107,6 @@ def _unraisable(args: Any) -> None:
 def _loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     kind = next((key for key in ("task", "future", "handle", "protocol", "transport") if key in context), "loop")
     log.error("event loop error", kind=kind, exc_info=context.get("exception"))
-
-
-class Workers(ThreadPoolExecutor):
-    """Threads that run each job in the context of the call that submitted it."""
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Schedule `fn`; log lines it writes carry the request id of the caller."""
-        return super().submit(copy_context().run, fn, *args, **kwargs)
 
 
 class StreamCounter(io.RawIOBase):
