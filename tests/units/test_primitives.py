@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from captured import captured
-from live import ENVIRONMENT, KEY, Live, settings_from
+from live import ENVIRONMENT, KEY, OTHER_KEY, Live, settings_from
 from mcp.server.mcpserver import Context as SdkContext
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError
@@ -479,3 +480,35 @@ async def test_prompts_and_resources_are_in_the_contract(server: Live) -> None:
     assert document["resources"].keys() == {"notes://all"}
     assert document["resourceTemplates"].keys() == {"notes://{number}/of/{owner}", "said://{what}"}
     assert not {"prompts", "resources", "resourceTemplates"} & empty.keys()
+
+
+async def test_a_prompt_that_blocks_has_the_share_of_its_caller() -> None:
+    """A function that is no coroutine runs in the pool of `ctx.thread`: one caller's are `busy`, another's are not."""
+    release, entered = threading.Event(), threading.Semaphore(0)
+
+    def build(settings: HardeningSettings) -> HardenedServer:
+        server = harden(settings, tools=[])
+
+        @server.prompt()
+        def blocks() -> str:
+            """Wait for another system."""
+            entered.release()
+            release.wait(20)
+            return "done"
+
+        _ = blocks
+        return server
+
+    bounds = {"MCP_MAX_THREADS_PER_PRINCIPAL": "1", "MCP_THREAD_ACQUIRE_TIMEOUT_SECONDS": "0.05"}
+    with Live(settings_from(ENVIRONMENT | bounds), build) as live:
+        async with Wire(live.url, KEY) as wire, Wire(live.url, OTHER_KEY) as other:
+            first = asyncio.ensure_future(wire.ask("modern", "prompts/get", {"name": "blocks"}))
+            assert await asyncio.to_thread(entered.acquire, timeout=10)
+            second = await wire.ask("modern", "prompts/get", {"name": "blocks"})
+            third = asyncio.ensure_future(other.ask("modern", "prompts/get", {"name": "blocks"}))
+            assert await asyncio.to_thread(entered.acquire, timeout=10)
+            release.set()
+            answers = [await first, await third]
+
+    assert second.error["data"]["kind"] == "busy"
+    assert [answer.result["messages"][0]["content"]["text"] for answer in answers] == ["done", "done"]

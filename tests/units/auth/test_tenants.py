@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from live import ENVIRONMENT, Live, settings_from
-from wire import ERAS, Era, Wire
+from wire import ERAS, Era, Wire, opening
 
 from hardening import Context, harden, tool
 from hardening.dev.issuer import LocalIssuer
@@ -98,3 +98,46 @@ def test_a_tenant_that_nobody_has_ends_the_start(environment: dict[str, str], va
         settings_from(ENVIRONMENT | environment)
 
     assert [problem.partition(":")[0] for problem in raised.value.problems] == [variable]
+
+
+@tool(read_only=False, destructive=True, confirm=True)
+async def empty(ctx: Context) -> str:
+    """Throw away everything of a tenant."""
+    return ctx.principal.tenant
+
+
+async def test_what_a_person_has_agreed_to_holds_for_the_tenant_alone(issuer: LocalIssuer) -> None:
+    """The answer to a question that was asked for one tenant does nothing in another one of the same person."""
+    meta = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}}
+    environment = issuer.environment(AUDIENCE) | {"MCP_TENANT_CLAIM": "org"}
+    settings = settings_from(ENVIRONMENT | environment)
+    with Live(settings, lambda settings: harden(settings, tools=(empty,))) as live:
+
+        async def ask(tenant: str, **more: Any) -> Any:
+            async with Wire(live.url, issuer.token(AUDIENCE, org=tenant)) as wire:
+                params = {"name": "empty", "arguments": {}, "_meta": meta, **more}
+                return await wire.ask("modern", "tools/call", params)
+
+        asked = (await ask("acme")).result
+        agreed = {
+            "inputResponses": {
+                key: {"action": "accept", "content": {"confirm": True}} for key in asked["inputRequests"]
+            },
+            "requestState": asked["requestState"],
+        }
+        elsewhere, here = await ask("other", **agreed), await ask("acme", **agreed)
+
+    assert (elsewhere.status, elsewhere.error["code"]) == (400, -32602)
+    assert here.result["structuredContent"] == {"result": "acme"}
+
+
+async def test_a_session_is_one_tenants(issuer: LocalIssuer) -> None:
+    """The same person with a token of another tenant finds no session of that id: 404, as for a stranger."""
+    with serving(issuer, MCP_LEGACY="stateful") as live:
+        async with Wire(live.url, issuer.token(AUDIENCE, org="acme")) as wire:
+            session = {"mcp-session-id": (await wire.ask("legacy", *opening("legacy"))).headers["mcp-session-id"]}
+            own = await wire.ask("legacy", "ping", headers=session)
+        async with Wire(live.url, issuer.token(AUDIENCE, org="other")) as wire:
+            other = await wire.ask("legacy", "ping", headers=session)
+
+    assert (own.status, other.status) == (200, 404)

@@ -228,7 +228,7 @@ async def test_a_lost_thread_of_asyncio_is_in_the_metrics(gate: str, era: Era) -
 
 
 async def test_what_hangs_on_the_shared_threads_is_seen() -> None:
-    """`asyncio.to_thread` and lookups of names share their threads with everybody: their number and age are known."""
+    """`asyncio.to_thread` has threads that it shares with everybody: their number and age are known."""
     clock = [1000.0]
     shared = SharedThreads(lambda: clock[0])
     loop = asyncio.get_running_loop()

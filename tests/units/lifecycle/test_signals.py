@@ -173,7 +173,7 @@ raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tool
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 async def test_a_handler_that_a_tool_has_set_is_put_back(sig: signal.Signals) -> None:
-    """Within a second the server drains again at every signal, and a line says what happened."""
+    """Within a tenth of a second the server drains again at every signal, and a line says what happened."""
     with Process("-c", TAKES) as process:
         async with Wire(process.url, KEY) as wire:
             await wire.call("modern", "take", {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +16,11 @@ from live import ENVIRONMENT, KEY, Live, settings_from
 from pydantic import Field
 from wire import ERAS, Era, Wire
 
-from hardening import Context, harden, tool
+from hardening import Context, Principal, harden, tool
+from hardening.calls.context import CallOverError
 from hardening.errors import PermissionDenied, Timeout, TooLarge, UpstreamUnavailable
 from hardening.lifecycle.startup import opened
+from hardening.outbound.answers import Answer
 from hardening.outbound.breaker import Breaker
 from hardening.outbound.client import Outbound
 
@@ -67,6 +70,9 @@ class Upstream:
             writer.write(head + packed)
             await reader.read()
             self.left.set()
+        elif path == "/other-origin":
+            moved = self.url.replace("127.0.0.1", "127.0.0.2") + "/page"
+            writer.write(f"HTTP/1.1 307 X\r\nlocation: {moved}\r\ncontent-length: 0\r\n\r\n".encode())
         elif path == "/cookie":
             writer.write(b"HTTP/1.1 200 OK\r\nset-cookie: who=me\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
         else:
@@ -346,3 +352,147 @@ async def test_connections_end_with_the_server(upstream: Upstream) -> None:
     with pytest.raises(UpstreamUnavailable):
         await kept[0].get(upstream.url)
     assert len(upstream.heads) == 1
+
+
+async def leave_open(ctx: Context, url: str) -> None:
+    """Ask for an answer, and leave it as it comes."""
+    client = ctx.http
+    await client.send(client.build_request("GET", url), stream=True)
+
+
+@tool(read_only=True, timeout_seconds=30)
+async def careless(
+    url: Annotated[str, Field(max_length=300)], where: Annotated[str, Field(max_length=20)], ctx: Context
+) -> str:
+    """Leave the answer of another system open."""
+    if where == "background":
+        ctx.background(leave_open(ctx, url))
+    else:
+        await leave_open(ctx, url)
+    return "done"
+
+
+@pytest.mark.parametrize("where", ["call", "background"])
+async def test_an_answer_that_is_left_open_ends_with_its_call(upstream: Upstream, where: str) -> None:
+    """Its connection is closed long before the deadline: a hundred of them would be all that there are."""
+    async with opened(server := harden(settings_from(ALLOWED), tools=(careless,))), asyncio.timeout(SECONDS):
+        assert not (await call(server, "careless", {"url": upstream.url + "/stay", "where": where})).is_error
+        await server.background.idle()
+        await upstream.left.wait()
+
+
+async def test_a_client_works_as_long_as_what_it_is_used_in(upstream: Upstream) -> None:
+    """One that was kept sends nothing after its call; one that a background task is given has the time of the task."""
+    kept: list[httpx2.AsyncClient] = []
+
+    async def send(client: httpx2.AsyncClient, url: str) -> None:
+        await asyncio.sleep(1.1)
+        await client.get(url)
+
+    @tool(read_only=True, timeout_seconds=1)
+    async def keep(url: Annotated[str, Field(max_length=300)], ctx: Context) -> str:
+        """Keep the client for later."""
+        ctx.background(send(ctx.http, url))
+        kept.append(ctx.http)
+        return "done"
+
+    async with opened(server := harden(settings_from(ALLOWED), tools=(keep,))), asyncio.timeout(SECONDS):
+        assert not (await call(server, "keep", {"url": upstream.url})).is_error
+        with pytest.raises(CallOverError):
+            await kept[0].get(upstream.url)
+        assert upstream.heads == []
+        await server.background.idle()
+    assert server.background.failures == 0
+    assert len(upstream.heads) == 1
+
+
+@tool(read_only=True)
+async def with_a_header(
+    url: Annotated[str, Field(max_length=300)], value: Annotated[str, Field(max_length=300)], ctx: Context
+) -> str:
+    """Send a header with the request, wherever that leads."""
+    answer = await ctx.http.get(url, headers={"x-key": value, "accept": "text/plain"}, follow_redirects=True)
+    return answer.raise_for_status().text
+
+
+@pytest.mark.parametrize(
+    ("url", "value"),
+    [
+        ("", "a"),
+        ("example.com", "a"),
+        ("ftp://127.0.0.1/", "a"),
+        ("http://[::1", "a"),
+        ("http://127.0.0.1:99999/", "a"),
+        (None, "a\r\nx-other: b"),
+    ],
+    ids=["empty", "no scheme", "another scheme", "no address", "no port", "two headers"],
+)
+async def test_what_no_request_can_hold_is_the_callers(upstream: Upstream, url: str | None, value: str) -> None:
+    """`invalid_input`, also more often than a host may fail: it is not held against the host, and nothing is sent."""
+    async with opened(server := harden(settings_from(ALLOWED), tools=(with_a_header,))):
+        for _ in range(6):
+            given = {"url": upstream.url if url is None else url, "value": value}
+            result = await call(server, "with_a_header", given)
+            assert result.meta["hardening/error"]["kind"] == "invalid_input"
+        assert upstream.heads == [] or url is None
+        assert not (await call(server, "with_a_header", {"url": upstream.url, "value": "a"})).is_error
+    assert [head for head in upstream.heads if "x-other" in head] == []
+
+
+async def test_a_redirect_elsewhere_gets_no_key(upstream: Upstream) -> None:
+    """What the tool has added to a request stays with the origin that it was for; what any request has goes along."""
+    port = int(upstream.url.rpartition(":")[2])
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await upstream(reader, writer)
+
+    server = harden(settings_from(ALLOWED), tools=(with_a_header,))
+    async with await asyncio.start_server(serve, "127.0.0.2", port), opened(server):
+        given = {"url": upstream.url + "/other-origin", "value": "s3cret"}
+        assert not (await call(server, "with_a_header", given)).is_error
+
+    first, second = upstream.heads
+    assert "x-key: s3cret" in first
+    assert "s3cret" not in second
+    assert "accept: text/plain" in second
+
+
+async def test_failures_that_one_caller_makes_are_its_own(upstream: Upstream) -> None:
+    """A caller who asks for what fails is refused, and another one is served by the same host."""
+    alice, bob = Principal("api_key", "alice"), Principal("api_key", "bob")
+    async with opened(server := build(settings_from(ALLOWED))):
+        for _ in range(6):
+            assert (await call(server, "fetch", {"url": upstream.url + "/unwell"}, alice)).is_error
+        assert len(upstream.heads) == 5
+        assert not (await call(server, "fetch", {"url": upstream.url}, bob)).is_error
+
+
+def test_a_host_that_fails_for_several_callers_is_left_alone_by_all() -> None:
+    """The second caller's failure is enough when there were five; a success of anybody closes the circuit."""
+    breaker = Breaker(lambda: 0.0)
+    for _ in range(5):
+        breaker.failed("a", "alice")
+    breaker.check("a", "bob")
+    breaker.failed("a", "bob")
+    for caller in ("alice", "bob", "carol"):
+        with pytest.raises(UpstreamUnavailable):
+            breaker.check("a", caller)
+    breaker.succeeded("a")
+    breaker.check("a", "alice")
+
+
+async def test_an_answer_that_is_no_json_is_the_other_systems(upstream: Upstream) -> None:
+    """`upstream_unavailable`, as for the page of a proxy; who catches what `json` raises catches it as before."""
+
+    @tool(read_only=True)
+    async def read(url: Annotated[str, Field(max_length=300)], ctx: Context) -> str:
+        """Read JSON of another system."""
+        return str((await ctx.http.get(url)).json())
+
+    async with opened(server := harden(settings_from(ALLOWED), tools=(read,))):
+        result = await call(server, "read", {"url": upstream.url})
+    assert result.meta["hardening/error"]["kind"] == "upstream_unavailable"
+    with pytest.raises(json.JSONDecodeError) as raised:
+        Answer(200, content=b"s3cret").json()
+    assert "s3cret" not in str(vars(raised.value))
+    assert Answer(200, content=b"[1]").json() == [1]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpcore2
 import httpx2
 import pytest
+from captured import calling
 from live import ENVIRONMENT, settings_from
 
 from hardening.calls.event_loop import OtherLoopError
-from hardening.errors import PermissionDenied, Timeout, UpstreamUnavailable
+from hardening.errors import Busy, PermissionDenied, Timeout, UpstreamUnavailable
+from hardening.exchange import Principal
 from hardening.outbound import client as module
 from hardening.outbound.addresses import GuardedBackend
 from hardening.outbound.breaker import Breaker
@@ -58,12 +61,12 @@ def outbound(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Outbound]:
     return make
 
 
-@pytest.mark.parametrize(("left", "connect"), [(10, 5.0), (3, 3)])
-async def test_each_part_of_a_request_has_a_deadline(outbound: Any, left: float, connect: float) -> None:
-    """The whole request has what is left of the call; connecting has 5 s of it at most."""
+@pytest.mark.parametrize(("left", "connect", "pool"), [(12, 5.0, 5.0), (3, 3, 1.5)])
+async def test_each_part_of_a_request_has_a_deadline(outbound: Any, left: float, connect: float, pool: float) -> None:
+    """The whole request has what is left of the call; connecting has 5 s of it at most, a free connection half."""
     given = outbound(200)
     await given.client(Call(left)).get(URL)
-    assert given.sent[0].extensions["timeout"] == {"connect": connect, "read": left, "write": left, "pool": left}
+    assert given.sent[0].extensions["timeout"] == {"connect": connect, "read": left, "write": left, "pool": pool}
 
 
 @pytest.mark.parametrize(
@@ -164,12 +167,12 @@ def listener() -> Any:
 def resolving(monkeypatch: pytest.MonkeyPatch, *said: Any) -> None:
     """Let every name be resolved to these addresses, or not at all."""
 
-    async def resolve(*_: Any, **__: Any) -> list[Any]:
+    def resolve(*_: Any, **__: Any) -> list[Any]:
         if isinstance(said[0], BaseException):
             raise said[0]
         return [(0, 0, 0, "", (address, 0)) for address in said]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
 
 @pytest.mark.parametrize(
@@ -248,3 +251,102 @@ async def test_a_client_is_used_in_the_loop_of_its_call(outbound: Any) -> None:
         await asyncio.to_thread(lambda: asyncio.run(client.get(URL)))
     assert given.sent == []
     assert (await client.get(URL)).status_code == 200
+
+
+async def test_no_free_connection_is_no_fault_of_a_host(outbound: Any) -> None:
+    """`busy`, before the call is over and however often: other hosts have all connections."""
+    given = outbound(httpx2.PoolTimeout("full"))
+    for _ in range(6):
+        with pytest.raises(Busy):
+            await given.client(Call()).get(URL)
+    assert {request.extensions["timeout"]["pool"] for request in given.sent} == {5.0}
+    with pytest.raises(Busy):
+        await given.client(Call(4)).get(URL)
+    assert given.sent[-1].extensions["timeout"]["pool"] == 2.0
+    assert not given.breaker._circuits  # noqa: SLF001 - that it is empty is the promise
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "goes_along"),
+    [
+        ("https://a.test/x", "https://a.test/y", True),
+        ("http://a.test/x", "https://a.test/x", True),
+        ("https://a.test/x", "http://a.test/x", False),
+        ("http://a.test/x", "https://b.test/x", False),
+        ("https://a.test/x", "https://a.test:444/x", False),
+        ("http://a.test:81/x", "https://a.test/x", False),
+        ("https://a.test/x", "https://sub.a.test/x", False),
+    ],
+)
+async def test_what_leaves_the_origin_of_a_request(
+    monkeypatch: pytest.MonkeyPatch, outbound: Any, first: str, then: str, goes_along: Any
+) -> None:
+    """The headers that say who may go with a redirect of one origin, and from HTTP to HTTPS of one host."""
+    given = outbound(200)
+    sent: list[httpx2.Request] = []
+
+    async def handle(request: httpx2.Request) -> httpx2.Response:
+        sent.append(request)
+        return httpx2.Response(302, headers={"location": then}) if len(sent) == 1 else httpx2.Response(200)
+
+    monkeypatch.setattr(given, "handle_async_request", handle)
+    headers = {"x-key": "s3cret", "authorization": "Bearer s3cret", "accept-language": "de"}
+    await given.client(Call()).get(first, headers=headers, follow_redirects=True)
+
+    assert "x-key" in sent[0].headers
+    assert ("x-key" in sent[1].headers, "authorization" in sent[1].headers) == (goes_along, goes_along)
+    assert sent[1].headers["accept-language"] == "de"
+    assert sent[1].headers["host"] == sent[1].url.netloc.decode()
+
+
+async def test_a_silent_address_leaves_time_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 1 s for each but the last, and never more than its part."""
+    resolving(monkeypatch, "127.0.0.1", "127.0.0.2", "127.0.0.3")
+    backend = GuardedBackend(["127.0.0.0/8"])
+    given: list[tuple[str, float]] = []
+
+    class Inner:
+        async def connect_tcp(self, address: str, _: int, timeout: float, *__: Any) -> str:  # noqa: ASYNC109
+            given.append((address, timeout))
+            if address != "127.0.0.3":
+                raise httpcore2.ConnectTimeout
+            return "connected"
+
+    monkeypatch.setattr(backend, "_inner", Inner())
+    for timeout in (5.0, 1.5):
+        assert await backend.connect_tcp("a.test", 1, timeout=timeout) == "connected"
+
+    assert [seconds for _, seconds in given] == [1.0, 1.0, 5.0, 0.5, 0.5, 1.5]
+
+
+async def test_a_name_server_that_never_answers_holds_its_caller_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight lookups of one caller wait; its next one is `busy`, another caller and the event loop look up as before."""
+    answer, asked = threading.Event(), threading.Semaphore(0)
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *given: Any, **options: Any) -> Any:
+        if host != "slow.test":
+            return real("127.0.0.1", *given, **options)
+        asked.release()
+        answer.wait(20)
+        raise socket.gaierror(-3, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    backend = GuardedBackend(["127.0.0.0/8"])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        with calling(principal=Principal("api_key", "alice")):
+            waiting = [asyncio.ensure_future(backend.connect_tcp("slow.test", port, timeout=20)) for _ in range(8)]
+            for _ in waiting:
+                assert await asyncio.to_thread(asked.acquire, timeout=10)
+            backend.lookups.wait_seconds = 0.05
+            with pytest.raises(Busy):
+                await backend.connect_tcp("slow.test", port, timeout=20)
+        with calling(principal=Principal("api_key", "bob")):
+            await (await backend.connect_tcp("fast.test", port, timeout=10)).aclose()
+        assert await asyncio.get_running_loop().getaddrinfo("fast.test", port)
+        answer.set()
+        refused = await asyncio.gather(*waiting, return_exceptions=True)
+    backend.close()
+
+    assert {type(error) for error in refused} == {httpcore2.ConnectError}

@@ -63,7 +63,10 @@ class Services:
 
     def oldest_thread_seconds(self) -> float:
         """Return how long the oldest function has been running in a thread, whoever started it."""
-        return max(self.threads.oldest_seconds(), self.shared_threads.oldest_seconds())
+        threads = [self.threads, self.shared_threads]
+        if self._outbound is not None:
+            threads.append(self._outbound.guard.lookups)
+        return max(one.oldest_seconds() for one in threads)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -109,7 +112,7 @@ class Services:
             from .outbound.client import Outbound
 
             self._outbound = Outbound(self.settings, self._on_answer)
-        return self._outbound.client(call)
+        return self._outbound.client(call, call.open_answers)
 
     async def _close_outbound(self) -> None:
         if self._outbound is not None:

@@ -71,10 +71,16 @@ def take_credential(exchange: Exchange, max_bytes: int) -> str | None:
 
 
 def bind_session(exchange: Exchange, principal: Principal) -> None:
-    """Tell the SDK who calls: it binds legacy sessions to client, issuer and subject."""
+    """Tell the SDK who calls: it binds legacy sessions to client, issuer and subject; here to the tenant as well."""
     if principal.kind == "none":
         return
     exchange.scope["user"] = _user(principal)
+
+
+def binding(principal: Principal) -> str:
+    """Return what sessions and the answers of persons are bound to: the caller, and the tenant that it acts for."""
+    # No blank and no name holds a line break.
+    return f"{principal.id}\n{principal.tenant}" if principal.tenant else principal.id
 
 
 @lru_cache(maxsize=1024)
@@ -83,7 +89,7 @@ def _user(principal: Principal) -> AuthenticatedUser:
         AccessToken(
             # Empty, so that the SDK has no token to give to anyone.
             token="",
-            client_id=principal.id,
+            client_id=binding(principal),
             subject=principal.name,
             claims={"iss": principal.issuer or principal.kind},
             scopes=sorted(principal.scopes),

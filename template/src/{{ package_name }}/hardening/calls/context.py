@@ -6,7 +6,7 @@ import math
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from typing_extensions import TypeVar as DefaultTypeVar
 
@@ -38,6 +38,14 @@ PROGRESS_INTERVAL_SECONDS = 0.05
 JOB: ContextVar[tuple[Context[Any, Any], Context[Any, Any]] | None] = ContextVar("job", default=None)
 
 
+class Held(Protocol):
+    """What a call has open, and gives back at its end."""
+
+    def close_soon(self) -> None:
+        """Begin to close it."""
+        ...
+
+
 class CallOverError(RuntimeError):
     """Code that a call left behind asked for something after the call was answered."""
 
@@ -62,6 +70,7 @@ class Context(Generic[SettingsT, StateT]):
         client: Makes HTTP clients; use `http`.
         connected: Whether `connection(ctx)` is open, or being waited for.
         held: The connection that is open.
+        answers: HTTP answers that are open; closed at the end.
         loop: The event loop of the call; nothing of it works in another one.
         over: Whether the call has ended; code that it has left behind gets nothing any more.
     """
@@ -80,6 +89,7 @@ class Context(Generic[SettingsT, StateT]):
     loop: AbstractEventLoop | None = None
     connected: bool = field(default=False, init=False)
     held: DatabaseConnection | None = field(default=None, init=False)
+    answers: set[Held] = field(default_factory=set[Held], init=False)
     over: bool = field(default=False, init=False)
     _progress: float = field(default=float("-inf"), init=False)
     _reported: float = field(default=float("-inf"), init=False)
@@ -124,7 +134,17 @@ class Context(Generic[SettingsT, StateT]):
         It never reaches the inside (`MCP_HTTP_ALLOW` opens names and networks), never outlives the deadline,
         and takes answers up to `MCP_HTTP_MAX_RESPONSE_BYTES`. What it raises is a failure that the caller is told.
         """
-        return self._usable(self.client)(self.here())
+        return self._usable(self.client)(self)
+
+    def open_answers(self) -> set[Held]:
+        """Return the HTTP answers that are closed at the end of what runs here.
+
+        Raises:
+            CallOverError: The call has been answered.
+            OtherLoopError: It runs in a thread, or in an event loop of its own.
+        """
+        self.check()
+        return self.here().answers
 
     def check(self) -> None:
         """Let pass what runs in the call.
@@ -180,9 +200,11 @@ class Context(Generic[SettingsT, StateT]):
     def end(self) -> bool:
         """End the call; return whether it has given back what it took.
 
-        A connection that it still holds is cut, which rolls its transaction back.
+        A connection that it still holds is cut, which rolls its transaction back; open HTTP answers are closed.
         """
         self.over = True
+        for answer in tuple(self.answers):
+            answer.close_soon()
         if self.held is None or self.database is None:
             return True
         self.database.cut(self.held)

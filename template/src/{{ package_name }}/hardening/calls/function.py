@@ -7,13 +7,11 @@ Source: 2026-07-28 and 2025-11-25, Prompts and Resources.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NotRequired, get_args, get_type_hints
 
-import anyio.to_thread
 from mcp import MCPError
 from mcp.server.mcpserver import Context as SdkContext
 from mcp.types import INVALID_PARAMS
@@ -132,7 +130,9 @@ class AuthorFunction:
             if inspect.iscoroutinefunction(self.function):
                 returned = await self.function(*given, **arguments)
             else:
-                returned = await anyio.to_thread.run_sync(functools.partial(self.function, *given, **arguments))
+                # In the pool of `ctx.thread`, of which each caller has a share.
+                context = context or self._context(sdk)
+                returned = await context.thread(self.function, *given, **arguments)
         except BaseException:
             if context is not None:
                 context.end()

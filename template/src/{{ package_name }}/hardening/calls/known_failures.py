@@ -59,6 +59,9 @@ _KNOWN: tuple[tuple[str, str, type[errors.ToolFailure]], ...] = tuple(
         ("elastic_transport", "ConnectionTimeout", errors.Timeout),
         ("elastic_transport", "ConnectionError", AWAY),
         ("kafka aiokafka", "KafkaConnectionError KafkaTimeoutError NoBrokersAvailable", AWAY),
+        # An address or a header that no request can have.
+        ("httpx httpx2 httpcore httpcore2", "UnsupportedProtocol LocalProtocolError InvalidURL", errors.InvalidInput),
+        ("requests aiohttp", "InvalidURL InvalidSchema MissingSchema InvalidHeader", errors.InvalidInput),
         ("httpx httpx2 httpcore httpcore2", "TimeoutException", errors.Timeout),
         ("httpx httpx2 httpcore httpcore2", "TransportError HTTPStatusError NetworkError ProtocolError", AWAY),
         ("httpx httpx2", "TooManyRedirects DecodingError", AWAY),

@@ -1,7 +1,7 @@
-"""Counts what is on asyncio's own threads: `asyncio.to_thread`, and every lookup of a name; all callers share them.
+"""Counts what is on asyncio's own threads (`asyncio.to_thread`); all callers share them.
 
-A function that never returns there takes a thread from everybody until the process ends, and when all are taken nobody
-can connect to anything by name. So `mcp_oldest_thread_seconds` and its alert cover them as those of `ctx.thread`.
+A function that never returns there takes a thread from everybody until the process ends, and when all are taken no
+other function gets one. So `mcp_oldest_thread_seconds` and its alert cover them as those of `ctx.thread`.
 There are as many as asyncio has: processors and four more, at most 32. Each job knows the call that it works for.
 """
 

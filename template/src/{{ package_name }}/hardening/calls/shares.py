@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+from ..exchange import current
+
+
+def current_caller() -> str:
+    """Return the identity of who is calling; empty where nobody is, as in a test."""
+    exchange = current.get()
+    return exchange.principal.id if exchange is not None and exchange.principal is not None else ""
+
 
 class Shares:
     """Counts what is taken.

@@ -13,15 +13,13 @@ import time
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from ..errors import Busy
 from .shares import Shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from ..settings import HardeningSettings
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -33,15 +31,28 @@ class EndedByThreadError(Exception):
     """The function raised what a future cannot carry: `StopIteration`."""
 
 
+class Bounds(Protocol):
+    """How many threads, in all and for one caller, and how long to wait for one; the settings, for `ctx.thread`."""
+
+    @property
+    def max_threads(self) -> int: ...  # noqa: D102 - told above
+    @property
+    def max_threads_per_principal(self) -> int: ...  # noqa: D102
+    @property
+    def thread_acquire_timeout_seconds(self) -> float: ...  # noqa: D102
+
+
 class Threads:
     """Worker threads, started when needed and kept.
 
     Args:
         settings: How many, and how long to wait.
         clock: Seconds, monotonic; for the age of what runs.
+        name: What each thread is called.
     """
 
-    def __init__(self, settings: HardeningSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: Bounds, clock: Callable[[], float] = time.monotonic, *, name: str = "author") -> None:
+        self._name = name
         self.wait_seconds = settings.thread_acquire_timeout_seconds
         self.shares = Shares(settings.max_threads, settings.max_threads_per_principal)
         self._clock = clock
@@ -73,7 +84,7 @@ class Threads:
         done: asyncio.Future[Result] = loop.create_future()
         began = object()
         context = contextvars.copy_context()
-        worker = self._idle.pop() if self._idle else _start()
+        worker = self._idle.pop() if self._idle else _start(self._name)
 
         def ended(result: Any, error: BaseException | None) -> None:
             del self._began[began]
@@ -141,7 +152,7 @@ class Threads:
             self._idle.pop().put(None)
 
 
-def _start() -> SimpleQueue[Callable[[], None] | None]:
+def _start(name: str) -> SimpleQueue[Callable[[], None] | None]:
     """Start a thread that runs what is put into the queue, until None comes."""
     queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
@@ -152,5 +163,5 @@ def _start() -> SimpleQueue[Callable[[], None] | None]:
             del work
 
     # A function that never returns must not keep the process.
-    Thread(target=loop, daemon=True, name="author").start()
+    Thread(target=loop, daemon=True, name=name).start()
     return queue

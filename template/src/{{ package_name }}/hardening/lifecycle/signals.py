@@ -1,7 +1,7 @@
 """Signal handlers, installed before anything is waited for: SIGTERM, SIGINT, SIGQUIT and SIGHUP begin the drain.
 
 SIGUSR1 and SIGUSR2, which tools for logs send to every process, end nobody's call.
-Handlers that a tool or a library sets meanwhile are replaced within a second.
+Handlers that a tool or a library sets meanwhile are replaced within a tenth of a second.
 Child processes that a tool forks get the default handlers, and neither the port nor anybody's connection.
 As process 1 of a container nobody else collects children that have ended: those that are left over are reaped.
 """
@@ -36,7 +36,7 @@ STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 # Their default is to end the process at once.
 WITHOUT_EFFECT = (signal.SIGUSR1, signal.SIGUSR2)
 # How long a handler that a tool has set can be in the place of the server's.
-KEEP_SECONDS = 1.0
+KEEP_SECONDS = 0.1
 # A child that has ended and that nobody has asked about for so long is nobody's.
 REAP_SECONDS = 10.0
 
@@ -81,7 +81,7 @@ class Signals:
                 task.cancel()
 
     async def keep(self) -> None:
-        """Put the handlers back that a tool has replaced, every second: the server would never drain."""
+        """Put the handlers back that a tool has replaced, ten times a second: the server would never drain."""
         while True:
             await asyncio.sleep(KEEP_SECONDS)
             if self.install():

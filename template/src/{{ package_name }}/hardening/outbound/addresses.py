@@ -2,6 +2,9 @@
 
 No request reaches loopback, link-local, private or otherwise inside addresses, by any spelling of the URL, any
 redirect or any answer of the DNS, except what `MCP_HTTP_ALLOW` names. What was checked is what is connected to.
+An address that is silent leaves time for the others of its name: 1 s at most, the last one has the rest.
+Names are looked up in threads of their own, 32 at once and 8 for one caller: a name server that never answers takes
+none from the database or from anybody else.
 Sources: RFC 6890 (special addresses), RFC 6052 and 3056 (IPv4 inside IPv6).
 """
 
@@ -10,10 +13,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import httpcore2
 
+from ..calls.shares import current_caller
+from ..calls.threads import Threads
 from ..errors import PermissionDenied
 from ..settings.networks import parse_allowed
 
@@ -38,6 +44,8 @@ GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 SIX_TO_FOUR = ipaddress.ip_network("2002::/16")
 
+SILENT_SECONDS = 1.0
+
 
 class InsideAddressError(PermissionDenied):
     """The address is on the inside, and `MCP_HTTP_ALLOW` does not name it."""
@@ -57,6 +65,15 @@ def is_outside(address: Address) -> bool:
     return address.is_global and not any(address in network for network in INSIDE)
 
 
+@dataclass(frozen=True)
+class Lookups:
+    """Bounds of the threads that look names up; who waits longer is told `busy`."""
+
+    max_threads: int = 32
+    max_threads_per_principal: int = 8
+    thread_acquire_timeout_seconds: float = 2.0
+
+
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Connects to addresses that were checked, and to nothing else.
 
@@ -66,6 +83,8 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, allowed: Iterable[str]) -> None:
         self._names, self._networks = parse_allowed(allowed)
+        # uvloop has two for all that it looks up: a caller would hold them with names that no server answers for.
+        self.lookups = Threads(Lookups(), name="lookup")
         self._inner = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
 
     async def connect_tcp(
@@ -84,18 +103,23 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         try:
             async with asyncio.timeout(timeout):
                 addresses = await self._resolve(host, port)
+                patience = SILENT_SECONDS if timeout is None else min(SILENT_SECONDS, timeout / len(addresses))
                 for address in addresses[:-1]:
                     try:
-                        return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-                    except httpcore2.ConnectError:
+                        return await self._inner.connect_tcp(address, port, patience, local_address, socket_options)
+                    except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                         continue
                 return await self._inner.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
         except TimeoutError:
             raise httpcore2.ConnectTimeout from None
 
+    def close(self) -> None:
+        """End the threads that look names up; one that waits for a name server ends after its answer."""
+        self.lookups.close()
+
     async def _resolve(self, host: str, port: int) -> list[str]:
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await self.lookups.run(current_caller(), _look_up, host, port)
         except (OSError, UnicodeError):
             raise httpcore2.ConnectError from None
         named = host.lower().rstrip(".") in self._names
@@ -120,3 +144,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Refuse: a socket file is on the inside."""
         del path, timeout, socket_options
         raise InsideAddressError
+
+
+def _look_up(host: str, port: int) -> list[tuple[Any, ...]]:
+    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))

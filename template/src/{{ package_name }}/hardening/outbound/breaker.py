@@ -1,6 +1,7 @@
 """Circuit breaker for each host: after five failures in a row it is left alone for 30 s (`upstream_unavailable`).
 
 Then one request tries it; the others are refused until that one has succeeded.
+Failures that one caller alone has seen hold for that caller: an address of its choice can fail without the host.
 At most 1000 hosts are remembered, the last used ones.
 """
 
@@ -23,6 +24,8 @@ MOST_HOSTS = 1000
 
 @dataclass(slots=True)
 class _Circuit:
+    caller: str
+    shared: bool = False
     failures: int = 0
     closed_at: float = 0.0
 
@@ -38,14 +41,14 @@ class Breaker:
         self._clock = clock
         self._circuits: OrderedDict[str, _Circuit] = OrderedDict()
 
-    def check(self, host: str) -> None:
-        """Let a request through, or refuse it.
+    def check(self, host: str, caller: str = "") -> None:
+        """Let a request of a caller through, or refuse it.
 
         Raises:
             UpstreamUnavailable: The host has failed lately; says when to try again.
         """
         circuit = self._circuits.get(host)
-        if circuit is None or circuit.failures < FAILURES:
+        if circuit is None or circuit.failures < FAILURES or not (circuit.shared or circuit.caller == caller):
             return
         now = self._clock()
         if now < circuit.closed_at:
@@ -57,10 +60,11 @@ class Breaker:
         """Note that a host has answered."""
         self._circuits.pop(host, None)
 
-    def failed(self, host: str) -> None:
+    def failed(self, host: str, caller: str = "") -> None:
         """Note that a host has not answered, or has said that it cannot."""
-        circuit = self._circuits.setdefault(host, _Circuit())
+        circuit = self._circuits.setdefault(host, _Circuit(caller))
         self._circuits.move_to_end(host)
+        circuit.shared = circuit.shared or circuit.caller != caller
         circuit.failures += 1
         if circuit.failures >= FAILURES:
             circuit.closed_at = self._clock() + OPEN_SECONDS

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp.server.request_state import RequestStateSecurity
 
+from ..auth.bearer import binding
 from ..exchange import current
 
 if TYPE_CHECKING:
@@ -30,4 +31,4 @@ def request_state_security(settings: HardeningSettings) -> RequestStateSecurity:
 
 def _principal(_: Any) -> str | None:
     exchange = current.get()
-    return exchange.principal.id if exchange and exchange.principal else None
+    return binding(exchange.principal) if exchange and exchange.principal else None

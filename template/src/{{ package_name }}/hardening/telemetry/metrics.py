@@ -54,7 +54,7 @@ READINGS = {
     "background_tasks": "Tasks that run after the answers of their calls.",
     "background_failures": "Such tasks that have failed.",
     "threads_busy": "Threads that run a function of a tool.",
-    "shared_threads_busy": "Functions on asyncio's own threads, which all callers share: to_thread, lookups of names.",
+    "shared_threads_busy": "Functions on asyncio's own threads (to_thread), which all callers share.",
     "oldest_thread_seconds": "Age of the oldest function that runs in a thread.",
     "sessions": "Open sessions (legacy, stateful).",
     "streams": "Open subscription streams.",
