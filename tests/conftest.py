@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give git and Copier a configuration of their own, and take the person's settings away."""
     # In the background (`nohup`, `&`) they are ignored, and so would they be by every server that a test starts.
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     home = tmp_path_factory.mktemp("machine")
