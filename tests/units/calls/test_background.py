@@ -292,3 +292,48 @@ def test_its_deadline_fits_into_the_drain() -> None:
         settings_from(ENVIRONMENT | {"MCP_BACKGROUND_TIMEOUT_SECONDS": "35"})
 
     assert "MCP_BACKGROUND_TIMEOUT_SECONDS" in str(raised.value.problems)
+
+
+async def test_a_task_that_ignores_its_end_keeps_its_share(gate: Gate, request: Any) -> None:
+    """It is counted until its code has ended: one caller cannot have more and more of them."""
+
+    async def stubborn(gate: Gate) -> None:
+        while not gate.open.is_set():
+            with suppress(asyncio.CancelledError):
+                await gate.open.wait()
+
+    @tool(read_only=False)
+    async def begin_stubborn(ctx: Context) -> str:
+        """Begin what ignores its end."""
+        ctx.background(stubborn(GATES[request.node.name]))
+        return "answered"
+
+    bounds = {"MCP_BACKGROUND_TIMEOUT_SECONDS": "0.05", "MCP_MAX_BACKGROUND_TASKS_PER_PRINCIPAL": "1"}
+    async with opened(server := harden(settings_from(ENVIRONMENT | bounds), tools=(begin_stubborn,))):
+        assert not (await call(server, "begin_stubborn", {})).is_error
+        await server.background.idle()
+        assert server.background.failures == 1
+        assert server.background.count() == 1
+        assert "busy" in (await call(server, "begin_stubborn", {})).content[0].text
+        gate.open.set()
+        async with asyncio.timeout(SECONDS):
+            while server.background.count():
+                await asyncio.sleep(0.01)
+        assert not (await call(server, "begin_stubborn", {})).is_error
+        await server.background.idle()
+
+
+async def test_work_that_never_began_gives_its_share_back() -> None:
+    """A task that is ended before its first step, as at the end of the process."""
+    async with opened(server := server_with()):
+        background = server.background
+        work = asyncio.sleep(0)
+        context = server.services.context(1, None, None, read_only=True)
+        background.start(work, context)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            if "Background._run" in str(task.get_coro()):
+                task.cancel()
+        async with asyncio.timeout(SECONDS):
+            await background.idle()
+        assert background.count() == 0
+        assert work.cr_frame is None

@@ -3,12 +3,13 @@
 A task has a deadline and a database connection of its own, and its log lines carry the reference of its call
 and are scrubbed with the call's arguments. A failure is counted and logged once; nobody else would hear of it.
 At most `MCP_MAX_BACKGROUND_TASKS` at once, of one caller `MCP_MAX_BACKGROUND_TASKS_PER_PRINCIPAL`;
-each ends after `MCP_BACKGROUND_TIMEOUT_SECONDS` (default: that of tools).
+each ends after `MCP_BACKGROUND_TIMEOUT_SECONDS` (default: that of tools). One that ignores its end keeps its share.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -62,14 +63,29 @@ class Background:
         if self._deadlines.stopping or not self.shares.take(caller):
             work.close()
             raise errors.UpstreamUnavailable(RESTARTING) if self._deadlines.stopping else errors.Busy()
-        task = asyncio.create_task(self._run(work, ctx))
+        counted = self._counted(work, caller)
+        task = asyncio.create_task(self._run(counted, work.__name__, ctx))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: self.shares.give_back(caller))
 
-    async def _run(self, work: Coroutine[Any, Any, object], ctx: Context[Any, Any]) -> None:
+        def ended(_: object) -> None:
+            if inspect.getcoroutinestate(counted) == inspect.CORO_CREATED:
+                counted.close()
+                work.close()
+                self.shares.give_back(caller)
+
+        task.add_done_callback(ended)
+
+    async def _counted(self, work: Coroutine[Any, Any, object], caller: str) -> None:
+        """Run it, and give its share back when its code has ended, which may be after its deadline."""
+        try:
+            await work
+        finally:
+            self.shares.give_back(caller)
+
+    async def _run(self, work: Coroutine[Any, Any, object], function: str, ctx: Context[Any, Any]) -> None:
         exchange = current.get()
-        name = (exchange and exchange.tool_name) or work.__name__
+        name = (exchange and exchange.tool_name) or function
         own = replace(ctx, deadline=time.monotonic() + self.seconds)
         JOB.set((ctx, own))
         try:
@@ -90,8 +106,8 @@ class Background:
         log.error("background task failed", tool_name=name, error_code=kind, exc_info=trace)
 
     def count(self) -> int:
-        """Return how many run."""
-        return len(self._tasks)
+        """Return how many run, those included that ignore their end."""
+        return self.shares.total
 
     async def idle(self) -> None:
         """Wait until none runs; tests await it before they look at what a task has done."""
