@@ -113,7 +113,9 @@ async def test_a_name_that_cannot_be_resolved_in_time_is_a_timeout() -> None:
         await GuardedBackend(["127.0.0.1"]).connect_tcp("127.0.0.1", 9, timeout=0)
 
 
-@pytest.mark.parametrize("entry", ["http://a.internal", "10.0.0.1/8", "a b", "300.1.1.1", "*.internal"])
+@pytest.mark.parametrize(
+    "entry", ["http://a.internal", "10.0.0.1/8", "a b", "300.1.1.1", "*.internal", "bücher.internal"]
+)
 def test_what_opens_nothing_is_refused_at_start(entry: str) -> None:
     """An entry that is neither name nor network ends the start."""
     with pytest.raises(InvalidSettingsError) as raised:

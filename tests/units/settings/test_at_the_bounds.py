@@ -107,6 +107,12 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
             [("request_state_keys", "use at least 32 characters for each key")],
         ),
         (KEYS | {"MCP_API_KEY_TENANTS": "alice=acme,bob=acme"}, []),
+        (KEYS | {"MCP_API_KEY_TENANTS": "alice=acme,bob=acme,alice=acme"}, []),
+        (
+            KEYS | {"MCP_API_KEY_TENANTS": "alice=acme,alice=other"},
+            [("api_key_tenants", "a key has one tenant, and one of these has several")],
+        ),
+        (KEYS | {"MCP_API_KEY_TENANTS": "alice=ac\u200bme"}, [("api_key_tenants", TENANTS)]),
         (KEYS | {"MCP_API_KEY_TENANTS": "carol=acme"}, [("api_key_tenants", TENANTS)]),
         (KEYS | {"MCP_API_KEY_TENANTS": "alice="}, [("api_key_tenants", TENANTS)]),
         (KEYS | {"MCP_API_KEY_TENANTS": "alice"}, [("api_key_tenants", TENANTS)]),
@@ -435,6 +441,9 @@ def test_lists_and_pairs() -> None:
     """Blanks around a part are no part of it; what is no text is left alone."""
     assert (split(" a ,, b c "), split(("a",)), split("")) == (("a", "b c"), ("a",), ())
     assert (pairs("a=1,, b = =2 "), pairs({"a": 1}), pairs("")) == ({"a": "1", "b": "=2"}, {"a": 1}, {})
+    assert pairs("a=1,a = 1") == {"a": "1"}
+    with pytest.raises(InvalidUrlError, match="write each name once"):
+        pairs("a=1,b=2,a=3")
     for text in ("a", "=1", " =1", "a=1,b"):
         with pytest.raises(InvalidUrlError, match="write name=value, separated by commas"):
             pairs(text)

@@ -71,10 +71,13 @@ def problems(settings: HardeningSettings) -> list[tuple[str, str]]:
 def _tenant_problems(settings: HardeningSettings) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     names = {key.name for key in settings.keys}
+    tenants: dict[str, str] = {}
     for pair in settings.api_key_tenants:
         name, _, tenant = pair.partition("=")
-        if name not in names or not tenant:
+        if name not in names or not tenant or not tenant.isprintable():
             found.append(("api_key_tenants", "write name=tenant with names of MCP_API_KEYS, e.g. alice=acme,bob=acme"))
+        elif tenants.setdefault(name, tenant) != tenant:
+            found.append(("api_key_tenants", "a key has one tenant, and one of these has several"))
     if settings.rate_tenant_per_minute is not None and not (settings.tenant_claim or settings.api_key_tenants):
         found.append(("rate_tenant_per_minute", "needs MCP_TENANT_CLAIM or MCP_API_KEY_TENANTS to tell tenants"))
     return found

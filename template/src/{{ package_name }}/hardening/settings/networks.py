@@ -25,7 +25,9 @@ def parse_allowed(entries: Iterable[str]) -> tuple[frozenset[str], tuple[Network
         except ValueError:
             plain = entry.lower().rstrip(".")
             labels = plain.split(".")
-            if not all(label.replace("-", "").replace("_", "").isalnum() for label in labels) or labels[-1].isdigit():
+            # The name of a request is ASCII: anything else would never be found in it.
+            good = all(label.isascii() and label.replace("-", "").replace("_", "").isalnum() for label in labels)
+            if not good or labels[-1].isdigit():
                 raise ValueError("write names and networks, e.g. billing.internal,10.20.0.0/16") from None
             names.add(plain)
     return frozenset(names), tuple(networks)

@@ -25,8 +25,8 @@ def pairs(value: object) -> object:
         name, equals, content = part.partition("=")
         if part.strip() and not (equals and name.strip()):
             raise InvalidUrlError("write name=value, separated by commas")
-        if part.strip():
-            found[name.strip()] = content.strip()
+        if part.strip() and found.setdefault(name.strip(), content.strip()) != content.strip():
+            raise InvalidUrlError("write each name once")
     return found
 
 
