@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import alias
 import pytest
 import sample
-from live import ENVIRONMENT, KEY, PROBE_KEY, Process, live, settings_from
+from live import ENVIRONMENT, KEY, PROBE_KEY, Live, Process, live, settings_from
 from wire import ERAS, Era, Wire
 
+from hardening import Context, HardenedServer, HardeningSettings, harden
 from hardening.calls.declaration import InvalidDeclarationError
 
 if TYPE_CHECKING:
@@ -63,6 +64,28 @@ def test_a_name_that_means_nothing_ends_the_start(environment: dict[str, str], s
     with Process(**environment) as process:
         assert process.wait() == 78
     assert any(said in line for line in process.lines)
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("setting", ["true", "false"])
+async def test_a_read_only_server_has_resources_that_change_nothing(era: Era, setting: str) -> None:
+    """Their transactions are read-only, as those of its tools are."""
+
+    def build(settings: HardeningSettings) -> HardenedServer:
+        server = harden(settings, tools=())
+
+        @server.resource("is://read-only")
+        async def is_read_only(ctx: Context) -> str:
+            """Whether a transaction of this resource is read-only."""
+            return str(ctx.read_only).lower()
+
+        _ = is_read_only
+        return server
+
+    with Live(settings_from(ENVIRONMENT | {"MCP_READ_ONLY": setting}), build) as running:
+        async with Wire(running.url, KEY) as wire:
+            read = (await wire.ask(era, "resources/read", {"uri": "is://read-only"})).result
+    assert read["contents"][0]["text"] == setting
 
 
 def test_the_probe_says_restricted(tmp_path: Path) -> None:

@@ -103,4 +103,5 @@ class GuardedResources(ClosedEntryPoints):
 
     def _context(self, sdk: SdkContext[Any, Any]) -> Context[Any, Any]:
         seconds = self.hardening_settings.tool_timeout_seconds
-        return self.services.context(seconds, sdk, current.get(), read_only=False)
+        read_only = self.hardening_settings.read_only
+        return self.services.context(seconds, sdk, current.get(), read_only=read_only)
