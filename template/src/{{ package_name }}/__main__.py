@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,18 @@ def _leave_out_propagators() -> None:
         variables["OTEL_PROPAGATORS"] = ",".join(name for name in named if name in installed) or "tracecontext"
 
 
+def _end_at_signals() -> None:
+    """Let a signal end the process with 0 while it loads: nothing was promised to anybody yet.
+
+    Process 1 of a container would not hear it otherwise, and be killed at the end of its grace.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: os._exit(0))  # noqa: TID251 - nobody has called yet
+
+
 def _serve() -> int:
+    _end_at_signals()
     # Looking for garbage among modules that are being loaded finds none; `serve` turns it on again.
     gc.disable()
     from .hardening.lifecycle.startup import serve
@@ -78,6 +90,7 @@ def _serve() -> int:
 
 
 def _stdio() -> int:
+    _end_at_signals()
     from .hardening.lifecycle.stdio import claim, serve_stdio
 
     # Before the author's code is even imported: standard output is the protocol's alone.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,6 +35,32 @@ def test_a_signal_before_it_serves_ends_it() -> None:
             held.close()
     assert time.monotonic() - started < 5
     assert any("stopped before it served" in line for line in process.lines)
+
+
+@pytest.mark.parametrize(
+    "sig", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP], ids=lambda sig: sig.name
+)
+@pytest.mark.parametrize("command", ["serve", "stdio"])
+def test_a_signal_while_modules_load_ends_it(tmp_path: Path, command: str, sig: signal.Signals) -> None:
+    """Exit 0 without a word: process 1 of a container would not hear it, and be killed at the end of its grace."""
+    room = tmp_path / "early" / "hardening"
+    room.mkdir(parents=True)
+    (room / "__init__.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n", "utf-8")
+    shutil.copy(Path(signals.__file__).parents[2] / "__main__.py", room.parent)
+    (room.parent / "__init__.py").touch()
+    with subprocess.Popen(
+        [sys.executable, "-m", "early", command],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "loading\n"
+        child.send_signal(sig)
+        _, error = child.communicate(timeout=SECONDS)
+    assert (child.returncode, error) == (0, "")
 
 
 def test_what_was_ignored_stays_ignored() -> None:

@@ -20,7 +20,7 @@ def holds(recent: RecentValues, text: str, *, whole: bool = False) -> bool:
     """Ask as a line does."""
     forms = readings(text)
     assert forms is not None
-    return recent.holds((forms[0], plain(forms[0])), whole=whole)
+    return recent.holds((forms[0], "\0".join(map(plain, forms[0].split("\0")))), whole=whole)
 
 
 def remember(recent: RecentValues, *strings: str) -> None:
@@ -46,6 +46,9 @@ def remember(recent: RecentValues, *strings: str) -> None:
         ("Chloe\u0308", "Chloë"),
         ("\uff26\uff35\uff2c\uff2c", "full"),
         ("Lovelace, Ada", "ada.lovelace"),
+        ("Łódź Æther", "lodz-aether"),
+        ("\u0131sparta1", "ISPARTA1"),
+        ("\u0664\u0661\u0661\u0661\u0661\u0661", "411111"),
     ],
 )
 def test_separators_case_and_accents_hide_nothing(sent: str, written: str) -> None:
@@ -54,6 +57,64 @@ def test_separators_case_and_accents_hide_nothing(sent: str, written: str) -> No
     remember(recent, sent)
     assert holds(recent, written)
     assert not holds(recent, "timeout after three attempts")
+
+
+@pytest.mark.parametrize(
+    ("sent", "written"),
+    [
+        ("1250.00", "1250.0"),
+        ("19.90 EUR", "19.9"),
+        ("1,234,500.10", "1234500.1"),
+        ("007123456", "7123456"),
+        ("1e6", "1000000"),
+        ("50000.0", "50000"),
+        ("0.123456", "12.3456 %"),
+        ("9" * 40 + ".50", "9" * 40 + ".5"),
+        ("0" * 30 + "1234567890123456789", "1234567890123456789"),
+    ],
+    ids=["cents", "unit", "separators", "leading zeros", "exponent", "whole", "percent", "long", "long with zeros"],
+)
+def test_a_number_is_recognised_as_python_writes_it(sent: str, written: str) -> None:
+    """Zeros that say nothing, separators of thousands, an exponent and a unit make no other number of it."""
+    recent = RecentValues()
+    remember(recent, sent)
+    assert holds(recent, written)
+    assert not holds(recent, "timeout after three attempts")
+
+
+@pytest.mark.parametrize(
+    ("sent", "written"),
+    [
+        ("https://shop.example/find?name=J%C3%B6rg+Sch%C3%A4fer", "Jörg Schäfer"),
+        ("J&ouml;rg &amp; S&ouml;hne", "Jörg & Söhne"),
+        ('{"name": "J\\u00f6rg Sch\\u00e4fer"}', "Jörg Schäfer"),
+        ("J=C3=B6rg Sch=C3=A4fer", "Jörg Schäfer"),
+        ("xn--mnchen-3ya.de", "münchen.de"),
+        ("JÃ¶rg SchÃ¤fer", "Jörg Schäfer"),
+        ("U2VjcmV0IG9mIEpvZXJn", "Secret of Joerg"),
+        ("data:text/plain;base64,U2VjcmV0IG9m\nIEpvZXI=", "Secret of Joe"),
+        ("eyJ1c2VyIjoibWFyaWEifQ", '{"user":"maria"}'),
+        ("536563726574206f66204a6f", "Secret of Jo"),
+    ],
+    ids=["percent", "HTML", "JSON", "mail", "host", "misread", "base64", "data URL", "base64 of JSON", "hexadecimal"],
+)
+def test_what_an_encoded_value_holds_is_recognised(sent: str, written: str) -> None:
+    """A tool that decodes its argument, and logs what was in it, logs the argument."""
+    recent = RecentValues()
+    remember(recent, sent)
+    assert holds(recent, written)
+    assert not holds(recent, "timeout after three attempts")
+
+
+def test_decoding_is_bounded() -> None:
+    """Of a call 16,384 characters are decoded, each string counted as 256 more; the rest is compared as it is."""
+    recent = RecentValues()
+    remember(recent, *(f"xn--{number:050}" for number in range(4096)))
+    started = time.thread_time()
+    assert holds(recent, f"xn--{4095:050}")
+    assert time.thread_time() - started < 0.5
+    remember(recent, "a%20" * 4097 + "Secret%20of%20Joerg")
+    assert not holds(recent, "Secret of Joerg")
 
 
 @given(

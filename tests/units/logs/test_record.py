@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from inspect import currentframe
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +171,68 @@ def test_a_thread_without_its_call_writes_nothing_variable() -> None:
     line = found[0]
     assert (line["kind"], line["count"]) == (SCRUBBED, SCRUBBED)
     assert (line["reason"], line["total"]) == ("fixed", 7)
+
+
+@pytest.mark.parametrize(
+    ("fields", "arguments"),
+    [
+        ({"calls": list("4111 1111 1111 1111")}, ()),
+        ({"calls": ["4111", "1111", "1111", "1111"], "reason": "fixed"}, ()),
+        ({"kind": "4111", "state": "1111", "step": "1111"}, ()),
+        ({"count": 4111, "total": 1111, "size": 1111}, ()),
+        ({}, ("4111", 1111, b"1111")),
+        ({}, ({"a": "4111", "b": "1111"},)),
+        ({"kind": "111-1"}, ("411", "1-1")),
+    ],
+    ids=["letters", "words", "texts", "numbers", "arguments", "named", "both"],
+)
+@pytest.mark.parametrize("own", [True, False], ids=["its call", "nobody"])
+def test_a_value_in_pieces_is_scrubbed(fields: dict[str, Any], arguments: tuple[Any, ...], *, own: bool) -> None:
+    """What the values of one line make together is compared too, and none of them is written."""
+    text = (
+        "%(a)s %(b)s"
+        if arguments and isinstance(arguments[0], dict)
+        else "%s %s %s"
+        if len(arguments) == 3
+        else "%s %s"
+    )
+    collect({"card": "4111 1111 1111 1111"}, set())
+    with calling({"card": "4111 1111 1111 1111"}) if own else nullcontext():
+        line = LINES.make("info", text if arguments else "a text", fields, None, currentframe(), arguments)
+    assert not any(char.isdigit() for char in str({**line, "ts": "", "protocol_version": "", **dict.fromkeys(CONTEXT)}))
+    assert SCRUBBED in str(line)
+    assert line.get("reason", "fixed") == "fixed"
+
+
+def test_values_that_make_nothing_together_are_written() -> None:
+    """One that is scrubbed alone takes no other with it."""
+    with calling({"card": "4111 1111 1111 1111"}):
+        line = make(reference="4111 1111 1111 1111", kind="paid-late".strip(), count=int("12"))
+    assert (line["reference"], line["kind"], line["count"]) == (SCRUBBED, "paid-late", 12)
+
+
+def test_characters_of_two_bytes_are_read() -> None:
+    """As other systems dump a text: every second byte says nothing."""
+    with calling({"city": "Winterthur"}):
+        assert make(kind="Winterthur".encode("utf-16-le").hex())["kind"] == SCRUBBED
+
+
+def test_a_number_that_shows_itself_otherwise_is_compared_as_json_has_it() -> None:
+    """A class of the author's cannot hide a number from the comparison."""
+
+    class Masked(int):
+        def __repr__(self) -> str:
+            return "***"
+
+    with calling({"card": 4111111111111111}):
+        assert make(count=Masked(4111111111111111))["count"] == SCRUBBED
+
+
+@pytest.mark.parametrize("number", [2**64 - 59, 10**30 + 7, 50000.0], ids=["64 bits", "31 digits", "whole"])
+def test_numbers_of_any_size_are_recognised_as_text(number: float) -> None:
+    """A number that is too large for a line is not written as a text either."""
+    with calling({"account": number}):
+        assert make(reference=f"{number:.0f}" if isinstance(number, float) else str(number))["reference"] == SCRUBBED
 
 
 def test_a_line_outside_a_call_is_compared_with_recent_calls() -> None:

@@ -57,6 +57,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "base64 without padding": lambda text: _base64(text).rstrip("="),
     "base64 for URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
     "base64 of more": lambda text: _base64(f"user:{text}:end"),
+    "UTF-8 read as Latin-1": lambda text: text.encode().decode("latin-1"),
     "base64 after a letter": lambda text: "a" + _base64(text),
     "base64 after two letters": lambda text: "ab" + _base64(text),
     "base64 after three letters": lambda text: "abc/" + _base64(text),

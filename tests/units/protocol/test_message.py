@@ -169,6 +169,28 @@ async def test_later_guards_learn_what_the_message_is() -> None:
     assert {"Reykjavik", "Akureyri", "123456"} <= one.sensitive
 
 
+async def test_what_meta_holds_beyond_the_protocol_is_kept_from_lines() -> None:
+    """So are an id and a progress token that are texts; what the client says of itself is written, and is not."""
+    meta = {
+        "com.example/session": {"key": "Reykjavik"},
+        "progressToken": "Akureyri",
+        "io.modelcontextprotocol/clientInfo": {"name": "Claimed"},
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    }
+    params = {"name": "echo", "arguments": {"text": "a text"}, "_meta": meta}
+    _, one = await check(
+        "stateless", message={"jsonrpc": "2.0", "id": "Egilsstadir", "method": "tools/call", "params": params}
+    )
+    counted = {"name": "echo", "_meta": {"progressToken": 1234}}
+    _, other = await check(
+        "stateless", message={"jsonrpc": "2.0", "id": 5678, "method": "tools/call", "params": counted}
+    )
+
+    assert {"Reykjavik", "Akureyri", "Egilsstadir", "a text"} <= one.sensitive
+    assert one.sensitive.isdisjoint({"Claimed", meta["traceparent"]})
+    assert other.sensitive.isdisjoint({"1234", "5678"})
+
+
 @pytest.mark.parametrize("era", ERAS)
 async def test_a_notification_is_taken_without_an_answer(wire: Wire, era: Era) -> None:
     """A message without an id gets 202 and no body (2026-07-28, Transports)."""

@@ -1,7 +1,8 @@
 """Decodings: reads a text in the usual encodings, so that redaction finds what is hidden in one.
 
 Escaped as JSON or by `repr`, percent-encoded, as HTML entities, as in mails (quoted-printable), in hexadecimal with or
-without separators, and in base64 of either alphabet at any alignment.
+without separators, in base64 of either alphabet at any alignment, as in names of hosts (`xn--`), and UTF-8 read as
+Latin-1.
 A text that holds none of these has no reading.
 """
 
@@ -11,11 +12,12 @@ import binascii
 import html
 import re
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8})|([0-7]{1,3})|(.))", re.DOTALL)
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "0": "\0"}
@@ -26,6 +28,11 @@ _BETWEEN_HEX = re.compile(r"[ ,:_-]+(?:0[xX])?|^0[xX]")
 _QUOTED = re.compile(r"=\r?\n|=([0-9a-fA-F]{2})")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{6,}")
 _URL_SAFE = str.maketrans("-_", "+/")
+# A label of a name of a host has 63 characters at most (RFC 1035, section 2.3.4).
+MOST_LABELS = 16
+_LABEL = re.compile(r"\bxn--([a-z0-9-]{1,59})", re.IGNORECASE)
+_WHOLE_HEX = re.compile(r"(?:[0-9a-fA-F]{2}){4,}")
+_WHOLE_BASE64 = re.compile(r"(?:data:[^,]{0,128},)?([A-Za-z0-9+/_-]{6,})={0,2}")
 
 
 def _percent(text: str) -> Iterable[str]:
@@ -87,11 +94,45 @@ def _decoded(run: str) -> str:
     return binascii.a2b_base64(whole + "=" * (-len(whole) % 4)).decode("utf-8", "replace")
 
 
-DECODINGS: tuple[Callable[[str], Iterable[str]], ...] = (
+def _host_names(text: str) -> Iterable[str]:
+    if "xn--" in text.lower():
+        yield _LABEL.sub(_label, text, MOST_LABELS)
+
+
+def _label(match: re.Match[str]) -> str:
+    with suppress(UnicodeError):
+        return match[1].encode().decode("punycode")
+    return match[0]
+
+
+def _misread(text: str) -> Iterable[str]:
+    if not text.isascii():
+        with suppress(UnicodeError):
+            yield text.encode("latin-1").decode()
+
+
+_WITHIN: tuple[Callable[[str], Iterable[str]], ...] = (
     _percent,
     _entities,
     _escapes,
-    _hexadecimal,
     _quoted_printable,
-    _base64,
+    _host_names,
+    _misread,
 )
+DECODINGS = (*_WITHIN, _hexadecimal, _base64)
+
+
+def held_in(text: str) -> Iterator[str]:
+    """Yield what an encoded text holds, for a tool that decodes what it was sent, and logs that.
+
+    Hexadecimal and base64 only where the whole of it is one: any word could be a part of either.
+    """
+    for decode in _WITHIN:
+        yield from (form for form in decode(text) if form != text)
+    joined = "".join(text.split())
+    with suppress(ValueError):
+        if _WHOLE_HEX.fullmatch(joined):
+            yield bytes.fromhex(joined).decode()
+        elif match := _WHOLE_BASE64.fullmatch(joined):
+            run = match[1].translate(_URL_SAFE)
+            yield binascii.a2b_base64(run + "=" * (-len(run) % 4)).decode()

@@ -2,7 +2,8 @@
 
 A text of an author's line that holds a value of four characters or more of any call of the last five minutes
 is never written; so are the secrets of the settings, for ever.
-Compared without case, accents, blanks and punctuation. At most the last million characters of arguments are kept,
+Compared without case, accents, blanks and punctuation; what an encoded value holds counts too, and a number as it is
+written elsewhere (`1,250.00` as 1250). At most the last million characters of arguments are kept,
 and of a call with more than 65,536 characters only longer parts are recognised, so that memory and work are bounded.
 """
 
@@ -13,10 +14,14 @@ import threading
 import time
 import unicodedata
 from collections import deque
+from decimal import Decimal
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from .decodings import held_in
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 # Eight times 40 s, and eight times so many characters.
 GENERATIONS = 8
@@ -28,13 +33,43 @@ STRIDE = 4
 SHORTEST = 4
 # Further apart when there are more than so many in a call.
 MOST_PIECES = 16_384
+# Of the arguments of a call so many characters are decoded; each string costs so many of them.
+MOST_DECODED = 16_384
+EACH_STRING = 256
 
 _BETWEEN = re.compile(r"[\W_]+")
+_DIGIT = re.compile(r"\d")
+# Letters that Unicode does not take apart.
+_LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ħ": "h", "ŧ": "t", "\u0131": "i", "æ": "ae", "œ": "oe"})
+# A number with what may stand in it and around it: `1,250.00`, `007`, `1e6`, `19.90 EUR`.
+_NUMBER = re.compile(r"\D{0,5}(\d[\d,_' ]{0,39}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?)\D{0,5}")
+_IN_NUMBERS = str.maketrans("", "", ",_' ")
 
 
 def plain(text: str) -> str:
     """Return letters and digits alone, without case and accents: `4111 1111` is `41111111`, `Zoë` is `zoe`."""
-    return _BETWEEN.sub("", (text if text.isascii() else unicodedata.normalize("NFKD", text)).casefold())
+    if text.isascii():
+        return _BETWEEN.sub("", text.casefold())
+    simple = unicodedata.normalize("NFKD", text).casefold().translate(_LETTERS)
+    return _BETWEEN.sub("", _DIGIT.sub(lambda digit: str(int(digit[0])), simple))
+
+
+def _further(strings: Iterable[str]) -> Iterator[str]:
+    """Yield what else is a value of a call: what its strings hold encoded, and their numbers as Python writes them."""
+    left = MOST_DECODED
+    for string in strings:
+        if match := _NUMBER.fullmatch(string):
+            yield _number(match[1].translate(_IN_NUMBERS))
+        left -= len(string) + EACH_STRING
+        if left >= 0:
+            yield from held_in(string)
+
+
+def _number(text: str) -> str:
+    """Return a number without exponent, and without zeros that say nothing."""
+    if "e" in text.lower():
+        text = format(Decimal(text), "f")
+    return (text.rstrip("0").rstrip(".") if "." in text else text).lstrip("0")
 
 
 class _Generation:
@@ -47,19 +82,20 @@ class _Generation:
         self.pieces: dict[int, set[str]] = {}
         self.unread = False
 
-    def holds(self, texts: tuple[str, str]) -> bool:
+    def holds(self, texts: tuple[str, str], shortest: int) -> bool:
         for strings in self.pending:
             self._cut(tuple(strings))
         self.pending = []
         return any(
             not pieces.isdisjoint([text[at : at + length] for at in range(len(text) - length + 1)])
             for length, pieces in tuple(self.pieces.items())
+            if length >= shortest
             for text in texts
         )
 
     def _cut(self, strings: tuple[str, ...]) -> None:
         stride = max(STRIDE, sum(map(len, strings)) // MOST_PIECES)
-        for string in strings:
+        for string in chain(strings, _further(strings)):
             # What is nothing but punctuation is compared as it is.
             form = plain(string)
             form = form if len(form) >= SHORTEST else string.casefold()
@@ -106,16 +142,17 @@ class RecentValues:
         with self._lock:
             self._always.pending.append(set(secrets))
 
-    def holds(self, texts: tuple[str, str], *, whole: bool = False) -> bool:
+    def holds(self, texts: tuple[str, str], *, whole: bool = False, shortest: int = SHORTEST) -> bool:
         """Return whether a text that is about to be written holds a value.
 
         Args:
             texts: Its readings without case, as they are and as `plain` makes them.
             whole: Whether calls count that hold more than could be gathered: then the answer is yes.
+            shortest: How long a value is at least that counts; from eight on, all longer ones do.
         """
         oldest = self._clock() - GENERATIONS * SECONDS
         with self._lock:
             recent = [one for one in self._generations if one.began >= oldest]
             if whole and any(one.unread for one in recent):
                 return True
-            return self._always.holds(texts) or any(one.holds(texts) for one in recent)
+            return any(one.holds(texts, shortest) for one in (self._always, *recent))

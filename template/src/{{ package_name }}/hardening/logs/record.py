@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -83,30 +84,39 @@ class Lines:
         ours = frame is not None and _is_ours(frame.f_globals.get("__package__") or "")
         source = Source(exchange, frame, self.words, ours=ours)
         line: Line = {"ts": now(), "level": level, "msg": WITHHELD}
-        if isinstance(text, str) and (writer := literal_frame(text, frame)) is not None:
-            line["msg"] = formatted(text, arguments, source) if arguments else text
-            frame = writer
-        elif frame is not None:
+        writer = literal_frame(text, frame) if isinstance(text, str) else None
+        if writer is None and frame is not None:
             line["where"] = place(frame)
         # A task that has outlived its call works for others, or for nobody.
         if exchange is not None and not exchange.ended:
             line |= self._context(exchange)
-        dropped = 0
-        for name, value in fields.items():
-            if not ours and self.declared.get(name) is type(value):
-                # The settings class says so; its numbers are the author's decision, texts are scrubbed as any.
-                line[name] = clean(value, source) if isinstance(value, str) else bounded(value)
-            elif admitted(name, value) and (ours or name not in RESERVED):
-                line[name] = clean(value, source)
-            else:
-                dropped += 1
-                if not ours:
-                    self._name(name, frame)
-        if dropped:
+        written = {name: value for name, value in fields.items() if self._has(name, value, ours=ours)}
+        said, filled = (cast("str", text), arguments) if writer is not None else (WITHHELD, ())
+        line |= self._values(said, written, filled, source)
+        if source.tells_in_pieces():
+            line |= self._values(said, written, filled, replace(source, in_pieces=True))
+        if dropped := len(fields) - len(written):
             line["dropped_fields"] = dropped
             self.dropped_fields += dropped
+            if not ours:
+                self._name(fields.keys() - written.keys(), writer or frame)
         if error is not None:
             line["exception"] = described(error)
+        return line
+
+    def _has(self, name: str, value: object, *, ours: bool) -> bool:
+        """Return whether a line can have this field."""
+        if not ours and self.declared.get(name) is type(value):
+            return True
+        return admitted(name, value) and (ours or name not in RESERVED)
+
+    def _values(self, text: str, fields: Line, arguments: tuple[object, ...], source: Source) -> Line:
+        """Return what varies in a line, scrubbed."""
+        line: Line = {"msg": formatted(text, arguments, source) if arguments else text}
+        for name, value in fields.items():
+            # The settings class says so; its numbers are the author's decision, texts are scrubbed as any.
+            free = not source.ours and self.declared.get(name) is type(value) and not isinstance(value, str)
+            line[name] = bounded(value) if free else clean(value, source)
         return line
 
     def _context(self, exchange: Exchange) -> Line:
@@ -129,11 +139,12 @@ class Lines:
         # A name that no tool has is whatever the caller made up.
         return name if name is None or name in self.words else UNKNOWN
 
-    def _name(self, name: str, frame: FrameType | None) -> None:
-        """Name a field once that no table has; only when its name stands in the code."""
-        if name not in self._named and len(self._named) < MOST_NAMED and names_field(name, frame):
-            self._named.add(name)
-            self.undeclared.append(name)
+    def _name(self, names: Iterable[str], frame: FrameType | None) -> None:
+        """Name fields once that no table has; only those whose names stand in the code."""
+        for name in names:
+            if name not in self._named and len(self._named) < MOST_NAMED and names_field(name, frame):
+                self._named.add(name)
+                self.undeclared.append(name)
 
 
 def _is_ours(package: str) -> bool:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import cast
 
 from .decodings import DECODINGS
-from .recent import RecentValues, plain
+from .recent import PIECE, RecentValues, plain
 
 # Shorter strings are too common to be told from ordinary words.
 SHORTEST = 4
@@ -23,8 +23,8 @@ LONGEST_VALUE = 512
 # A call with more than this is not gathered but marked: nothing variable is written during it.
 MOST_VALUES = 4096
 EVERYTHING = ""
-# Larger numbers are not written by the log either.
-LARGEST_NUMBER = 2**63
+# More digits than Python makes a text of.
+MOST_BITS = 14_000
 # A value that shares this many characters with a string of the call, and three more at most,
 # holds a part of it that was cut off.
 RUN = 8
@@ -75,7 +75,7 @@ def _text(value: object) -> str:
     if isinstance(value, bytes | bytearray):
         return bytes(value).decode("utf-8", "replace")
     if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool)):
-        return repr(value) if abs(value) < LARGEST_NUMBER else ""
+        return "" if isinstance(value, int) and value.bit_length() > MOST_BITS else repr(value)
     return ""
 
 
@@ -118,15 +118,30 @@ def leaks_recent(text: str, *, whole: bool = False) -> bool:
     return forms is None or RECENT.holds((forms[0], _plain(text)), whole=whole)
 
 
+def leaks_joined(values: Iterable[str]) -> bool:
+    """Return whether short values of one line make together a longer string of a recent call; none is decoded."""
+    text = "".join(values)
+    return RECENT.holds((text.casefold(), plain(text)), shortest=PIECE)
+
+
 @lru_cache(maxsize=1024)
 def _plain(text: str) -> str:
-    forms = readings(text)
-    return "\0".join(map(plain, forms[0].split("\0"))) if forms else ""
+    return "\0".join(map(plain, _read(text) or ()))
 
 
 @lru_cache(maxsize=1024)
 def readings(text: str) -> tuple[str, tuple[str, ...]] | None:
     """Return every reading of `text`, without regard to case, and the runs in it; None if there are too many."""
+    found = _read(text)
+    if found is None:
+        return None
+    folded = [reading.casefold() for reading in found]
+    runs = {form[i : i + RUN] for form in folded for i in range(0, len(form) - RUN + 1, STRIDE)}
+    return "\0".join(folded), tuple(runs)
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> tuple[str, ...] | None:
     found = {text: None}
     fresh: list[str] = [text]
     for _ in range(LAYERS):
@@ -139,6 +154,4 @@ def readings(text: str) -> tuple[str, tuple[str, ...]] | None:
                     fresh.append(form)
         if len(found) > MOST_READINGS:
             return None
-    folded = [reading.casefold() for reading in found]
-    runs = {form[i : i + RUN] for form in folded for i in range(0, len(form) - RUN + 1, STRIDE)}
-    return "\0".join(folded), tuple(runs)
+    return tuple(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, cast
@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from .fields import NUMBER, cut
 from .origin import literal, literal_class, type_name
-from .redaction import LARGEST_NUMBER, SHORTEST, collect, is_one_of, leaks, leaks_recent
+from .redaction import SHORTEST, collect, is_one_of, leaks, leaks_joined, leaks_recent
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ..exchange import Exchange
 
 SCRUBBED = "[scrubbed]"
+# What JSON can carry between any two programs; a larger number is not written.
+LARGEST_NUMBER = 2**63
 # Written as text where a line has a place for them; of any other object its class is written.
 SCALARS = (bytes, date, time, timedelta, Decimal, UUID)
 
@@ -41,12 +43,25 @@ class Source:
         frame: The function that logs.
         words: What is never scrubbed.
         ours: Whether it is this package.
+        in_pieces: Whether its values together hold what a caller has sent: none of them is written.
+        written: The values that are, as texts.
     """
 
     exchange: Exchange | None
     frame: FrameType | None
     words: Collection[str]
     ours: bool
+    in_pieces: bool = False
+    written: list[str] = field(default_factory=list[str])
+
+    def tells_in_pieces(self) -> bool:
+        """Return whether values that were written make a longer one together: an item, an argument, a field each."""
+        return len(self.written) > 1 and leaks_joined(self.written)
+
+
+def _digits(number: float) -> str:
+    """Return a number as JSON has it: a class of the author's may show itself in another way."""
+    return int.__repr__(number) if isinstance(number, int) else float.__repr__(number)
 
 
 def clean(value: object, source: Source) -> object:
@@ -58,7 +73,7 @@ def clean(value: object, source: Source) -> object:
         return [clean(item, source) for item in items]
     if isinstance(value, (int, float)):
         number = bounded(value)
-        return SCRUBBED if number == SCRUBBED or _hides(repr(value), value, source) else number
+        return SCRUBBED if number == SCRUBBED or _hides(_digits(value), value, source) else number
     if isinstance(value, str) and _hides(value, value, source):
         return SCRUBBED
     return cut(value)
@@ -100,6 +115,13 @@ def _hides(text: str, value: object, source: Source) -> bool:
         return False
     if source.ours:
         return exchange is not None and not exchange.ended and leaks(text, exchange.sensitive)
+    hidden = source.in_pieces or _was_sent(text, exchange)
+    if not hidden:
+        source.written.append(text)
+    return hidden
+
+
+def _was_sent(text: str, exchange: Exchange | None) -> bool:
     if exchange is not None and _is_of(text, exchange):
         return True
     if len(text) < SHORTEST:

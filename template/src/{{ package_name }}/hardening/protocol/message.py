@@ -32,6 +32,9 @@ NOT_A_MESSAGE = Response(400, "invalid_request", "Send one JSON-RPC 2.0 message.
 # Members of `_meta` that carry texts of W3C Trace Context; the SDK relies on it.
 TRACE_CONTEXT = ("traceparent", "tracestate", "baggage")
 
+# Members of `_meta` that the protocol itself has.
+PROTOCOL_META = "io.modelcontextprotocol/"
+
 # What a method without data of a caller needs at most: client, capabilities, cursors, addresses to listen to.
 MAX_PLAIN_BYTES = 65_536
 MAX_PLAIN_VALUES = 1000
@@ -124,9 +127,18 @@ class MessageCheck:
             if method == TOOLS_CALL and isinstance(name, str):
                 exchange.tool_name = name
             given = [value for key, value in exchange.params.items() if key != "_meta"]
+            given += [*_extensions(exchange.meta), *([exchange.rpc_id] if isinstance(exchange.rpc_id, str) else [])]
             headers = [value for header, value in exchange.headers.items() if header not in ORDINARY]
             collect(given + headers, exchange.sensitive)
         return None
+
+
+def _extensions(meta: dict[str, Any]) -> list[Any]:
+    """Return what `_meta` holds beyond the protocol, whose own members say who the client is, or count."""
+    own = {key: value for key, value in meta.items() if not key.startswith(PROTOCOL_META) and key != "traceparent"}
+    if not isinstance(own.get("progressToken"), str):
+        own.pop("progressToken", None)
+    return list(own.values())
 
 
 def _too_much(body: bytes) -> Response | None:
