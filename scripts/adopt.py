@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import ast
+import io
+import os
 import re
 import subprocess
 import sys
@@ -21,12 +23,24 @@ from typing import Any
 
 import copier
 import old_metadata
+import old_places
 import old_servers
 import pathspec
 import yaml
 
 ROOT = Path(__file__).parents[1]
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause")
+# As metadata names them, and as their texts begin: a word in capitals such as LIMITED names none.
+NAMED = (
+    r"(The )?(Expat|MIT)( License)?",
+    r"Apache([ -]Software)?([ -]License)?,?[ -](Version )?2(\.0)?",
+    r"BSD[ -]3-Clause( License)?",
+)
+TEXTS = (
+    r"Permission is hereby granted, free of charge, to any person|\A\W*(The )?MIT License",
+    r"\A\W*Apache License\s+Version 2\.0",
+    r"Neither the name of|\A\W*BSD 3-Clause",
+)
 # What is taken over of the metadata, beside tables of other tools.
 CARRIED = {"name", "version", "description", "authors", "license", "license-files", "dependencies", "readme", "dynamic"}
 LINE = "# Your own dependencies go below this line."
@@ -57,6 +71,7 @@ class Plan:
     replaced: list[str] = field(default_factory=list)
     todo: list[str] = field(default_factory=list)
     old: list[str] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
 
 
 def git(project: Path, *arguments: str) -> str:
@@ -92,6 +107,8 @@ def answers(project: Path, given: list[str]) -> dict[str, Any]:
         "compose": "compose.yaml",
     }
     found["deploy_targets"] = [target for target, path in targets.items() if (project / path).exists()]
+    if "compose" not in found["deploy_targets"] and any((project / name).is_file() for name in old_places.COMPOSE):
+        found["deploy_targets"].append("compose")
     for pair in given:
         key, _, value = pair.partition("=")
         found[key] = yaml.safe_load(value)
@@ -101,11 +118,32 @@ def answers(project: Path, given: list[str]) -> dict[str, Any]:
 def license_of(project: Path, metadata: dict[str, Any]) -> str:
     """Return the license that the project has; adopting a template gives nobody a right that was not given before."""
     said = metadata.get("license", "")
-    text = str(said.get("text", "") if isinstance(said, dict) else said)
-    for file in [*project.glob("LICEN[SC]E*")] if not text else []:
-        text = file.read_text("utf-8", "replace")[:2000]
-    signs = ("MIT", "Apache", "BSD 3-Clause|BSD-3-Clause|Neither the name")
-    return next((one for one, sign in zip(LICENSES, signs, strict=True) if re.search(sign, text)), "Proprietary")
+    named = str(said.get("text", "") if isinstance(said, dict) else said).strip()
+    for one, sign in zip(LICENSES, NAMED, strict=True):
+        if re.fullmatch(sign, named, re.IGNORECASE):
+            return one
+    if license_expression(metadata):
+        return "Proprietary"
+    texts = [named] if "\n" in named else [file.read_text("utf-8", "replace") for file in license_files(project)]
+    known = {
+        next((one for one, sign in zip(LICENSES, TEXTS, strict=True) if re.search(sign, text[:3000])), "Proprietary")
+        for text in texts
+    }
+    # Several texts, of which each may hold: no single answer is right.
+    return known.pop() if len(known) == 1 else "Proprietary"
+
+
+def license_expression(metadata: dict[str, Any]) -> str:
+    """Return the license as the project's metadata names it, where the template has no text for it."""
+    said = metadata.get("license", "")
+    one = re.fullmatch(r"[A-Za-z0-9.+() -]{1,100}", said) if isinstance(said, str) else None
+    return said if one and re.search(r"-\d|\bOR\b|\bAND\b|LicenseRef-|^(ISC|Unlicense|Zlib|0BSD)$", said) else ""
+
+
+def license_files(project: Path) -> list[Path]:
+    """Return the files that hold the text of a license."""
+    found = [*project.glob("LICEN[SC]E*"), *project.glob("COPYING*")]
+    return sorted(path for path in found if path.is_file())
 
 
 def python_files(project: Path) -> list[str]:
@@ -126,17 +164,29 @@ def plan(project: Path, render: Path) -> Plan:
     found = Plan(hardening.parent.name)
     config = yaml.safe_load((ROOT / "copier.yml").read_text("utf-8"))
     yours = pathspec.PathSpec.from_lines("gitignore", config["_skip_if_exists"])
+    comes: list[str] = []
     for path in sorted(render.rglob("*")):
         name = path.relative_to(render).as_posix()
-        if path.is_dir() or name == "pyproject.toml":
+        if path.is_dir():
+            continue
+        comes.append(name)
+        if name == "pyproject.toml":
             continue
         needed = any(name == f"src/{found.package}/{one}" for one in REPLACED_ANYWAY)
-        if not (project / name).exists():
+        if not os.path.lexists(project / name):
             found.new.append(name)
         elif yours.match_file(name) and not needed:
             found.kept.append(name)
-        elif (project / name).read_bytes() != path.read_bytes():
+        elif not (project / name).is_file() or (project / name).read_bytes() != path.read_bytes():
             found.replaced.append(name)
+    found.blocked = list(old_places.in_the_way(project, comes))
+    found.todo += [f"before the files can come: {what}" for what in found.blocked]
+    found.todo += old_places.instead(project)
+    if prefix := git(project, "rev-parse", "--show-prefix").strip():
+        found.todo.append(
+            f".github/: read at the root of a repository only, and this project is in {prefix}: move the workflows"
+            " there, with working-directory, or let your own call make; docs/elsewhere.md says what"
+        )
     found.todo += [
         f"{name}: the template has a file of this name, yours would be {name}.before"
         + (f"; {ADVICE[name]}" if name in ADVICE else "")
@@ -206,8 +256,15 @@ def metadata_rules(project: Path) -> list[str]:
     if left:
         names = ", ".join(sorted(left))
         found.append(f"pyproject.toml: not taken over, copy what you need of it from pyproject.toml.before: {names}")
-    if license_of(project, metadata) == "Proprietary" and not [*project.glob("LICEN[SC]E*")]:
-        found.append("LICENSE: you name none, so all rights stay reserved; --data license=MIT is another answer")
+    if license_of(project, metadata) == "Proprietary":
+        yours = license_expression(metadata)
+        if not yours and not license_files(project):
+            found.append("LICENSE: you name none, so all rights stay reserved; --data license=MIT is another answer")
+        elif not yours:
+            found.append(
+                "LICENSE: yours is none that the template knows, so pyproject.toml says LicenseRef-Proprietary until"
+                ' you write what it is, such as license = "GPL-3.0-or-later"'
+            )
     backend = document.get("build-system", {}).get("build-backend")
     if backend and backend != "uv_build":
         found.append(f"pyproject.toml: the build backend becomes uv_build, in place of {backend}")
@@ -317,6 +374,8 @@ def write(project: Path, render: Path, found: Plan) -> None:
     """Bring the files; what has the name of one of them stays beside it."""
     if git(project, "status", "--porcelain", "--untracked-files=all", "."):
         sys.exit("Commit everything first: then git shows what this changes, and takes it back")
+    if found.blocked:
+        sys.exit("The files cannot come yet:\n" + "\n".join(f"  {what}" for what in found.blocked))
     for name in found.replaced:
         (project / name).rename(project / f"{name}.before")
     for name in [*found.new, *found.replaced]:
@@ -365,6 +424,8 @@ def merge_metadata(document: dict[str, Any], theirs: str, ours: str) -> str:
         *project.get("optional-dependencies", {}).get("dev", []),
     ]
     text = text.replace(f"    {DEV_LINE}\n", f"    {DEV_LINE}\n{own(development)}")
+    if (expression := license_expression(project)) and expression not in LICENSES:
+        text = text.replace('license = "LicenseRef-Proprietary"', f'license = "{expression}"', 1)
     if version := project.get("version"):
         text = text.replace('version = "0.1.0"', f'version = "{version}"', 1)
     tables = re.findall(
@@ -412,6 +473,8 @@ def make(template: str, render: Path, data: dict[str, Any], given: list[str]) ->
         try:
             copier.run_copy(template, render, data=data, defaults=True, quiet=True, overwrite=True)
         except ValueError as problem:
+            if str(problem).startswith("Local template"):
+                sys.exit(f"{template} is no template here; an address that does not end in .git begins with git+")
             question = next(iter(re.findall(r"question '(\w+)'", str(problem))), "package_name")
             named = question == "package_name" or any(pair.startswith(f"{question}=") for pair in given)
             if named or question not in data:
@@ -428,21 +491,34 @@ def make(template: str, render: Path, data: dict[str, Any], given: list[str]) ->
 def main() -> None:
     """Read the command line, and say or do it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("project", type=Path, help="the folder of the project, in a git repository")
+    parser.add_argument("project", help="the folder of the project, in a git repository")
     parser.add_argument("--write", action="store_true", help="bring the files, too")
     parser.add_argument("--data", action="append", default=[], metavar="QUESTION=ANSWER", help="an answer for Copier")
     parser.add_argument("--template", default=str(ROOT), help="where updates will come from (default: this clone)")
     chosen = parser.parse_args()
-    project = chosen.project.resolve()
-    git(project, "rev-parse", "--is-inside-work-tree")
-    with tempfile.TemporaryDirectory() as folder:
-        render = Path(folder) / "render"
-        refused = make(chosen.template, render, answers(project, chosen.data), chosen.data)
-        found = plan(project, render)
-        found.todo += refused
-        if chosen.write:
-            write(project, render, found)
-        sys.stdout.write(shown(found, written=chosen.write))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name in another alphabet is no reason to say nothing where only ASCII can be shown.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    project = Path(chosen.project).resolve()
+    if not chosen.project or not project.is_dir() or project.is_relative_to(ROOT):
+        sys.exit(
+            f"Name the folder of a project, {chosen.project or 'nothing'!r} is none: make adopt PROJECT=/path/to/it"
+        )
+    # Where updates come from is asked for in the project, so a folder is named from everywhere.
+    template = str(Path(chosen.template).resolve()) if Path(chosen.template).exists() else chosen.template
+    git(project, "rev-parse", "--show-toplevel")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            render = Path(folder) / "render"
+            refused = make(template, render, answers(project, chosen.data), chosen.data)
+            found = plan(project, render)
+            found.todo += refused
+            if chosen.write:
+                write(project, render, found)
+    except OSError as problem:
+        back = "; to take back what has come: git restore --source=HEAD --staged --worktree . && git clean --force -d ."
+        sys.exit(f"Stopped: {problem}{back if chosen.write else ''}")
+    sys.stdout.write(shown(found, written=chosen.write))
 
 
 if __name__ == "__main__":

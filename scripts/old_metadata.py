@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,19 @@ REQUIREMENTS = "requirements.txt"
 
 
 def read(project: Path) -> tuple[Metadata, list[str]]:
-    """Return the document of `pyproject.toml`, with its `project` filled, and what a person has to look at."""
+    """Return the document of `pyproject.toml`, with its `project` filled, and what a person has to look at.
+
+    A file that cannot be read ends this with its name: what it says is not nothing.
+    """
+    try:
+        return _read(project)
+    except (ValueError, configparser.Error) as problem:
+        names = ("pyproject.toml", "setup.cfg", REQUIREMENTS)
+        there = ", ".join(name for name in names if (project / name).exists())
+        sys.exit(f"The metadata of the project cannot be read ({there}): {problem}")
+
+
+def _read(project: Path) -> tuple[Metadata, list[str]]:
     file = project / "pyproject.toml"
     document: Metadata = tomllib.loads(file.read_text("utf-8")) if file.exists() else {}
     if "project" in document:

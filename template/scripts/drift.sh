@@ -8,7 +8,7 @@ copier() {
 }
 # What a person has set for commits of their own is not meant for those in the scratch folder.
 number=${GIT_CONFIG_COUNT:-0}
-for setting in commit.gpgsign=false core.hooksPath=/dev/null user.name=drift user.email=drift@localhost; do
+for setting in core.safecrlf=false commit.gpgsign=false core.hooksPath=/dev/null user.name=drift user.email=drift@localhost; do
   export "GIT_CONFIG_KEY_$number=${setting%%=*}" "GIT_CONFIG_VALUE_$number=${setting#*=}"
   number=$((number + 1))
 done

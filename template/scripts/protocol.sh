@@ -35,7 +35,9 @@ for _ in $(seq $((patience * 5))); do
   kill -0 "$server" 2>/dev/null || fail "the server ended while it started"
   sleep 0.2
 done
-[ -n "$port" ] || fail "the server was not ready within $patience seconds"
+hint=
+[ -s "$log" ] || hint=", and has written nothing: is there room in ${TMPDIR:-/tmp}?"
+[ -n "$port" ] || fail "the server was not ready within $patience seconds$hint"
 url="http://127.0.0.1:$port/mcp"
 
 code=0

@@ -8,6 +8,7 @@ A file whose content depends on an answer has one line for each content.
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import sys
 from pathlib import Path
@@ -55,6 +56,9 @@ def main() -> int:
         elif hashlib.sha256(file.read_bytes()).hexdigest() not in digests:
             changed.append(f"edited: {path}: {what}")
     if changed:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal that shows ASCII alone still gets every name.
+            sys.stdout.reconfigure(errors="backslashreplace")
         sys.stdout.write(f"{len(changed)} files of the template ({version}) are not as released; what lives in them:\n")
         sys.stdout.writelines(f"  {line}\n" for line in sorted(changed))
     else:

@@ -103,7 +103,15 @@ def test_a_fresh_copy_needs_one_command(project: Path, without_database: Path, t
             copied = tmp_path / root.name / str(number)
             for name in ("scripts", "deploy"):
                 shutil.copytree(root / name, copied / name)
+            mounted = [path for path in (copied / "deploy/caddy", copied / "deploy/postgres/role.sql") if path.exists()]
+            # As a checkout under a umask of 077 has them.
+            for path in (copied / "deploy").rglob("*"):
+                path.chmod(path.stat().st_mode & 0o700)
             assert run("bash", "scripts/compose-env.sh", cwd=copied).returncode == 0
+            for path in mounted:
+                found = [path, *path.rglob("*")] if path.is_dir() else [path]
+                modes = {one.name: one.stat().st_mode & 0o055 for one in found if one.name != ".gitkeep"}
+                assert modes == {one.name: 0o055 if one.is_dir() else 0o044 for one in found if one.name in modes}
             written = copied / ".env.compose"
             values = dict(line.split("=", 1) for line in written.read_text("utf-8").splitlines() if line[:1].isupper())
             secrets += [values[name].removeprefix("first:") for name in values if name in NEEDED]

@@ -15,13 +15,19 @@ if TYPE_CHECKING:
     from support.harness import Template
 
 PUBLIC = "https://github.com/example/template"
+CREDENTIALS = ("ada:secret", "secret", "ada:p@secret")
 
 
 @pytest.fixture
 def forge(template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let git find the template on this machine when it is asked for one on a forge."""
     git("clone", "--quiet", "--bare", template.repository, tmp_path / "forge/example/template.git", cwd=tmp_path)
-    prefixes = ("https://github.com/", "https://ada:secret@github.com/", "https://secret@github.com/")
+    prefixes = [
+        "https://github.com/",
+        "https://gitlab.com/",
+        "ssh://git:secret@github.com/",
+        *(f"https://{one}@github.com/" for one in CREDENTIALS),
+    ]
     rewritten = "".join(f"    insteadOf = {prefix}\n" for prefix in prefixes)
     (tmp_path / "gitconfig").write_text(f'[url "{tmp_path}/forge/"]\n{rewritten}', "utf-8")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
@@ -34,8 +40,10 @@ def forge(template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     [
         ("gh:example/template", PUBLIC),
         (f"{PUBLIC}.git", f"{PUBLIC}.git"),
-        ("https://ada:secret@github.com/example/template.git", f"{PUBLIC}.git"),
-        ("https://secret@github.com/example/template.git", f"{PUBLIC}.git"),
+        ("gl:example/template", "https://gitlab.com/example/template"),
+        *((f"https://{one}@github.com/example/template.git", f"{PUBLIC}.git") for one in CREDENTIALS),
+        (f"git+https://{CREDENTIALS[0]}@github.com/example/template", f"git+{PUBLIC}"),
+        ("ssh://git:secret@github.com/example/template.git", "ssh://git@github.com/example/template.git"),
     ],
 )
 def test_the_source_is_an_address_for_everybody(tmp_path: Path, typed: str, recorded: str) -> None:

@@ -20,9 +20,9 @@ MANIFEST = ROOT / "template/src/{{ package_name }}/hardening/MANIFEST.sha256"
 RENDERED = {".gitignore", "Dockerfile", "pyrightconfig.json"}
 
 
-def said(project: Path) -> str:
+def said(project: Path, **environment: str) -> str:
     """Return what a project says of its files; an edit is no failure."""
-    return run(sys.executable, "scripts/unedited.py", cwd=project).stdout
+    return run(sys.executable, "scripts/unedited.py", cwd=project, env=environment).stdout
 
 
 def test_the_manifest_is_up_to_date() -> None:
@@ -62,3 +62,5 @@ def test_what_was_edited_or_deleted_is_named_with_what_lives_in_it(template: Tem
     assert "edited: src/weather_server/hardening/edge/host_origin.py: Host and Origin guard" in text
     assert "deleted: deploy/caddy/Caddyfile" in text
     assert "deleted: deploy/kubernetes/base/deployment.yaml" in text
+    (project / "scripts/needs.sh").unlink()
+    assert "bash needs.sh NAME\\u2026" in said(project, PYTHONIOENCODING="ascii")

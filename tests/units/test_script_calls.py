@@ -374,7 +374,7 @@ esac
     [
         ({}, None),
         ({"FAULT": "ends"}, "the server ended while it started"),
-        ({"FAULT": "silent"}, "the server was not ready within 1 seconds"),
+        ({"FAULT": "silent"}, "the server was not ready within 1 seconds, and has written nothing: is there room in"),
         ({"RIGHT": "1"}, "does not speak the protocol as the probe expects (exit code 1)"),
         ({"RIGHT": "3"}, "the server refuses its own probe key"),
         ({"RIGHT": "4"}, "does not offer what schema/tools.json says"),

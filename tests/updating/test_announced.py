@@ -52,7 +52,7 @@ def recorded(project: Path, **changes: str) -> None:
 
 
 def test_a_newer_version_is_one_issue(project: Project, public: str, tmp_path: Path) -> None:
-    """However often the workflow looks; nothing newer is no issue, and an address that it may not ask is a failure."""
+    """However often it looks, by a clone over SSH too; nothing newer is no issue, an address of a folder a failure."""
     there = project(TAGS[-1])
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/gh").write_text(GH, "utf-8")
@@ -72,8 +72,10 @@ def test_a_newer_version_is_one_issue(project: Project, public: str, tmp_path: P
         assert done.failed == [], done.said
 
     private = Run(workflow, "look", there, tmp_path / "private-look")()
-    recorded(there, _src_path=public)
-    for name in ("once", "twice"):
+    addresses = {"https": public, "SSH": public.replace("https://github.com/", "git@github.com:")}
+    addresses["SSH with a port"] = public.replace("https://", "ssh://git@").replace(".com/", ".com:2222/")
+    for name, address in addresses.items():
+        recorded(there, _src_path=address)
         tell(look(name), name)
     recorded(there, _commit=NEXT_RELEASE)
     current = look("current")
@@ -84,7 +86,7 @@ def test_a_newer_version_is_one_issue(project: Project, public: str, tmp_path: P
     title = f"Update to version {NEXT_RELEASE.removeprefix('v')} of the template"
     assert json.loads(issues.read_text("utf-8")) == [{"title": title}]
     calls = (tmp_path / "issues.log").read_text("utf-8").splitlines()
-    assert [call.split()[1] for call in calls] == ["list", "create", "list"]
+    assert [call.split()[1] for call in calls] == ["list", "create", "list", "list"]
 
 
 def test_looking_can_change_nothing() -> None:

@@ -31,7 +31,7 @@ def with_carriage_returns(project: Path) -> list[str]:
 
 
 def test_a_new_project_has_the_line_endings_of_the_template(repository: Path, converting: Path, tmp_path: Path) -> None:
-    """`core.autocrlf` reaches neither the files nor the first commit, and `core.safecrlf` has nothing to refuse."""
+    """`core.autocrlf` reaches neither the files nor the first commit; `core.safecrlf` has nothing to refuse, ever."""
     git("config", "--file", converting, "core.safecrlf", "true", cwd=tmp_path)
     clone = tmp_path / "template"
     git("clone", "--quiet", repository, clone, cwd=tmp_path)
@@ -43,6 +43,9 @@ def test_a_new_project_has_the_line_endings_of_the_template(repository: Path, co
 
     assert with_carriage_returns(project) == []
     assert git("status", "--porcelain", cwd=project) == ""
+    (project / "ruff.toml").write_text("# mine\n", "utf-8")
+    assert run("bash", "scripts/drift.sh", "--moved", cwd=project).stdout == ""
+    assert "ruff.toml" in run("bash", "scripts/drift.sh", cwd=project).stdout
 
 
 @pytest.mark.slow

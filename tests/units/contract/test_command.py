@@ -149,6 +149,19 @@ def test_what_was_written_is_up_to_date(tmp_path: Path, capsys: pytest.CaptureFi
     ]
 
 
+def test_what_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
+    """On a full disk `write` fails with the file's name, and the contract of before is whole."""
+    run("write", current=contract("1.0.0"), root=tmp_path)
+    before = (tmp_path / "schema/tools.json").read_bytes()
+    (tmp_path / "schema/tools.json.new").symlink_to("/dev/full")
+
+    with pytest.raises(SystemExit, match=r"schema/tools\.json cannot be written, and is as it was: No space left"):
+        run("write", current=contract("1.0.1"), root=tmp_path)
+
+    assert (tmp_path / "schema/tools.json").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "schema").iterdir()) == ["tools.json", "tools.sha256"]
+
+
 def test_a_new_version_alone_is_no_drift(tmp_path: Path) -> None:
     """A release that changes no tool need not touch the contract."""
     run("write", current=contract("1.0.0"), root=tmp_path)

@@ -131,8 +131,8 @@ def run(action: Literal["write", "check", "diff"], *, current: Json, root: Path,
     """
     if action == "write":
         (root / FILE).parent.mkdir(parents=True, exist_ok=True)
-        (root / FILE).write_text(dump(current), encoding="utf-8", newline="\n")
-        (root / HASHES).write_text(hash_lines(current), encoding="utf-8", newline="\n")
+        _replace(root / FILE, dump(current))
+        _replace(root / HASHES, hash_lines(current))
         return SAME
     try:
         found = _check(current, root) if action == "check" else SAME
@@ -143,6 +143,17 @@ def run(action: Literal["write", "check", "diff"], *, current: Json, root: Path,
         sys.stderr.write(f"{problem}\n")
         return UNREADABLE if isinstance(problem, NoRevisionError) else DIFFERS
     return found
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file whole or not at all: on a full disk the contract of before stays."""
+    new = file.with_name(f"{file.name}.new")
+    try:
+        new.write_text(text, encoding="utf-8", newline="\n")
+        new.replace(file)
+    except OSError as problem:
+        new.unlink(missing_ok=True)
+        sys.exit(f"{file} cannot be written, and is as it was: {problem.strerror}")
 
 
 def _show(old: Json, current: Json) -> int:
