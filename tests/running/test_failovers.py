@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 import redis.asyncio
 from support import faults
@@ -94,6 +95,21 @@ async def test_postgresql_fails_over(project: Path, tmp_path: Path, legacy: str)
                 await asyncio.to_thread(ends_well, server)
 
 
+async def test_the_first_host_goes_silent(project: Path, tmp_path: Path, postgres: Postgres) -> None:
+    """A machine that dies says nothing: the other host of the URL is used, and nobody waits for the first one twice."""
+    connect = Name(postgres.socket).connect
+    async with numbers(postgres) as check, Relay(connect) as first, Relay(connect) as second:
+        url = f"postgresql://app@127.0.0.1:{first.port},127.0.0.1:{second.port}/postgres?sslmode=disable"
+        async with Watched(project, tmp_path / "log", environment={**SETTINGS, "DATABASE_URL": url}) as server:
+            name = "the first host of PostgreSQL goes silent"
+            async with Load(server.url, ECHO) as others, under(name, server, Load(server.url, PUT)) as load:
+                first.partition()
+                await load.next(4, "timeout")
+            await check(load)
+            assert {one.kind for one in others.ended} == {"ok"}
+            await asyncio.to_thread(ends_well, server)
+
+
 @pytest.mark.parametrize("legacy", ["stateless", "stateful"])
 @pytest.mark.parametrize("name", ["Redis fails over to a replica", "Redis becomes a replica"])
 async def test_redis_takes_no_writes(project: Path, tmp_path: Path, database: str, name: str, legacy: str) -> None:
@@ -131,6 +147,31 @@ async def test_redis_takes_no_writes(project: Path, tmp_path: Path, database: st
                         leads.leads_to = second
                     else:
                         await replicate(second)
+                await asyncio.to_thread(ends_well, server)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "begin", "end"),
+    [("Redis is full", "maxmemory", "1", "0"), ("Redis refuses the password", "requirepass", "another", "")],
+)
+async def test_redis_refuses(  # noqa: PLR0913, PLR0917 - the row
+    project: Path, tmp_path: Path, database: str, name: str, setting: str, begin: str, end: str
+) -> None:
+    """Limits are counted here, and tighter, until it takes what it is asked again."""
+    port = free_port()
+    with faults.redis(tmp_path, port):
+        async with (
+            Relay(Name(port).connect) as relay,
+            redis.asyncio.Redis(port=port, single_connection_client=True) as admin,
+        ):
+            environment = {**SETTINGS, "DATABASE_URL": database, "REDIS_URL": f"redis://127.0.0.1:{relay.port}"}
+            async with Watched(project, tmp_path / "log", environment=environment) as server:
+                async with under(name, server, Load(server.url, ECHO)) as load:
+                    await admin.config_set(setting, begin)
+                    relay.drop()
+                    await asyncio.to_thread(server.line, "rate limits degraded")
+                    await load.next(50)
+                    await admin.config_set(setting, end)
                 await asyncio.to_thread(ends_well, server)
 
 
@@ -208,6 +249,40 @@ async def test_pgbouncer_is_restarted(project: Path, tmp_path: Path, postgres: P
             await load.next(20, "upstream_unavailable")
             await pooler.start(mode)
         await check(load)
+        await asyncio.to_thread(ends_well, server)
+
+
+@pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed")
+@pytest.mark.parametrize(
+    ("name", "begin", "end"),
+    [
+        ("PgBouncer is paused", "PAUSE", "RESUME"),
+        ("PgBouncer takes no more clients", "SET max_client_conn = 1", "SET max_client_conn = 100"),
+    ],
+)
+async def test_pgbouncer_lets_nobody_through(  # noqa: PLR0913, PLR0917 - the row
+    project: Path, tmp_path: Path, postgres: Postgres, name: str, begin: str, end: str
+) -> None:
+    """Calls end by their deadlines, with something that says to try again."""
+    leads = Name("")
+    pooler = Pooler(postgres, leads)
+    async with AsyncExitStack() as stack:
+        stack.callback(pooler.running.close)
+        await pooler.start(more="admin_users = postgres\n")
+        check = await stack.enter_async_context(numbers(postgres))
+        relay = await stack.enter_async_context(Relay(leads.connect))
+        environment = {**SETTINGS, "DATABASE_URL": through(relay), "MCP_DATABASE_PGBOUNCER": "1"}
+        server = await stack.enter_async_context(Watched(project, tmp_path / "log", environment=environment))
+        admin = await asyncpg.connect(f"postgresql://postgres@127.0.0.1:{leads.leads_to}/pgbouncer")
+        stack.push_async_callback(admin.close)
+        async with Load(server.url, ECHO) as others, under(name, server, Load(server.url, PUT)) as load:
+            await admin.execute(begin)
+            if begin != "PAUSE":
+                relay.drop()
+            await load.next(12)
+            await admin.execute(end)
+        await check(load)
+        assert {one.kind for one in others.ended} == {"ok"}
         await asyncio.to_thread(ends_well, server)
 
 
@@ -292,6 +367,33 @@ async def adds_a_column(postgres: Postgres, _: Relay, load: Load) -> None:
     await load.next(20)
 
 
+async def replaces_a_type(postgres: Postgres, _: Relay, load: Load) -> None:
+    """Replace the type of a column under statements that are prepared."""
+    await faults.run(postgres.url, "CREATE DOMAIN one AS bigint; ALTER TABLE put ALTER number TYPE one")
+    await faults.run(postgres.url, TERMINATE)
+    await load.recovered()
+    await faults.run(
+        postgres.url, "CREATE DOMAIN two AS bigint; ALTER TABLE put ALTER number TYPE two; DROP DOMAIN one"
+    )
+    await load.next(1, "upstream_unavailable")
+
+
+async def is_another(_: Postgres, relay: Relay, load: Load) -> None:
+    """Let a web server answer at the address."""
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    connect = relay.connect
+    async with await asyncio.start_server(answers, "127.0.0.1", 0) as server:
+        relay.connect = Name(server.sockets[0].getsockname()[1]).connect
+        relay.drop()
+        await load.next(20, "upstream_unavailable")
+        relay.connect = connect
+
+
 async def forgets(_: Postgres, relay: Relay, load: Load) -> None:
     """Lose what comes on the connections that there are."""
     relay.forget()
@@ -313,6 +415,8 @@ async def loses(_: Postgres, relay: Relay, load: Load) -> None:
         ("PostgreSQL refuses the role of the server", refuses),
         ("PostgreSQL is made read-only", takes_no_writes),
         ("a column is added to a table", adds_a_column),
+        ("a type of a column is replaced", replaces_a_type),
+        ("the name of PostgreSQL leads to another program", is_another),
         ("the network forgets every connection to PostgreSQL", forgets),
         ("the network loses a part of what is sent to PostgreSQL", loses),
     ],

@@ -13,13 +13,30 @@ import signal
 import socket
 import subprocess
 import threading
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from support.dev_server import free_port
-from support.faults import ECHO, PUT, SETTINGS, SLOWEST_SECONDS, TABLE, Row, ends_well, hello, numbers, redis, under
+from support.faults import (
+    ECHO,
+    PUT,
+    SETTINGS,
+    SLOWEST_SECONDS,
+    TABLE,
+    Row,
+    ends_well,
+    hello,
+    numbers,
+    redis,
+    run,
+    under,
+)
 from support.harness import ROOT
 from support.issuer import AUDIENCE, Issuer
 from support.postgres import Postgres
@@ -55,6 +72,15 @@ def test_the_page_says_what_is_tested() -> None:
         )
         for name, sees, logged, well in rows
     } == TABLE
+
+
+AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+CAN_MOUNT = not AS_ROOT or not subprocess.run([*AS_ROOT, "true"], capture_output=True, check=False).returncode
+
+
+def as_root(*command: str | Path) -> None:
+    """Run a command that only root may."""
+    subprocess.run([*AS_ROOT, *command], check=True)
 
 
 async def _freeze(_: Postgres, relay: Relay) -> None:
@@ -101,6 +127,42 @@ async def test_the_database(project: Path, tmp_path: Path, postgres: Postgres, n
             await check(load)
             assert {one.kind for one in others.ended} == {"ok"}
             await asyncio.to_thread(ends_well, server)
+
+
+@contextmanager
+def small_disk(owner: int) -> Generator[Path]:
+    """Mount a disk of 256 KiB that belongs to a user; not below pytest's own folder, which is closed to others."""
+    with TemporaryDirectory(prefix="disk-") as folder:
+        Path(folder).chmod(0o755)
+        disk = Path(folder, "disk")
+        disk.mkdir()
+        as_root("mount", "-t", "tmpfs", "-o", f"size=256k,mode=700,uid={owner}", "tmpfs", disk)
+        try:
+            yield disk
+        finally:
+            as_root("umount", "--lazy", disk)
+
+
+@pytest.mark.skipif(not CAN_MOUNT and not os.environ.get("CI"), reason="only root can mount a small disk")
+async def test_no_room_for_the_database(project: Path, tmp_path: Path, postgres: Postgres) -> None:
+    """What cannot be written is refused and named in the log; whoever writes nothing is served."""
+    fill = "INSERT INTO put SELECT -number FROM generate_series(1, 99999) number"
+    with small_disk(postgres.folder.stat().st_uid) as disk:
+        await run(postgres.url, f"CREATE TABLESPACE small LOCATION '{disk}'")
+        async with numbers(postgres) as check:
+            await run(postgres.url, "ALTER TABLE put SET TABLESPACE small")
+            environment = {**SETTINGS, "DATABASE_URL": postgres.url}
+            async with Watched(project, tmp_path / "log", environment=environment) as server:
+                writers = under("PostgreSQL has no room on its disk", server, Load(server.url, PUT))
+                async with Load(server.url, (("through", hello), *ECHO)) as others, writers as load:
+                    with pytest.raises(asyncpg.DiskFullError):
+                        await run(postgres.url, fill)
+                    await load.next(20, "upstream_unavailable")
+                    as_root("mount", "-o", "remount,size=16m", disk)
+                await check(load)
+                assert {one.kind for one in others.ended} == {"ok"}
+                await asyncio.to_thread(ends_well, server)
+        await run(postgres.url, "DROP TABLESPACE small")
 
 
 @pytest.mark.parametrize("name", ["Redis is killed", "Redis does not answer", "Redis is slow"])
@@ -150,6 +212,20 @@ async def test_the_issuer_while_its_keys_are_known(project: Path, tmp_path: Path
                 relay.away = True
                 await load.next(50)
                 relay.heal()
+            await asyncio.to_thread(ends_well, server)
+
+
+async def test_the_issuer_signs_with_another_key(project: Path, tmp_path: Path, database: str) -> None:
+    """Tokens of both keys are good while both are published, from the first token of the new one on."""
+    async with Issuer() as issuer, Relay(issuer.connect) as relay:
+        issuer.url = f"http://127.0.0.1:{relay.port}"
+        async with Watched(project, tmp_path / "log", environment=token_settings(issuer, database)) as server:
+            old = Load(server.url, ECHO, issuer.token())
+            async with old, under("the issuer signs with another key", server, Load(server.url, ECHO, old.key)) as load:
+                issuer.keys["b"] = ec.generate_private_key(ec.SECP256R1())
+                load.key = issuer.token("b")
+                await load.next(50)
+            assert {one.kind for one in old.ended} == {"ok"}
             await asyncio.to_thread(ends_well, server)
 
 
@@ -272,15 +348,6 @@ async def test_standard_error_is_read_slowly(project: Path, tmp_path: Path, data
     pipe.close()
 
 
-AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
-CAN_MOUNT = not AS_ROOT or not subprocess.run([*AS_ROOT, "true"], capture_output=True, check=False).returncode
-
-
-def as_root(*command: str | Path) -> None:
-    """Run a command that only root may."""
-    subprocess.run([*AS_ROOT, *command], check=True)
-
-
 @pytest.mark.skipif(not CAN_MOUNT and not os.environ.get("CI"), reason="only root can mount a small disk")
 async def test_the_disk_is_full(project: Path, tmp_path: Path, database: str) -> None:
     """Lines are lost and counted while nothing can be written, and afterwards each is whole again."""
@@ -306,8 +373,11 @@ FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
 @pytest.mark.skipif(FAKETIME is None and not os.environ.get("CI"), reason="the Debian package faketime is missing")
-async def test_the_clock_is_set_back(project: Path, tmp_path: Path, database: str) -> None:
-    """An hour back: no deadline, limit or connection is measured by the time of day."""
+@pytest.mark.parametrize(
+    ("name", "offset"), [("the clock is set back", "-3600"), ("the clock is set forward", "+3600")]
+)
+async def test_the_clock_is_set(project: Path, tmp_path: Path, database: str, name: str, offset: str) -> None:
+    """An hour: no deadline, limit or connection is measured by the time of day."""
     assert FAKETIME, "the Debian package faketime is missing"
     clock = tmp_path / "clock"
     clock.write_text("+0\n", "ascii")
@@ -323,11 +393,11 @@ async def test_the_clock_is_set_back(project: Path, tmp_path: Path, database: st
     }
     calls = (("slow", lambda _: {"seconds": 0.05}), ("through", hello), *ECHO)
     async with Watched(project, tmp_path / "log", environment=environment) as server:
-        async with under("the clock is set back", server, Load(server.url, calls)) as load:
-            clock.write_text("-3600\n", "ascii")
+        async with under(name, server, Load(server.url, calls)) as load:
+            clock.write_text(f"{offset}\n", "ascii")
             await load.next(60)
-        times = [line["ts"] for line in server.lines()]
-        assert min(times[-10:]) < min(times[:3]), "the clock was not set back"
+        first, last = (datetime.fromisoformat(server.lines()[place]["ts"]) for place in (0, -1))
+        assert abs((last - first).total_seconds() - int(offset)) < 600, "the clock was not set"
         await asyncio.to_thread(ends_well, server)
 
 

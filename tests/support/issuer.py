@@ -18,9 +18,16 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 
 
 class Issuer:
-    """Answers those who are relayed to it; `url` is that of the relay, and set by the test."""
+    """Answers those who are relayed to it; `url` is that of the relay, and set by the test.
+
+    Attributes:
+        keys: What it publishes, by their ids.
+    """
 
     url = ""
+
+    def __init__(self) -> None:
+        self.keys = {"a": KEY}
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
@@ -34,18 +41,21 @@ class Issuer:
         """Open a connection to it."""
         return await asyncio.open_connection("127.0.0.1", self.port)
 
-    def token(self) -> str:
-        """Return a token of an hour."""
+    def token(self, kid: str = "a") -> str:
+        """Return a token of an hour, signed with this key."""
         now = time.time()
         claims = {"iss": self.url, "sub": "somebody", "aud": AUDIENCE, "iat": now, "exp": now + 3600, "client_id": "c"}
-        return jwt.encode(claims, KEY, "ES256", headers={"kid": "a", "typ": "at+jwt"})
+        return jwt.encode(claims, self.keys[kid], "ES256", headers={"kid": kid, "typ": "at+jwt"})
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
-            key = {**jwt.algorithms.ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True), "kid": "a", "use": "sig"}
+            keys = [
+                {**jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid, "use": "sig"}
+                for kid, key in self.keys.items()
+            ]
             said: dict[bytes, object] = {
-                b"/keys": {"keys": [key]},
+                b"/keys": {"keys": keys},
                 b"/.well-known/oauth-authorization-server": {"issuer": self.url, "jwks_uri": f"{self.url}/keys"},
             }
             status = "200 OK" if path in said else "404 Not Found"

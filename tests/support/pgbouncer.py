@@ -41,7 +41,9 @@ def pgbouncer(url: str, more: str = "", user: str = "postgres", mode: str = "tra
         settings.write_text(
             f"[databases]\npostgres = host={host} port={parts.port or 5432} user={user}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-            f"auth_type = any\npool_mode = {mode}\ndefault_pool_size = 2\n{prepared}{more}",
+            f"auth_type = any\npool_mode = {mode}\ndefault_pool_size = 2\n"
+            # Nobody reads what it says after its start.
+            f"log_connections = 0\nlog_disconnections = 0\nlog_pooler_errors = 0\n{prepared}{more}",
             encoding="utf-8",
         )
         # It refuses to run as root, as PostgreSQL does; the owner of the socket may use it.

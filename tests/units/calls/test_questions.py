@@ -712,6 +712,40 @@ async def test_a_lost_answer_of_redis_is_no_second_use(redis: tuple[str, Callabl
             await states.aclose()
 
 
+@pytest.mark.skipif(REDIS is None, reason="redis-server is missing: install Redis or Valkey")
+async def test_redis_may_be_far_away(redis: tuple[str, Callable[[], None]]) -> None:
+    """Connecting takes several round trips, of 60 ms here: the 0.1 s for an answer are not meant for all of them."""
+    async with Relay(lambda: asyncio.open_unix_connection(redis[0].removeprefix("unix://"))) as relay:
+        relay.delay = 0.03
+        own = {"MCP_REQUEST_STATE_KEYS": "k" * 40, "REDIS_URL": f"redis://127.0.0.1:{relay.port}"}
+        states = UsedStates(settings_from({**ENVIRONMENT, **own}))
+        try:
+            assert await states.take("first")
+            assert not await states.take("first")
+        finally:
+            await states.aclose()
+
+
+async def test_a_cluster_that_cannot_be_asked_has_noted_nothing() -> None:
+    """Whatever the client makes of what comes from there, the call is told to try again, each time."""
+
+    async def moved(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65_536):
+            writer.write(b"-MOVED 5 127.0.0.1:1\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(moved, "127.0.0.1", 0) as server:
+        address = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}?protocol=2"
+        states = UsedStates(settings_from({**ENVIRONMENT, "MCP_REQUEST_STATE_KEYS": "k" * 40, "REDIS_URL": address}))
+        try:
+            for _ in range(2):
+                with pytest.raises(UpstreamUnavailable):
+                    await states.take("first")
+        finally:
+            await states.aclose()
+
+
 def test_replicas_that_ask_need_redis() -> None:
     """Several replicas without Redis could each use the answer: refused at start, with the setting to set."""
     settings = settings_from({**ENVIRONMENT, "MCP_REPLICAS": "2", "MCP_REQUEST_STATE_KEYS": KEY})

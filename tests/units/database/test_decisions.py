@@ -13,7 +13,7 @@ import pytest
 from captured import captured
 from queries import settings_for
 
-from hardening.database import DatabaseUnavailableError, idle_check, pool
+from hardening.database import DatabaseUnavailableError, availability, connecting, idle_check, pool
 from hardening.database.connecting import connect_arguments, connect_in_time
 from hardening.database.failures import is_wrong, lost, what_is_wrong
 from hardening.database.idle_check import IdleCheck
@@ -175,6 +175,12 @@ def database_of(given: Any, *sizes: tuple[int, int], **environment: str) -> tupl
         (asyncpg.TooManyConnectionsError("x"), False, "cannot connect (TooManyConnectionsError)"),
         (asyncpg.ConnectionDoesNotExistError("x"), False, "cannot connect (ConnectionDoesNotExistError)"),
         (asyncpg.InternalClientError("x"), False, "cannot connect (InternalClientError)"),
+        (asyncpg.InternalServerError("x"), False, "cannot connect (InternalServerError)"),
+        (
+            asyncpg.ObjectNotInPrerequisiteStateError("x"),
+            False,
+            "cannot connect (ObjectNotInPrerequisiteStateError)",
+        ),
     ],
     ids=lambda given: f"{type(given).__name__} {given}" if isinstance(given, Exception) else "",
 )
@@ -263,6 +269,7 @@ async def test_the_pool_is_made_of_the_settings(
         {
             "min_size": 1,
             "max_size": 4,
+            "connect": None,
             "connection_class": ResetConnection,
             "max_inactive_connection_lifetime": 90,
             "dsn": URL,
@@ -271,6 +278,37 @@ async def test_the_pool_is_made_of_the_settings(
             "server_settings": None,
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("query", "several"),
+    [("", True), ("?target_session_attrs=primary", True), ("?target_session_attrs=prefer-standby", False)],
+)
+async def test_addresses_are_tried_in_turn(monkeypatch: pytest.MonkeyPatch, query: str, several: bool) -> None:  # noqa: FBT001 - the row
+    """Each has its own URL and its share of the time; the one that was there is the first of the next connection."""
+    urls = [f"postgresql://someone:a-password@{host}/name{query}" for host in ("[::1]:1", "two", "three:3")]
+    settings = settings_for(URL)
+    connect = connecting.in_turn(f"postgresql://someone:a-password@[::1]:1,two,three:3/name{query}", settings)
+    assert (connect is not None) is several
+    tried: list[str] = []
+    there = {"two", "three"}
+
+    async def answer(url: str, *, timeout: float) -> str:  # noqa: ASYNC109 - as in the driver
+        tried.append(url)
+        assert timeout == 30
+        if not any(host in url for host in there):
+            raise ConnectionRefusedError
+        return url
+
+    monkeypatch.setattr(connecting.asyncpg, "connect", answer)
+    if connect is not None:
+        assert await connect("", timeout=30) == await connect("", timeout=30) == urls[1]
+        assert tried == [urls[0], urls[1], urls[1]]
+        there.clear()
+        with pytest.raises(ConnectionRefusedError):
+            await connect("", timeout=30)
+        assert tried[3:] == [urls[1], urls[0], urls[2]]
+    assert connecting.in_turn(f"{URL}{query}", settings) is None
 
 
 async def test_without_an_address_nothing_is_opened() -> None:
@@ -297,6 +335,17 @@ async def test_every_connection_is_replaced_and_pgbouncer_said_once(tmp_path: Pa
     unopened = Database(settings_for(URL))
     await unopened.renew(pooled=True)
     assert not unopened.pooled
+
+
+async def test_connections_are_replaced_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What many calls find at once, or each finds again, costs no storm of connections."""
+    now = [100.0]
+    monkeypatch.setattr(availability, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    database, filled = database_of(None)
+    for step in (0.0, 0.0, 0.9, 0.1, 0.9):
+        now[0] += step
+        await database.renew()
+    assert filled.done == ["expire", "expire"]
 
 
 @pytest.mark.parametrize(
@@ -444,6 +493,9 @@ PREPARED = [asyncpg.InvalidSQLStatementNameError("x"), asyncpg.DuplicatePrepared
         (READ_ONLY, False, False, True, ["expire"], ["rollback", "cut"]),
         # A failure of another kind on a standby.
         (asyncpg.UniqueViolationError("x"), False, False, True, None, ["rollback"]),
+        # A type was replaced under statements that are prepared.
+        (asyncpg.InternalServerError("x"), False, False, False, ["expire"], ["rollback", "cut"]),
+        (asyncpg.InternalServerError("x"), False, True, True, ["expire"], ["rollback", "cut"]),
         # PgBouncer without its setting.
         *(
             (error, False, reads, reads, [{"statement_cache_size": 0}, "expire"], ["rollback", "cut"])
@@ -471,6 +523,83 @@ async def test_what_a_failure_in_a_transaction_means(  # noqa: PLR0913, PLR0917 
     assert isinstance(raised.value, UpstreamUnavailable) is (expected is not None)
     assert given.done == done
     assert filled.done == ["acquire", *(expected or []), ("release", given, 2.0)]
+
+
+class Uncommitted(Connection):
+    """A connection whose commit fails."""
+
+    async def commit(self) -> None:
+        """Fail."""
+        raise self.said
+
+
+@pytest.mark.parametrize(
+    ("error", "unknown"),
+    [
+        (ConnectionResetError(), True),
+        (asyncpg.ConnectionDoesNotExistError("x"), True),
+        (asyncpg.AdminShutdownError("x"), True),
+        (asyncpg.CrashShutdownError("x"), True),
+        (asyncpg.PostgresIOError("x"), True),
+        (asyncpg.InternalServerError("x"), True),
+        (asyncpg.InterfaceError("x"), True),
+        (asyncpg.InternalClientError("x"), True),
+        (asyncpg.QueryCanceledError("x"), False),
+        (asyncpg.UniqueViolationError("x"), False),
+        (asyncpg.SerializationError("x"), False),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+async def test_what_a_failure_of_the_commit_means(error: Exception, unknown: bool) -> None:  # noqa: FBT001 - the row
+    """Where nobody knows whether the change was saved, the caller is told to look before it calls again."""
+    database, _ = database_of(Uncommitted(error))
+    with pytest.raises((UpstreamUnavailable, type(error))) as raised:
+        async with connection(call(database)):
+            pass
+    assert isinstance(raised.value, UpstreamUnavailable) is unknown
+    if isinstance(raised.value, UpstreamUnavailable):
+        assert "Check whether it was, then call again." in raised.value.advice
+
+
+@pytest.mark.parametrize(
+    "error", [asyncpg.DiskFullError("x"), asyncpg.PostgresIOError("x"), asyncpg.InternalServerError("x")]
+)
+async def test_the_log_says_once_that_the_database_cannot_work(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full looks like a server that is away to callers; all is well with a change 5 s after the last."""
+    now = [100.0]
+    monkeypatch.setattr(availability, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    given = Connection()
+    database, _ = database_of(given)
+
+    async def fail(error: Exception) -> None:
+        with pytest.raises((type(error), UpstreamUnavailable)):
+            async with connection(call(database)):
+                raise error
+
+    async def work(*, read_only: bool = False) -> None:
+        async with connection(call(database, read_only=read_only)):
+            pass
+
+    with captured(tmp_path / "log") as log:
+        await fail(asyncpg.UniqueViolationError("x"))
+        await fail(error)
+        now[0] += 4.9
+        await work()
+        await fail(error)
+        now[0] += 4.9
+        await work()
+        now[0] += 0.1
+        await work(read_only=True)
+        assert [line["msg"] for line in log.lines()] == ["database impaired"]
+        await work()
+        await work()
+        said = [(line["msg"], line.get("error_type")) for line in log.lines()]
+    assert said == [
+        ("database impaired", f"asyncpg.exceptions.{type(error).__name__}"),
+        ("database available", None),
+    ]
 
 
 async def test_a_connection_that_cannot_be_rolled_back_is_cut() -> None:

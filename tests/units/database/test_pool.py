@@ -9,9 +9,11 @@ import re
 import signal
 import socket
 import ssl
+import struct
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from captured import captured
 from live import KEY, PROBE_KEY, SECONDS, Process, free_port
 from queries import Seen, client, direct, eventually, in_process, serving, settings_for, whole
 from support.pgbouncer import PGBOUNCER, certificates, pgbouncer, with_tls
+from support.relay import Relay
 from wire import ERAS, Era, Reply, Wire, opening
 
 from hardening.calls.failures import ERROR_META_KEY
@@ -30,6 +33,7 @@ from hardening.database import DatabaseUnavailableError
 from hardening.database.connecting import connect_arguments
 from hardening.database.failures import lost
 from hardening.database.pool import Database
+from hardening.database.transaction import connection
 from hardening.errors import PoolExhausted, UpstreamUnavailable
 from hardening.limits.memory import TokenBuckets
 from hardening.settings.urls import database_target
@@ -259,7 +263,7 @@ async def test_a_database_that_hangs_costs_a_deadline(url: str, postgres: Embedd
             await eventually(lambda: back(wire))
             assert whole(server)
 
-    assert set(map(outcome, answers)) <= {"timeout", "busy"}
+    assert set(map(outcome, answers)) <= RETRYABLE
     assert seconds < 4
     assert ready.status == 200
 
@@ -488,6 +492,120 @@ async def test_a_connection_that_cannot_be_made_is_not_a_pool_in_use(url: str) -
         await database.give_back(taken)
     finally:
         await database.close()
+
+
+async def test_a_connection_that_does_not_come_is_not_a_pool_in_use(url: str, tmp_path: Path) -> None:
+    """A server that accepts and says nothing is away, for its callers and in the log; a pool in full use is busy."""
+    parts = urlsplit(url)
+    (folder,) = parse_qs(parts.query)["host"]
+    async with Relay(lambda: asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432")) as relay:
+        bounds = {"MCP_POOL_MAX_SIZE": "2", "MCP_POOL_ACQUIRE_TIMEOUT_SECONDS": "0.3"}
+        database = Database(settings_for(f"postgresql://postgres@127.0.0.1:{relay.port}/postgres", **bounds))
+        await database.open()
+        try:
+            with captured(tmp_path / "log") as log:
+                first = await database.take()
+                relay.partition()
+                with pytest.raises(UpstreamUnavailable):
+                    await database.take()
+                assert not database.up
+                relay.heal()
+                second = await database.take()
+                with pytest.raises(PoolExhausted):
+                    await database.take()
+                assert database.up
+                said = [(one["msg"], one.get("error_type")) for one in log.lines()]
+            for one in (first, second):
+                await database.give_back(one)
+        finally:
+            await database.close()
+    assert said == [("database unavailable", "TimeoutError"), ("database available", None)]
+
+
+async def test_an_address_that_is_silent_is_passed_over(url: str) -> None:
+    """Of a URL with several addresses the one that answers is used, within the time for a connection; then at once."""
+    (folder,) = parse_qs(urlsplit(url).query)["host"]
+    connect = partial(asyncio.open_unix_connection, f"{folder}/.s.PGSQL.5432")
+    async with Relay(connect) as first, Relay(connect) as second:
+        where = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
+        bounds = {"MCP_POOL_MIN_SIZE": "1", "MCP_POOL_ACQUIRE_TIMEOUT_SECONDS": "3"}
+        database = Database(settings_for(f"postgresql://postgres@{where}/postgres?sslmode=disable", **bounds))
+        await database.open()
+        try:
+            # The connection that is there leads to the first one.
+            kept = await database.take()
+            first.partition()
+            took: list[float] = []
+            for _ in range(2):
+                started = time.monotonic()
+                taken = await database.take()
+                took.append(time.monotonic() - started)
+                database.cut(taken)
+                await database.give_back(taken)
+            database.cut(kept)
+            await database.give_back(kept)
+        finally:
+            await database.close()
+    slow, quick = took
+    assert 1 <= slow < 3
+    assert quick < 1
+
+
+async def talks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, said: bytes) -> None:
+    """Refuse TLS, then answer the opening of a connection with an error."""
+    with suppress(asyncio.IncompleteReadError):
+        (length,) = struct.unpack("!i", await reader.readexactly(4))
+        if length == 8:
+            await reader.readexactly(4)
+            writer.write(b"N")
+            (length,) = struct.unpack("!i", await reader.readexactly(4))
+        await reader.readexactly(length - 4)
+        writer.write(b"E" + struct.pack("!i", len(said) + 4) + said)
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("code", "away"), [("XX000", True), ("55000", True), ("53300", True), ("57P03", True), ("28P01", False)]
+)
+async def test_what_a_pooler_says_at_the_start(code: str, away: bool) -> None:  # noqa: FBT001 - the row
+    """A database that sleeps, moves or takes nobody for a while is waited for (75); a password that is refused is not.
+
+    Poolers of providers say the first with the code of an internal error.
+    """
+    said = b"SFATAL\0C" + code.encode() + b"\0MTenant or user not found\0\0"
+    async with await asyncio.start_server(lambda *streams: talks(*streams, said), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        address = f"postgresql://someone:a-password@127.0.0.1:{port}/name"
+        database = Database(settings_for(address, MCP_DATABASE_START_TIMEOUT_SECONDS="0.8"))
+        with pytest.raises(DatabaseUnavailableError) as refused:
+            await database.open()
+    assert refused.value.away is away
+    assert "Tenant" not in str(refused.value)
+
+
+async def test_a_type_is_replaced_under_prepared_statements(url: str) -> None:
+    """As migrations replace an enum: one call for each connection is told to try again, and every later one works.
+
+    The server says it of each statement that was prepared with the old type, for as long as its connection lives.
+    """
+    async with direct(url) as db, in_process(url, MCP_POOL_MAX_SIZE="1") as server:
+        sdk: Any = None
+
+        async def cast() -> str:
+            ctx = server.services.context(5, sdk, None, read_only=False)
+            async with connection(ctx) as taken:
+                return await taken.fetchval("SELECT $1::mood", "low")
+
+        await db.execute("CREATE TYPE mood AS ENUM ('low')")
+        try:
+            assert await cast() == "low"
+            await db.execute("ALTER TYPE mood RENAME TO old; CREATE TYPE mood AS ENUM ('low', 'high'); DROP TYPE old")
+            with pytest.raises(UpstreamUnavailable):
+                await cast()
+            assert [await cast(), await cast()] == ["low", "low"]
+        finally:
+            await db.execute("DROP TYPE mood")
 
 
 async def test_giving_back_ends_in_time(url: str, postgres: EmbeddedPostgres) -> None:

@@ -7,19 +7,24 @@ import json
 import shutil
 import socket
 import subprocess
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis.asyncio as redis_client
+from captured import captured
 from live import ENVIRONMENT, KEY, Live, free_port, live, settings_from
 from mcp.server.subscriptions import PromptsListChanged, ResourcesListChanged, ResourceUpdated, ToolsListChanged
+from support.relay import Relay
 from wire import SECONDS, Wire, request
 
 from hardening.dev.issuer import LocalIssuer
+from hardening.protocol import subscription_bus
 from hardening.protocol.subscription_bus import RedisBus, decode, encode, open_bus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator
+    from pathlib import Path
 
 AUDIENCE = "https://mcp.example.com/mcp"
 EVENTS = [ToolsListChanged(), PromptsListChanged(), ResourcesListChanged(), ResourceUpdated(uri="sample://text")]
@@ -162,6 +167,7 @@ class Redis:
     def __init__(self, program: str) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.program = program
         self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         self.start()
 
@@ -207,6 +213,77 @@ async def test_a_change_reaches_the_listeners_of_another_replica(redis: Redis) -
             message = await here.next()
 
     assert message["method"] == "notifications/tools/list_changed"
+
+
+async def until_heard(publisher: RedisBus, listener: RedisBus) -> None:
+    """Publish on one until the other one hears of it."""
+    heard = asyncio.Event()
+    forget = listener.subscribe(lambda _: heard.set())
+    async with asyncio.timeout(SECONDS):
+        while not heard.is_set():
+            await publisher.publish(ToolsListChanged())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(heard.wait(), 0.1)
+    forget()
+
+
+async def test_a_connection_that_the_network_has_forgotten_is_opened_again(
+    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listener to which nothing comes any more asks, and listens anew when no answer comes; the log says both."""
+    monkeypatch.setattr(subscription_bus, "QUIET_SECONDS", 0.2)
+    async with Relay(lambda: asyncio.open_connection("127.0.0.1", redis.port)) as relay:
+        listener, publisher = (RedisBus(url, "test") for url in (f"redis://127.0.0.1:{relay.port}", redis.url))
+        async with listener.running(), publisher.running():
+            await until_heard(publisher, listener)
+            with captured(tmp_path / "log") as log:
+                # Answers to its questions come, so it stays as it is.
+                await asyncio.sleep(0.7)
+                assert log.lines() == []
+                relay.forget()
+                await until_heard(publisher, listener)
+                said = [(line["msg"], line.get("error_type")) for line in log.lines()]
+    assert said == [("subscription bus away", "TimeoutError"), ("subscription bus back", None)]
+
+
+async def test_a_primary_that_has_become_a_replica_is_left(redis: Redis) -> None:
+    """It still takes events, and gives them to nobody at the new primary: where the address leads, is published."""
+    other = Redis(redis.program)
+    leads_to = redis.port
+    try:
+        async with Relay(lambda: asyncio.open_connection("127.0.0.1", leads_to)) as relay:
+            publisher = RedisBus(f"redis://127.0.0.1:{relay.port}", "test")
+            listener, before = RedisBus(other.url, "test"), RedisBus(redis.url, "test")
+            async with publisher.running(), listener.running(), before.running():
+                await until_heard(publisher, before)
+                async with redis_client.Redis(port=redis.port) as client:
+                    await client.execute_command("REPLICAOF", "127.0.0.1", str(other.port))
+                leads_to = other.port
+                await until_heard(publisher, listener)
+    finally:
+        other.stop()
+
+
+async def test_the_bus_outlives_whatever_it_meets(redis: Redis, tmp_path: Path) -> None:
+    """Whatever the client of Redis makes of an answer that is none, it listens again."""
+
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65_536)
+        writer.write(b":x\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(nonsense, "127.0.0.1", 0) as other:
+        leads_to = other.sockets[0].getsockname()[1]
+        async with Relay(lambda: asyncio.open_connection("127.0.0.1", leads_to)) as relay:
+            listener, publisher = (RedisBus(url, "test") for url in (f"redis://127.0.0.1:{relay.port}", redis.url))
+            with captured(tmp_path / "log") as log:
+                async with listener.running(), publisher.running(), asyncio.timeout(SECONDS):
+                    while not (said := log.lines()):
+                        await asyncio.sleep(0.05)
+                    leads_to = redis.port
+                    await until_heard(publisher, listener)
+    assert [(line["msg"], line["error_type"]) for line in said] == [("subscription bus away", "ValueError")]
 
 
 async def test_listeners_survive_a_restart_of_redis(redis: Redis) -> None:

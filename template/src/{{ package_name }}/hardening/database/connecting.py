@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
+import asyncpg
 import structlog
 
 from ..database import DatabaseUnavailableError
@@ -18,6 +20,7 @@ from .failures import AWAY, FAULTS, is_wrong, what_is_wrong
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ..settings import HardeningSettings
     from ..settings.urls import DatabaseTarget
     from . import OnConnection
 
@@ -77,6 +80,41 @@ async def connect_in_time(connect: Callable[[], Awaitable[Connected]], seconds: 
                     await asyncio.sleep(START_AGAIN_SECONDS)
     except TimeoutError:
         raise DatabaseUnavailableError(f"DATABASE_URL: no answer within {seconds:g} s{reason}", away=True) from None
+
+
+def in_turn(dsn: str, settings: HardeningSettings) -> Any:
+    """Return what connects to the first address of a URL that is there, beginning with the one that was there last.
+
+    The driver would wait for an address that says nothing until no time is left for the next one.
+    None for a URL of one address, and where the driver has to see them all to prefer one.
+
+    Args:
+        dsn: The URL.
+        settings: How long a call waits for a connection, and a start for the database; each address gets its share.
+    """
+    parts = urlsplit(dsn)
+    user, at, where = parts.netloc.rpartition("@")
+    order = [parts._replace(netloc=f"{user}{at}{address}").geturl() for address in where.split(",")]
+    if len(order) == 1 or "prefer-standby" in parts.query:
+        return None
+    seconds = min(settings.database_start_timeout_seconds, settings.pool_acquire_timeout_seconds)
+    share = seconds / (len(order) + 1)
+
+    async def connect(_: str, **options: Any) -> Any:
+        failure: Exception | None = None
+        for url in tuple(order):
+            try:
+                async with asyncio.timeout(share):
+                    connection = await asyncpg.connect(url, **options)
+            except (OSError, asyncpg.InternalClientError, asyncpg.CannotConnectNowError) as error:
+                failure = error
+                continue
+            order.remove(url)
+            order.insert(0, url)
+            return connection
+        raise failure or OSError
+
+    return connect
 
 
 def connect_arguments(target: DatabaseTarget, *, pooled: bool, seconds: float) -> dict[str, Any]:

@@ -24,6 +24,23 @@ AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InternalClientError,
+    # What poolers of providers say of a database behind them that sleeps, moves, or is not known to them yet.
+    asyncpg.InternalServerError,
+    # The database takes no connections for a while.
+    asyncpg.ObjectNotInPrerequisiteStateError,
+)
+# What the server says of itself on a connection that stays: its disk or its memory is full, or broken.
+IMPAIRED = (asyncpg.InsufficientResourcesError, asyncpg.PostgresSystemError, asyncpg.InternalServerError)
+# After these nobody knows whether the change was saved.
+UNKNOWN = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InternalServerError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
 )
 WHAT = {
     asyncpg.InvalidPasswordError: "the password is refused",

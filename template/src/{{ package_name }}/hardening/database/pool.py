@@ -17,7 +17,7 @@ from ..database import DatabaseUnavailableError
 from ..errors import PoolExhausted, UpstreamUnavailable
 from ..settings.urls import database_target
 from .availability import Availability
-from .connecting import connect_arguments, connect_in_time, of_the_author
+from .connecting import connect_arguments, connect_in_time, in_turn, of_the_author
 from .failures import FAULTS
 from .idle_check import PING_SECONDS, IdleCheck
 from .session_reset import ResetConnection
@@ -85,6 +85,7 @@ class Database(Availability):
         self.pooled = self.pooled or settings.database_pgbouncer or target.pooled
         self._target = connect_arguments(target, pooled=self.pooled, seconds=settings.database_start_timeout_seconds)
         return asyncpg.create_pool(
+            connect=in_turn(target.dsn, settings),
             min_size=max(1, settings.pool_min_size),
             max_size=settings.pool_max_size,
             init=self._on_connection,
@@ -99,8 +100,7 @@ class Database(Availability):
         Args:
             pooled: Whether PgBouncer was found in between; then nothing is prepared any more.
         """
-        pool = self._pool
-        if pool is None:
+        if (pool := self._pool) is None or not (pooled or self.may_renew()):
             return
         if pooled and not self.pooled:
             log.warning("database behind PgBouncer", backend="postgres", setting="MCP_DATABASE_PGBOUNCER")
@@ -167,9 +167,10 @@ class Database(Availability):
                         self.answered()
                         return connection
         except FAULTS as error:
-            failure = PoolExhausted if wait.expired() else UpstreamUnavailable
-            self.failed(error, counts=not wait.expired())
-            raise failure(retry_after_seconds=RETRY_SECONDS) from error
+            # Where connections can still be opened, one was, and nothing answers.
+            busy = wait.expired() and self.full
+            self.failed(error, counts=not busy)
+            raise (PoolExhausted if busy else UpstreamUnavailable)(retry_after_seconds=RETRY_SECONDS) from error
         finally:
             self.waiting -= 1
             self._on_acquired(time.monotonic() - started)

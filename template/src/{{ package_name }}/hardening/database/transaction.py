@@ -15,7 +15,7 @@ import structlog
 from ..calls.context import CallOverError
 from ..database import DatabaseUnavailableError
 from ..errors import UpstreamUnavailable
-from .failures import FAULTS, lost
+from .failures import FAULTS, UNKNOWN, lost
 from .pool import RELEASE_SECONDS
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ async def _transaction(database: Database, ctx: Context[Any, Any], taken: Databa
                 await taken.execute(taken.get_reset_query())
     except BaseException as error:
         # Asked first, because undoing may cut it. On a connection that is there, it is used in a wrong way.
+        database.impaired(error)
         gone = isinstance(error, asyncpg.InternalClientError) or (isinstance(error, BROKEN) and lost(taken))
         await _undo(database, taken, transaction)
         if gone or await _is_another(database, taken, error, takes_writes=takes_writes):
@@ -108,14 +109,17 @@ async def _transaction(database: Database, ctx: Context[Any, Any], taken: Databa
         raise
     try:
         await transaction.commit()
-    except (OSError, asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, *BROKEN) as error:
+    except UNKNOWN as error:
+        database.impaired(error)
         raise UpstreamUnavailable(UNCERTAIN) from error
+    if not ctx.read_only:
+        database.worked()
 
 
 async def _is_another(
     database: Database, taken: DatabaseConnection, error: BaseException, *, takes_writes: bool
 ) -> bool:
-    """Return whether what answers is not what this server needs: a standby, or PgBouncer without its setting.
+    """Return whether what answers is not what this server needs: a standby, PgBouncer unannounced, another schema.
 
     Then every connection is replaced, so that it heals by itself when the name leads to the primary again.
     """
@@ -123,6 +127,9 @@ async def _is_another(
         await database.renew(pooled=True)
     elif isinstance(error, asyncpg.ReadOnlySQLTransactionError) and not takes_writes:
         log.warning("database read-only", backend="postgres", setting="DATABASE_URL")
+        await database.renew()
+    elif isinstance(error, asyncpg.InternalServerError):
+        # So it is said of a type that was replaced since a statement was prepared, for as long as a connection lives.
         await database.renew()
     else:
         return False

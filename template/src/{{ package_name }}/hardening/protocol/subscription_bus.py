@@ -1,6 +1,7 @@
 """Bus of change notifications (`subscriptions/listen`): in this process, or over Redis for all replicas.
 
 Events published on one replica reach listeners on all of them through Redis.
+A connection that the network has forgotten is noticed within 20 s, a primary that became a replica by the next event.
 Without Redis they stay in the process, so with several replicas the method is not served at all:
 a capability that works sometimes is worse than none.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -24,6 +26,8 @@ from mcp.server.subscriptions import (
 )
 from pydantic_core import from_json, to_json
 
+from ..logs.origin import type_name
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RETRY_SECONDS = 1.0
+# After so long without a word the connection is asked; after twice as long it counts as lost.
+QUIET_SECONDS = 10.0
 LISTS = {"tools": ToolsListChanged, "prompts": PromptsListChanged, "resources": ResourcesListChanged}
 NAMES = {kind: name for name, kind in LISTS.items()}
 
@@ -50,9 +56,7 @@ class RedisBus:
     def __init__(self, url: str, name: str) -> None:
         from redis.asyncio import Redis
 
-        self._redis: Any = Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - its options have no types
-            url, socket_connect_timeout=RETRY_SECONDS, health_check_interval=10
-        )
+        self._redis: Any = Redis.from_url(url, socket_connect_timeout=RETRY_SECONDS)  # pyright: ignore[reportUnknownMemberType] - its options have no types
         self._channel = f"{name}:changes"
         self._origin = uuid4().hex
         self._local = InMemorySubscriptionBus()
@@ -63,12 +67,25 @@ class RedisBus:
 
     async def publish(self, event: ServerEvent) -> None:
         """Tell this replica at once, and every other one through Redis."""
-        from redis.exceptions import RedisError
-
         await self._local.publish(event)
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        # Whatever breaks in or before Redis, whoever publishes goes on.
+        with contextlib.suppress(Exception):
             async with asyncio.timeout(RETRY_SECONDS):
-                await self._redis.publish(self._channel, encode(event, self._origin))
+                await self._send(encode(event, self._origin))
+
+    async def _send(self, data: bytes) -> None:
+        from redis.exceptions import ReadOnlyError
+
+        try:
+            await self._pipeline(data).execute()
+        except ReadOnlyError:
+            # Listeners are at the primary, where the address leads to by now.
+            await self._redis.connection_pool.disconnect()
+            await self._pipeline(data).execute()
+
+    def _pipeline(self, data: bytes) -> Any:
+        # A replica takes events too, and gives them to nobody but its own listeners: only a write tells it apart.
+        return self._redis.pipeline(transaction=False).publish(self._channel, data).set(self._channel, 1, px=1000)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -82,8 +99,6 @@ class RedisBus:
             await self._redis.aclose()
 
     async def _listen(self) -> None:
-        from redis.exceptions import RedisError
-
         away = False
         while True:
             try:
@@ -92,15 +107,32 @@ class RedisBus:
                     if away:
                         log.info("subscription bus back", backend="redis")
                         away = False
-                    async for message in channel.listen():
-                        event = decode(message["data"], self._origin)
-                        if event is not None:
-                            await self._local.publish(event)
-            except (RedisError, OSError, TimeoutError):
+                    await self._pass_on(channel)
+            except Exception as error:  # noqa: BLE001 - whatever breaks in or before Redis, it listens again
                 if not away:
-                    log.warning("subscription bus away", backend="redis")
+                    log.warning("subscription bus away", backend="redis", error_type=type_name(error))
                     away = True
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _pass_on(self, channel: Any) -> None:
+        """Tell this replica what is published on others.
+
+        Raises:
+            TimeoutError: Redis was asked, and does not answer.
+        """
+        heard = time.monotonic()
+        while True:
+            message = await channel.get_message(timeout=QUIET_SECONDS)
+            now = time.monotonic()
+            if message is None:
+                if now - heard >= 2 * QUIET_SECONDS:
+                    raise TimeoutError
+                await channel.ping()
+                continue
+            heard = now
+            event = decode(message["data"], self._origin)
+            if event is not None:
+                await self._local.publish(event)
 
 
 def encode(event: ServerEvent, origin: str) -> bytes:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # As long as the seal holds, and a minute for clocks that differ.
 KEPT_SECONDS = SEALED_SECONDS + 60
+CONNECT_SECONDS = 1.0
 
 
 class UsedStates:
@@ -32,7 +33,8 @@ class UsedStates:
         self._clock = clock
         self._until: OrderedDict[str, float] = OrderedDict()
         self._prefix = f"{__name__.partition('.')[0]} {settings.public_url}:used-states:"
-        self._timeout = settings.redis_timeout_seconds
+        # Connecting takes several round trips, and TLS more.
+        self._timeout = max(settings.redis_timeout_seconds, CONNECT_SECONDS)
         # A state that only this process can open needs nobody else to know of it.
         shared = settings.redis_url if settings.request_state_keys else None
         self._url = shared.get_secret_value() if shared else ""
@@ -61,12 +63,10 @@ class UsedStates:
         return not self._url or await self._first_of_all(name)
 
     async def _first_of_all(self, name: str) -> bool:
-        from redis.exceptions import RedisError
-
         try:
             async with asyncio.timeout(self._timeout):
                 return bool(await self._set(f"{self._prefix}{name}"))
-        except (RedisError, OSError, TimeoutError):
+        except Exception:  # noqa: BLE001 - whatever breaks in or before Redis, what cannot be looked up is not accepted
             del self._until[name]
             raise errors.UpstreamUnavailable from None
 
