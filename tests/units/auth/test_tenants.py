@@ -141,3 +141,11 @@ async def test_a_session_is_one_tenants(issuer: LocalIssuer) -> None:
             other = await wire.ask("legacy", "ping", headers=session)
 
     assert (own.status, other.status) == (200, 404)
+
+
+def test_a_key_has_one_tenant() -> None:
+    """Two of them for one key end the start: which one counts would be chance."""
+    with pytest.raises(InvalidSettingsError) as raised:
+        settings_from(ENVIRONMENT | {"MCP_API_KEY_TENANTS": "alice=acme,alice=other"})
+
+    assert raised.value.problems == ["MCP_API_KEY_TENANTS: a key has one tenant, and one of these has several"]
