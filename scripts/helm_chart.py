@@ -258,7 +258,7 @@ def template(file: Path) -> str:
         )
         named = '{{ .Values.ingress.tlsSecret | default (printf "%s-tls" .Release.Name) }}'
         text = text.replace("{{ .Release.Name }}-tls", named)
-    if place == "base/deployment.yaml":
+    if place in {"base/deployment.yaml", "components/migrations/job.yaml"}:
         for what, indent in (("volumeMounts", 12), ("volumes", 8)):
             last = re.search(rf"^ +{what}:\n(?: +.*\n)*?(?=^ {{0,{indent - 1}}}\S|\Z)", text, re.MULTILINE)
             if last is None:
@@ -267,6 +267,7 @@ def template(file: Path) -> str:
                 f"{' ' * indent}{{{{- with .Values.{what} }}}}\n{' ' * indent}{{{{- toYaml . | nindent {indent} }}}}\n"
             )
             text = text[: last.end()] + more + f"{' ' * indent}{{{{- end }}}}\n" + text[last.end() :]
+    if place == "base/deployment.yaml":
         start, end = text.index("          resources:\n"), text.index("          securityContext:\n")
         text = text[:start] + "          resources: {{- .Values.resources | toYaml | nindent 12 }}\n" + text[end:]
     return text
@@ -319,8 +320,11 @@ def schema(components: list[str]) -> dict[str, Any]:
         "then": {"required": ["valueFrom"]},
     }
     count = {"type": "integer", "minimum": 1}
+    # All of them, because `--reuse-values` takes the defaults of the chart before: what that lacks would be nothing,
+    # and `networkPolicies` would be off.
+    defaults: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
     return {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": definitions} | object_of(
-        ("image", "settings", "components", "replicas"),
+        tuple(defaults),
         image=object_of(
             ("repository",),
             repository=text,
@@ -336,7 +340,7 @@ def schema(components: list[str]) -> dict[str, Any]:
             "propertyNames": {"pattern": "^[A-Z][A-Z0-9_]*$", "not": {"enum": list(SECRETS)}},
         },
         components={"type": "array", "uniqueItems": True, "items": {"enum": components}},
-        replicas=object_of(("min", "max"), min=count, max=count),
+        replicas=object_of(tuple(defaults["replicas"]), min=count, max=count),
         resources={"type": "object"},
         secretName={"type": "string"},
         imagePullSecrets=named,
@@ -349,11 +353,16 @@ def schema(components: list[str]) -> dict[str, Any]:
         serviceAccountAnnotations=texts,
         networkPolicies={"type": "boolean"},
         namespaces=texts,
-        ingress=object_of(className={"type": "string"}, annotations=texts, tlsSecret={"type": "string"}),
-        externalSecret=object_of(
-            kind={"enum": ["ClusterSecretStore", "SecretStore"]}, store=text, key={"type": "string"}
+        ingress=object_of(
+            tuple(defaults["ingress"]), className={"type": "string"}, annotations=texts, tlsSecret={"type": "string"}
         ),
-        gateway=object_of(("name", "namespace"), name=text, namespace=text),
+        externalSecret=object_of(
+            tuple(defaults["externalSecret"]),
+            kind={"enum": ["ClusterSecretStore", "SecretStore"]},
+            store=text,
+            key={"type": "string"},
+        ),
+        gateway=object_of(tuple(defaults["gateway"]), name=text, namespace=text),
         migrations=object_of((), command={"type": "array", "items": {"type": "string"}}),
         prometheusRelease=text,
         **{"global": {"type": "object"}},

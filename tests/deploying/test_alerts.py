@@ -21,6 +21,7 @@ Series = dict[str, str]
 Firing = list[tuple[str, str]]
 
 MINUTE = 60
+HOUR = 3_600
 DAY = 86_400
 # The clock of the rule tests begins at zero; what has fired at any time until then counts.
 AT = "58m"
@@ -112,7 +113,14 @@ def replica(instance: str, values: str = "1x60", **server: str) -> Series:
     return of(said, instance=instance, **(server or IN_KUBERNETES))
 
 
-def look(region: str = "", *, serving: str = "1x60", drifted: str = "0x60", ran: str = f"0+{MINUTE}x60") -> Series:
+def look(
+    region: str = "",
+    *,
+    serving: str = "1x60",
+    drifted: str = "0x60",
+    ran: str = f"0+{MINUTE}x60",
+    certificate: tuple[int, int] = (-10 * DAY, 80 * DAY),
+) -> Series:
     """What `probe --every 60 --textfile` writes in one place, as node_exporter hands it on."""
     probe = "mcp_probe_{}{{{}}}".format
     said = {
@@ -120,7 +128,8 @@ def look(region: str = "", *, serving: str = "1x60", drifted: str = "0x60", ran:
         probe("verdict", 'era="modern",verdict="drifted"'): drifted,
         probe("last_run_timestamp_seconds", 'place="here"'): ran,
         probe("credential_expires_timestamp_seconds", 'place="here"'): f"{20 * DAY}x60",
-        probe("certificate_expires_timestamp_seconds", 'era="modern"'): f"{80 * DAY}x60",
+        probe("certificate_issued_timestamp_seconds", 'era="modern"'): f"{certificate[0]}x60",
+        probe("certificate_expires_timestamp_seconds", 'era="modern"'): f"{certificate[1]}x60",
     }
     url = "https://mcp.example.com/mcp"
     return of(said, url=url, instance=f"probe-{region}", job="mcp-probe", region=region)
@@ -339,9 +348,31 @@ SITUATIONS = {
     ),
     "probe: another contract": Situation(WELL | look(drifted="0x30 1x30"), [("McpSchemaDrift", PROBED)]),
     "probe: credential and certificate end": Situation(
-        {name: values.replace(f"{20 * DAY}", f"{10 * DAY}") for name, values in look().items()}
-        | {name: f"{10 * DAY}x60" for name in look() if "certificate" in name},
+        {
+            name: values.replace(f"{20 * DAY}", f"{10 * DAY}")
+            for name, values in look(certificate=(-80 * DAY, 10 * DAY)).items()
+        },
         [("McpCertificateExpiring", PROBED), ("McpProbeCredentialExpiring", PROBED)],
+    ),
+    # Caddy's own live for 12 hours, those of private authorities often for a day.
+    "probe: a certificate of 12 hours, renewed in time": Situation(WELL | look(certificate=(-7 * HOUR, 5 * HOUR))),
+    "probe: a certificate of 12 hours, not renewed": Situation(
+        WELL | look(certificate=(-10 * HOUR, 2 * HOUR)), [("McpCertificateExpiring", PROBED)]
+    ),
+    "probe: a certificate of six days, not renewed": Situation(
+        WELL | look(certificate=(-126 * HOUR, 18 * HOUR)), [("McpCertificateExpiring", PROBED)]
+    ),
+    "probe: a certificate of a year, not renewed": Situation(
+        WELL | look(certificate=(-355 * DAY, 10 * DAY)), [("McpCertificateExpiring", PROBED)]
+    ),
+    "probe: a copy that does not say since when the certificate is valid": Situation(
+        WELL
+        | {
+            name: f"{10 * DAY}x60" if "certificate" in name else values
+            for name, values in look().items()
+            if "certificate_issued" not in name
+        },
+        [("McpCertificateExpiring", PROBED)],
     ),
     "three regions: all see it": Situation(WELL | look("eu") | look("us") | look("ap")),
     "three regions: one sees nothing": Situation(
@@ -596,7 +627,7 @@ http_metrics.HttpMetrics(told.registry).answered("api.example.com", "ok", "GET",
 print(told.render().decode())
 
 steps = [probe.Step("tools/list", probe.Verdict.HEALTHY, 1.0, "ok")]
-eras = tuple(probe.Era(name, steps, "1", "a", 1, "a", 1.0) for name in probe.ERAS)
+eras = tuple(probe.Era(name, steps, "1", "a", 1, "a", 1.0, 1.0) for name in probe.ERAS)
 print(probe.as_metrics(probe.Report("https://mcp.example.com/mcp", 1.0, eras, 1.0)))
 """
 

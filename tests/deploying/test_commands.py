@@ -113,3 +113,14 @@ def test_a_propagator_that_is_not_installed_stops_no_command(project: Path) -> N
 
     assert done.returncode == 0, done.stderr
     assert done.stderr == "OTEL_PROPAGATORS: not installed, left out: xray\n"
+
+
+@pytest.mark.parametrize("signal", ["TRACER", "METER"])
+@pytest.mark.parametrize("name", ["made_up", "sdk_tracer_provider"])
+def test_a_provider_of_opentelemetry_stops_no_command(project: Path, signal: str, name: str) -> None:
+    """One that is not installed is a traceback at OpenTelemetry's import; one that is would take the server's spans."""
+    given = {"PYTHONPATH": str(project / "src"), f"OTEL_PYTHON_{signal}_PROVIDER": name}
+    done = run(sys.executable, "-m", "weather_server", "settings", "--help", env=given)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"OTEL_PYTHON_{signal}_PROVIDER: left out, the server has its own\n"

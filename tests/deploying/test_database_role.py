@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,6 +91,20 @@ def test_a_transaction_that_only_reads_writes_nothing(server: Postgres) -> None:
     ):
         said = psql(server, "mcp", "mcp", f"BEGIN READ ONLY; SELECT 1; {statement}")
         assert "in a read-only transaction" in said, statement
+
+
+def test_a_backup_comes_back(server: Postgres, project: Path, tmp_path: Path) -> None:
+    """The commands of the page as they stand, with a PostgreSQL of this machine in place of the container's."""
+    page = (project / "docs/operations.md").read_text("utf-8")
+    shell = re.findall(r"^docker compose --env-file \.env\.compose exec -T postgres (pg_\w+ .+)", page, re.MULTILINE)
+    assert psql(server, "mcp", "mcp", "CREATE TABLE saved (x int)", "INSERT INTO saved VALUES (7)") == ""
+
+    given = {"PGHOST": str(server.folder), "PATH": f"{server.binaries}:{os.environ['PATH']}"}
+    for command, lost in zip(shell, ("DROP TABLE saved", "SELECT 1 / (SELECT count(*) FROM saved)"), strict=True):
+        done = run("bash", "-euc", command, cwd=tmp_path, env=given)
+        assert done.returncode == 0, done.stderr
+        # After the dump the table is lost; after the way back its owner finds the row.
+        assert psql(server, "mcp", "mcp", lost) == ""
 
 
 def test_nobody_else_gets_in_and_it_gets_in_nowhere_else(server: Postgres) -> None:

@@ -215,6 +215,23 @@ def test_values_that_are_a_mistake_are_refused(
         rendered(chart, values)
 
 
+def test_defaults_of_an_older_chart_are_refused(chart: Path, values: dict[str, Any], tmp_path: Path) -> None:
+    """`--reuse-values` takes the defaults of the chart before: what it lacks would be nothing, and no policies."""
+    defaults = yaml.safe_load((chart / "values.yaml").read_text("utf-8"))
+    older = shutil.copytree(chart, tmp_path / "chart")
+    nested = [(name, part) for name in ("replicas", "ingress", "externalSecret", "gateway") for part in defaults[name]]
+    places = [(name, "") for name in defaults if name not in values] + nested
+
+    assert ("networkPolicies", "") in places
+    for name, part in places:
+        without = {key: value for key, value in defaults.items() if key != name or part}
+        if part:
+            without[name] = {key: value for key, value in defaults[name].items() if key != part}
+        (older / "values.yaml").write_text(yaml.safe_dump(without), "utf-8")
+        with pytest.raises(helm.HelmError, match=f"missing propert.*{part or name}"):
+            rendered(older, values)
+
+
 # What a cluster has of its own, and where it must come out.
 OWN = {
     "secretName": "shared",
@@ -246,16 +263,16 @@ def test_what_clusters_have_of_their_own_can_be_said(chart: Path, values: dict[s
             kubernetes_validate.validate(manifest, version, strict=True)
     deployment, job = of_kind(made, "Deployment"), of_kind(made, "Job")
     spec = deployment["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
     for pod in (spec, job["spec"]["template"]["spec"]):
         assert {name: pod[name] for name in ("imagePullSecrets", "nodeSelector", "tolerations")} == {
             name: OWN[name] for name in ("imagePullSecrets", "nodeSelector", "tolerations")
         }
         assert OWN["env"][0] in pod["containers"][0]["env"]
+        assert [one["name"] for one in pod["volumes"]] == ["tmp", "authority"]
+        mounts = pod["containers"][0]["volumeMounts"]
+        assert [one["mountPath"] for one in mounts] == ["/tmp", "/authority"]  # noqa: S108 - the pod's
         assert {"secretRef": {"name": "shared"}} in pod["containers"][0]["envFrom"]
         assert restricted(pod) == []
-    assert [one["name"] for one in spec["volumes"]] == ["tmp", "authority"]
-    assert [one["mountPath"] for one in container["volumeMounts"]] == ["/tmp", "/authority"]  # noqa: S108 - the pod's
     assert deployment["spec"]["template"]["metadata"]["annotations"]["example.com/team"] == "weather"
     assert deployment["metadata"]["annotations"] == {"secret.reloader.stakater.com/reload": "shared"}
     assert of_kind(made, "ServiceAccount")["metadata"]["annotations"] == OWN["serviceAccountAnnotations"]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from support.harness import ROOT
-from support.kubernetes import build, of_kind
+from support.kubernetes import build, of_kind, pods
 from support.kubernetes_api import kubernetes_api
+from support.overlays import with_components
 from support.programs import KEY, PROBE_KEY, find, run
 from support.projects import WITHOUT_DATABASE
 from support.servers import Server, install
@@ -235,6 +236,35 @@ def test_the_job_of_the_probe_gets_the_contract(page: str, project: Path, tmp_pa
     asked = {one["valueFrom"]["secretKeyRef"]["name"] for one in pod["containers"][0]["env"]}
     assert asked == {"mcp-server-probe"}
     assert "create secret generic mcp-server-probe" in section(page, "Watching it")
+
+
+def test_images_come_from_a_private_registry(page: str, project: Path) -> None:
+    """The patch of the page, as it stands, reaches the pods of server and migrations, and its other path the probe."""
+    (patch,) = re.findall(r"```yaml\n(.*?)```", section(page, "A private registry"), re.DOTALL)
+    said = yaml.safe_load(patch)
+    with with_components(project / "deploy/kubernetes", ("gateway", "migrations"), **said) as overlay:
+        built = build(overlay)
+    (path,) = re.findall(r"the path `([\w/]+)`", section(page, "A private registry"))
+    (again,) = said["patches"]
+    again["target"] = {"kind": "CronJob", "name": "mcp-server-probe"}
+    again["patch"] = again["patch"].replace("path: /imagePullSecrets", f"path: {path}")
+    said |= {"resources": ["../../probe"], "replacements": [], "images": [], "configMapGenerator": []}
+    with with_components(project / "deploy/kubernetes", (), **said) as overlay:
+        probe = of_kind(build(overlay), "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+
+    account, secrets = of_kind(built, "ServiceAccount"), [{"name": "registry"}]
+    assert account["imagePullSecrets"] == probe["imagePullSecrets"] == secrets
+    assert {pod["spec"]["serviceAccountName"] for _, pod in pods(built)} == {account["metadata"]["name"]}
+    assert {name for name, _ in pods(built)} == {"mcp-server", "mcp-server-migrations"}
+
+
+def test_commands_of_compose_name_the_file_of_its_variables(page: str, project: Path) -> None:
+    """Without it Compose refuses every command, `logs` and `ps` too, because a needed variable is missing."""
+    pages = [page, *((project / "docs" / name).read_text("utf-8") for name in ("first-deployment.md", "elsewhere.md"))]
+    commands = re.findall(r"docker compose (\S+ ?\S*)", "\n".join(pages))
+
+    assert len(commands) > 10
+    assert {words for words in commands if words != "--env-file .env.compose"} == set()
 
 
 def test_a_sentence_is_a_line(page: str) -> None:

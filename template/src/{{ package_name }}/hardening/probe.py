@@ -131,6 +131,7 @@ class Era:
     tools: int = 0
     tools_sha256: str = ""
     certificate_expires: float | None = None
+    certificate_issued: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -407,7 +408,7 @@ class Conversation:
             return f"HTTP {reply.status}, no TLS"
         certificate = reply.tls.getpeercert() or {}
         begins, ends = (ssl.cert_time_to_seconds(str(certificate[end])) for end in ("notBefore", "notAfter"))
-        self.era.certificate_expires = ends
+        self.era.certificate_issued, self.era.certificate_expires = begins, ends
         # Renewal is due at a third of the lifetime, long or short; at a sixth it has failed.
         if ends - target.now() < min(14 * DAY, (ends - begins) / 6):
             self._notices.append("renew the certificate")
@@ -705,6 +706,7 @@ def as_metrics(report: Report) -> str:
             add("verdict", era.verdict is verdict, era=era.name, verdict=verdict.name.lower())
         for step in era.steps:
             add("step_seconds", step.latency_ms / 1000, era=era.name, step=step.name)
+        add("certificate_issued_timestamp_seconds", era.certificate_issued, era=era.name)
         add("certificate_expires_timestamp_seconds", era.certificate_expires, era=era.name)
         add("tools", era.tools, era=era.name, sha256=era.tools_sha256)
     return "".join(
