@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+import yaml
 from support.programs import find, run
 from support.proxies import KINDS, Kind, Proxy, Upstream, begin_stream, free_port, send_event
 
@@ -157,6 +159,54 @@ async def test_what_a_trusted_proxy_hides_is_not_the_client_to_say(make: Make, k
             await client.post("/mcp", headers={"x-forwarded-for": said}, content=b"{}")
 
         assert {seen.headers["x-forwarded-for"] for seen in upstream.calls} <= {"127.0.0.1", "203.0.113.9"}
+
+
+class BehindTcp(Proxy):
+    """A proxy that takes no connection without the PROXY protocol, so that nobody can ask it whether it has begun."""
+
+    async def _listens(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+
+@pytest.mark.parametrize("client", ["203.0.113.7", "2001:db8::7"])
+async def test_a_balancer_that_passes_tcp_on_names_the_client(
+    kind: Kind, client: str, project: Path, tmp_path: Path
+) -> None:
+    """The blocks of the runbook as they stand: the PROXY protocol is believed, and no header of the client."""
+    page = (project / "docs/operations.md").read_text("utf-8").replace("10.0.0.0/8", "127.0.0.0/8")
+    (block,) = re.findall(r"```yaml\n(services:\n  caddy:\n.*?)```", page, re.DOTALL)
+    (listen, named, header) = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)[0].splitlines()
+    options: dict[Kind, dict[str, Any]] = {
+        "caddy": {"environment": yaml.safe_load(block)["services"]["caddy"]["environment"]},
+        "nginx": {
+            "changes": {
+                r" ssl;$": " " + listen.removeprefix("listen 443 "),
+                r"^    # set_real_ip_from .+": named,
+                r"^    real_ip_header .+": header,
+            }
+        },
+    }
+    family = "TCP6" if ":" in client else "TCP4"
+    async with (
+        Upstream() as upstream,
+        BehindTcp(kind, project / "deploy", tmp_path, [upstream.address], **options[kind]) as proxy,
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(f"PROXY {family} {client} {client} 51007 443\r\n".encode())
+        async with asyncio.timeout(5):
+            await writer.start_tls(proxy.trust(), server_hostname="localhost")
+            head = f"POST /mcp HTTP/1.1\r\nhost: localhost:{proxy.port}\r\nx-forwarded-for: 192.0.2.66\r\n"
+            writer.write(f"{head}content-length: 2\r\n\r\n{{}}".encode())
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+        (seen,) = upstream.calls
+        assert seen.headers["x-forwarded-for"] == client
 
 
 async def test_requests_share_connections(make: Make) -> None:
