@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Configuration of clients, on the machines of those who use them.
 OF_CLIENTS = {".vscode/mcp.json", ".cursor/mcp.json", "claude_desktop_config.json"}
 # The page has its text; a test builds it.
-ADDED = {"deploy/kubernetes/overlays/probe/kustomization.yaml"}
+ADDED = {"deploy/kubernetes/overlays/probe/kustomization.yaml", "compose.override.yaml"}
 
 
 @pytest.fixture(scope="module")
