@@ -162,7 +162,7 @@ async def test_what_a_trusted_proxy_hides_is_not_the_client_to_say(make: Make, k
 
 
 class BehindTcp(Proxy):
-    """A proxy behind a balancer: nginx takes no connection without the PROXY protocol, so it is not asked for a page."""
+    """A proxy behind a balancer: nginx takes no connection without the PROXY protocol, so nobody asks it for a page."""
 
     async def _listens(self) -> bool:
         if self.kind == "caddy":
