@@ -5,7 +5,8 @@
 Which tests run a line is measured first, once, by coverage; only those run, the fastest first, until one fails.
 A line that runs while modules are loaded, or in another process only, meets the whole room after them;
 any other meets the tests of its room that start processes of their own.
-What survives them meets the tests of the other rooms that were measured in the same scratch folder.
+What survives them meets the tests of the other rooms that were measured in the same scratch folder, those that
+start processes included.
 A run that takes much longer than its tests do without a change is ended, and counts as noticed.
 
 A run that was stopped goes on where it was, in the same scratch folder: what was noticed is kept there.
@@ -158,6 +159,10 @@ class Coverage:
         for name in self.seconds:
             by_file[name.partition("::")[0]].append(name)
         return [name for file in files for name in by_file[file]]
+
+    def files(self) -> list[str]:
+        """Return every file of tests that was measured."""
+        return sorted({name.partition("::")[0] for name in self.seconds})
 
     def bound(self, tests: list[str]) -> float:
         """Return the seconds after which a run of tests is ended."""
@@ -312,6 +317,7 @@ def sample_room(room: str, asked: argparse.Namespace, again: dict[str, Any] | No
             else:
                 others = coverage.elsewhere if coverage.running(change) else coverage.of
                 stages = (*coverage.tests(change), others(files_of(room, Path(change.file).stem)))
+                stages += (coverage.elsewhere([*set(coverage.files()) - set(files_of(room, Path(change.file).stem))]),)
                 bounds = [(each, coverage.bound(each)) for each in stages]
             outcomes[change.name] = copy.attempt(change, *bounds)
         finally:

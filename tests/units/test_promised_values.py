@@ -83,13 +83,14 @@ def words() -> Iterator[tuple[str, str]]:
 
 
 def classes() -> Iterator[tuple[str, str]]:
-    """Yield what cannot be changed, compared or added to, by module: the options of dataclasses."""
+    """Yield the options of dataclasses and of caches, by module: what cannot be changed, and how much is remembered."""
     for path in sorted(alias.HARDENING.rglob("*.py")):
         name = ".".join(path.relative_to(alias.HARDENING).with_suffix("").parts).removesuffix(".__init__")
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             for made in getattr(node, "decorator_list", ()):
-                if isinstance(node, ast.ClassDef) and isinstance(made, ast.Call):
-                    yield name, f"{node.name}: {ast.unparse(made)}"
+                cached = ast.unparse(made).partition("(")[0] in {"cache", "lru_cache"}
+                if cached or (isinstance(node, ast.ClassDef) and isinstance(made, ast.Call)):
+                    yield name, f"{getattr(node, 'name', '')}: {ast.unparse(made)}"
 
 
 def telling(node: ast.expr | None) -> bool:
@@ -151,8 +152,8 @@ def test_every_default_is_the_one_that_is_promised() -> None:
     assert {module: sorted(given) for module, given in found.items()} == PROMISED["defaults"]
 
 
-def test_every_class_of_data_has_the_options_that_are_promised() -> None:
-    """What is frozen is shared without a copy, and what has slots takes no further attribute by mistake."""
+def test_every_class_of_data_and_every_cache_has_the_options_that_are_promised() -> None:
+    """What is frozen is shared without a copy, what has slots takes no further attribute, what is kept is bounded."""
     found: dict[str, list[str]] = {}
     for module, said in classes():
         found.setdefault(module, []).append(said)

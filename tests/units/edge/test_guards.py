@@ -10,7 +10,7 @@ import pytest
 from captured import nothing
 from structlog.testing import capture_logs
 
-from hardening.edge.accept import Accept
+from hardening.edge.accept import Accept, accepted
 from hardening.edge.body import Body
 from hardening.edge.client_ip import ClientIp, fold
 from hardening.edge.connection_table import ConnectionTable
@@ -230,6 +230,18 @@ async def test_the_client_behind_proxies(hops: int, forwarded: str, address: str
 
     assert await ClientIp(hops)(exchange) is None
     assert exchange.address == address
+
+
+async def test_what_is_remembered_of_headers_is_short() -> None:
+    """256 bytes of `Accept`, 100 characters of an address: a cache of longer ones is megabytes of strangers."""
+    fold.cache_clear()
+    for end in ("a", "b"):
+        await ClientIp(1)(asked({"x-forwarded-for": "fe80::1%" + "z" * 93 + end}, client=("10.0.0.1", 1)))
+    assert fold.cache_info().currsize == 2
+    accepted.cache_clear()
+    for size in (256, 257):
+        assert Accept(HardeningSettings())(asked({"accept": "*/*," + "a" * (size - 4)})) is None
+    assert accepted.cache_info().currsize == 1
 
 
 async def test_a_socket_file_has_no_address() -> None:
@@ -458,11 +470,12 @@ class Timers:
     """A loop whose time is moved by a test; it starts nothing."""
 
     def __init__(self) -> None:
+        self.now = 0.0
         self.waiting: list[tuple[float, Any, tuple[Any, ...]]] = []
 
     def time(self) -> float:
         """Stand still."""
-        return 0.0
+        return self.now
 
     def call_later(self, seconds: float, action: Any, *given: Any, **_: Any) -> Any:
         """Keep what is to be done."""
@@ -567,6 +580,27 @@ async def test_what_is_read_of_a_connection(sent: Iterable[bytes], refused: list
     piped = b"".join(sent).count(b"GET /livez ")
     assert found == (["pipelined"] if piped == 34 else refused)
     assert len(connection.pipeline) == (max(0, min(piped, 33) - 1))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        [CHUNKED, b"1\r\na\r\n" * 4096, b"0\r\n\r\n"],
+        [CHUNKED, b"1;" + b"x" * 60_000 + b"\r\na\r\n", b"0\r\n\r\n"],
+        [CHUNKED, b"1\r\na\r\n0\r\n" + fields(16), b"\r\n"],
+        [HEAD + fields(99), b"\r\n"],
+        [HEAD + b"x: " + b"a" * 60_000, b"\r\n\r\n"],
+    ],
+    ids=["chunks", "framing", "trailers", "fields", "head"],
+)
+async def test_each_message_of_a_connection_is_counted_anew(message: list[bytes]) -> None:
+    """What one message has used up is there for the next one again."""
+    connection: Any = opened(Noting, Peer(), Timers())
+    for piece in message * 3:
+        connection.data_received(piece)
+
+    assert connection.refusal is None
+    assert len(connection.pipeline) == 2
 
 
 async def test_after_a_refusal_bytes_are_dropped_up_to_a_bound() -> None:
@@ -709,6 +743,22 @@ async def test_a_refusal_is_written_where_http_allows_it(
 
     assert (bool(peer.written), peer.closing, len(lines)) == (written, True, 1)
     assert cycle is None or cycle.disconnected is not complete
+
+
+async def test_a_last_answer_is_watched_once_its_body_has_gone_by() -> None:
+    """The rest of a refused body is waited for, then the client; who takes nothing does not keep it open."""
+    connection, peer, timers, _ = connected(body_timeout_seconds=3)
+    connection.data_received(HEAD + b"content-length: 3\r\n\r\nab")
+    connection._answering.response_complete = True  # noqa: SLF001 - refused before its body has come
+    timers.now = 1.0
+    connection.close()
+    assert not peer.closing
+    # Since the head came.
+    assert [seconds for seconds, *_ in timers.waiting] == [2]
+    connection.data_received(b"c")
+
+    assert peer.closing
+    assert [action for _, action, _ in timers.waiting] == [connection._check_client]  # noqa: SLF001
 
 
 async def test_an_idle_connection_is_closed_and_watched() -> None:

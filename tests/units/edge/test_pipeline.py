@@ -338,6 +338,23 @@ async def test_an_answer_that_cannot_be_sent_leaves_nothing_behind(answer: str) 
     await asyncio.wait_for(edge.idle(), 1)
 
 
+@pytest.mark.parametrize(("path", "counted"), [("/mcp", 1), ("/metrics", 0), ("/livez", 0)])
+async def test_a_drain_waits_for_requests_of_the_protocol_alone(path: str, counted: int) -> None:
+    """What monitors ask holds no drain, and is none of the requests that the metric counts."""
+    seen: list[tuple[int, bool]] = []
+
+    async def answer(_: Any, __: Any, send: Any) -> None:
+        seen.append((edge.in_flight(), edge._idle.is_set()))  # noqa: SLF001 - what a drain waits for
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    edge = Pipeline((), answer, AccessLog())
+    await edge({"type": "http", "method": "GET", "path": path, "headers": []}, nothing, nothing)
+
+    assert seen == [(counted, not counted)]
+    assert edge.in_flight() == 0
+
+
 async def test_what_is_no_http_request_is_not_served() -> None:
     """A websocket reaches no guard, hence nothing behind them."""
     edge = Pipeline((("crash", crash),), crash, AccessLog())

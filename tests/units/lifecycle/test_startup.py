@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import signal
 import socket
 import urllib.request
@@ -119,6 +120,44 @@ async def trap() -> str:
 
 raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tools=(trap,))))
 """
+
+
+async def test_nothing_runs_on_when_the_server_is_closed() -> None:
+    """Whatever works in the background ends with what it works for."""
+    before = asyncio.all_tasks()
+    async with Running.open(sample.build(settings_from(ENVIRONMENT))):
+        within = asyncio.all_tasks()
+    await asyncio.sleep(0)
+
+    assert within > before
+    assert asyncio.all_tasks() == before
+
+
+LAST_WORDS = """
+from contextlib import asynccontextmanager
+import sample
+from hardening import HardeningSettings, harden
+from hardening.lifecycle.startup import serve
+
+@asynccontextmanager
+async def chatty(settings):
+    yield None
+    print("first")
+    print("the rest")
+
+raise SystemExit(serve(HardeningSettings, lambda settings: harden(settings, tools=(), lifespan=chatty)))
+"""
+
+
+def test_what_is_printed_last_is_counted_too() -> None:
+    """A line a second says how much was printed, and the end does not wait for it: the rest is told then."""
+    with Process("-c", LAST_WORDS) as process:
+        process.line("started")
+        assert process.stop() == 0
+        told = [json.loads(line) for line in process.lines if '"stray output"' in line]
+
+    assert sum(line["size"] for line in told) == len("first\nthe rest\n")
+    assert sum(line["count"] for line in told) >= 2
 
 
 def test_a_tool_that_would_mislead_a_model_ends_the_start() -> None:

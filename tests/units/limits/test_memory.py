@@ -258,6 +258,10 @@ def test_exhausted_is_refused_until_the_time_is_over(buckets: TokenBuckets, cloc
     clock.now += 0.3
     assert moments == [False, False, False]
     assert buckets.check([claim]).allowed
+    # The longer of two refusals holds.
+    for seconds in (9, 3):
+        buckets.exhaust(claim, seconds)
+    assert round(buckets.check([claim]).retry_after, 3) == 9
 
 
 async def test_take_is_decide_for_several_groups(buckets: TokenBuckets) -> None:

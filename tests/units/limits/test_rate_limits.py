@@ -410,6 +410,7 @@ def test_a_tool_that_could_never_be_called_is_refused_at_start(stack: Stack) -> 
     """The error names the setting to change."""
     with pytest.raises(ValueError, match="MCP_BUDGET_UNITS"):
         stack.limits.declare("impossible", cost=101)
+    stack.limits.declare("all of it", cost=100)
 
 
 async def test_no_large_body_is_read_of_a_caller_over_its_limit(stack: Stack) -> None:

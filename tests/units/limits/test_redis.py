@@ -259,6 +259,17 @@ async def test_charges_reach_the_other_replicas(shared: Server, limiter: Replica
     assert await burst([third], Claim(CALLER, "a")) == 7
 
 
+async def test_charges_that_go_along_change_no_answer(shared: Server, limiter: Replica) -> None:
+    """A refusal names the claim that it refuses, whatever else the same question tells Redis."""
+    one, other = limiter(shared, "along"), limiter(shared, "along")
+    await burst([one], Claim(ADDRESS, "a"))
+    other.charge([Claim(CALLER, "b"), Claim(CALLER, "c")])
+    decision = await other.take([Claim(CALLER, "d"), Claim(ADDRESS, "a")])
+
+    assert (decision.allowed, decision.limit) == (False, "address")
+    assert 59 < decision.retry_after < 67
+
+
 async def test_a_charge_is_known_here_at_once(shared: Server, own: Server, limiter: Replica) -> None:
     """20 of 20 units are gone, 19 are not; without Redis 10 of 20 are, whatever nobody has asked for meanwhile."""
     clock = Clock()
@@ -291,8 +302,11 @@ async def test_when_redis_goes_each_replica_has_its_share(own: Server, limiter: 
         for replica in replicas:
             await replica.take([Claim(CALLER, "hello")])
         clock.now += redis_limits.HEARTBEAT_SECONDS
+    alone = limiter(own, replicas=5, clock=clock)
+    await alone.take([Claim(CALLER, "hello")])
     own.kill()
     assert await burst(replicas, Claim(CALLER, "a"), 200) == 20
+    assert await burst([alone], Claim(CALLER, "a")) == 4, "those that are declared count, though only one was met"
 
 
 async def test_nobody_starts_afresh_when_redis_goes(own: Server, limiter: Replica) -> None:
@@ -350,6 +364,17 @@ async def test_a_redis_far_away_is_connected_to(own: Server, limiter: Replica) -
     assert all(decision.allowed for decision in decisions)
     assert not replica.degraded
     assert replica.redis_errors == 0
+
+
+async def test_a_redis_that_was_away_is_connected_to_anew(own: Server, limiter: Replica) -> None:
+    """No connection is left after a loss, so the next ones have a second again, as the first ones had."""
+    replica = limiter(own)
+    await replica.take([Claim(CALLER, "a")])
+    assert replica._connected == 1  # noqa: SLF001 - by it, a request knows whether it has to open a connection
+    own.kill()
+    await replica.take([Claim(CALLER, "a")])
+
+    assert (replica.degraded, replica._connected) == (True, 0)  # noqa: SLF001
 
 
 async def test_a_busy_process_does_not_blame_redis(shared: Server, limiter: Replica) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
+import time
+import weakref
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +18,7 @@ from pydantic import SecretStr
 
 from hardening import errors
 from hardening.exchange import Principal, current, open_exchange
-from hardening.protocol import response_writer, session_memory, stdio_framing, subscription_bus
+from hardening.protocol import long_lived_streams, response_writer, session_memory, stdio_framing, subscription_bus
 from hardening.protocol.list_cache import ListCache
 from hardening.protocol.long_lived_streams import LongLivedStreams
 from hardening.protocol.message import MessageCheck, has_more_values, too_deep
@@ -598,8 +602,39 @@ async def test_a_stream_that_has_ended_by_itself_is_not_ended_again() -> None:
         return {"type": "http.request"}
 
     await LongLivedStreams(protocol)({"method": "GET", "headers": []}, body, send)
+    await asyncio.sleep(0)
 
     assert sent == [None, b"a", b"b"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing of it waits for the drain"
+
+
+async def test_a_subscription_that_has_ended_is_forgotten_before_its_token_expires(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No timer keeps it for the hours that the token still holds."""
+    handlers: list[Any] = []
+
+    class Handler:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            handlers.append(weakref.ref(self))
+
+        async def __call__(self, *_: Any) -> str:
+            return "ended"
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(long_lived_streams, "ListenHandler", Handler)
+    one = asked()
+    one.principal = Principal("jwt", "alice", expires_at=time.time() + 3600)
+    token = current.set(one)
+    try:
+        ended = await long_lived_streams.Listening(None)(None, SimpleNamespace(model_extra=None))  # type: ignore[arg-type] - not asked
+    finally:
+        current.reset(token)
+    gc.collect()
+
+    assert ended == "ended"
+    assert [handler() for handler in handlers] == [None]
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,6 @@ async def _run(server: HardenedServer, wire: tuple[int, int], taken: StdioCaptur
 
         def leave(*_: object) -> None:
             if first.is_first():
-                transport.leaving = True
                 loop.call_soon_threadsafe(transport.ended.set, context=Context())
 
         def lost() -> None:
