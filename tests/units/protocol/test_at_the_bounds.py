@@ -179,7 +179,11 @@ async def test_an_era_that_is_not_served() -> None:
 @pytest.mark.parametrize(
     ("message", "kept", "tool"),
     [
-        (call(params={"name": "echo", "arguments": {"a": "value-1"}, "_meta": {"b": "value-2"}}), {"value-1"}, "echo"),
+        (
+            call(params={"name": "echo", "arguments": {"a": "value-1"}, "_meta": {"b": "value-2"}}),
+            *({"value-1", "value-2"}, "echo"),
+        ),
+        (call(params={"name": "echo", "_meta": {"io.modelcontextprotocol/b": "value-0"}}), set(), "echo"),
         (call(params={"name": 5}), set(), None),
         (call(method="prompts/get", params={"name": "value-3"}), {"value-3"}, None),
         (call(method="own/method", params={"x": "value-4"}), {"value-4"}, None),
