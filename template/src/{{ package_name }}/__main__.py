@@ -77,9 +77,13 @@ def _end_at_signals() -> None:
 
     Process 1 of a container would not hear it otherwise, and be killed at the end of its grace.
     """
+
+    def end(*_: object) -> None:
+        os._exit(0)  # noqa: TID251 - nobody has called yet
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: os._exit(0))  # noqa: TID251 - nobody has called yet
+            signal.signal(number, end)  # noqa: TID251 - before the server takes them
 
 
 def _serve() -> int:
