@@ -28,7 +28,10 @@ import xml.etree.ElementTree as ET
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -360,23 +363,40 @@ def page(results: dict[str, Any]) -> str:
         "*Ended* are those that made a test wait until it was ended; they count as noticed.",
         "*At first* is what those tests noticed that were there when the sample was drawn; then more were written,",
         "so a new sample is nearer to it. It is not known of samples that are older than this column.",
+        "What survived in code that nothing needed has gone with that code, and counts as noticed afterwards.",
         "",
         "Files beside the package are changed by rule too, by kind: a line that goes, a number, a switch, a word,",
         "and lines that undo what others promise: a privilege, a retry of what was sent, a failure that is ignored.",
     ]
-    rooms = {room: came for room, came in results.items() if room not in FILES}
-    newest = [came for came in rooms.values() if came["seed"] == max(each["seed"] for each in rooms.values())]
-    first, asked = sum(came["first"] for came in newest), sum(came["sample"] - came["equivalent"] for came in newest)
+    rooms = {room: came for room, came in results.items() if _base(room) not in FILES}
+    newest: dict[str, dict[str, Any]] = {}
+    for room, came in sorted(rooms.items(), key=lambda one: one[1]["seed"]):
+        newest[_base(room)] = came
+    last = max(came["seed"] for came in newest.values())
+    drawn_last = [came for came in newest.values() if came["seed"] == last]
     lines += [
         "",
-        f"Of the newest sample of each room, seed {newest[0]['seed']}, {first} of {asked} were noticed at first.",
+        f"Of the newest sample of each room {_first(newest.values())} were noticed at first;",
+        f"of those {len(drawn_last)} that were drawn last, with seed {last}, {_first(drawn_last)}.",
     ]
     lines += _table("room", rooms)
-    lines += _table("files", {room: came for room, came in results.items() if room in FILES})
+    lines += _table("files", {room: came for room, came in results.items() if _base(room) in FILES})
     for room, came in results.items():
         if came["survived"]:
             lines += ["", f"## Survived in {room}", "", *(f"- {name}" for name in came["survived"])]
     return "\n".join([*lines, ""])
+
+
+def _base(room: str) -> str:
+    """Return the room of a sample, which is named with its seed where the room has others."""
+    return room.partition(",")[0]
+
+
+def _first(samples: Iterable[dict[str, Any]]) -> str:
+    """Return how many of some samples were noticed at first, and how many there were."""
+    samples = list(samples)
+    asked = sum(came["sample"] - came["equivalent"] for came in samples)
+    return f"{sum(came['first'] for came in samples)} of {asked}"
 
 
 def _table(what: str, results: dict[str, Any]) -> list[str]:

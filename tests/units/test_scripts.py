@@ -301,6 +301,8 @@ def test_drift_names_edits_and_nothing_else(place: Place, project: Path) -> None
 
     assert code == 0
     assert [line.split("|")[0].strip() for line in said.splitlines() if "|" in line] == ["also.txt", "ours.txt"]
+    # What has moved is named for those who ask for it, and nobody has.
+    assert "ours.txt" not in said.splitlines()
 
 
 def test_drift_asks_for_no_signature_and_no_hook(place: Place, project: Path) -> None:
