@@ -407,23 +407,29 @@ def put_off(names: list[str]) -> str:
 def merge_metadata(document: dict[str, Any], theirs: str, ours: str) -> str:
     """Return the template's `pyproject.toml` with version, dependencies and other tools' tables of another one."""
     project = document.get("project", {})
-    known = set(re.findall(r'^    "([A-Za-z0-9._-]+)', ours, re.MULTILINE)) | SERVERS
-    known = {_normal(name) for name in known}
+    # What is installed to serve; a package of an extra or of the development group is not there in the image.
+    served, _, rest = ours.partition(LINE)
 
-    def own(entries: list[Any]) -> str:
-        wanted = [
-            entry
-            for entry in entries
-            if isinstance(entry, str) and _normal(re.split(r"[\[<>=!~; @]", entry)[0]) not in known
-        ]
+    def own(entries: list[Any], there: str) -> str:
+        known = {_normal(name) for name in re.findall(r'^    "([A-Za-z0-9._-]+)', there, re.MULTILINE)}
+        wanted: list[str] = []
+        for entry in entries:
+            found = re.match(r"\s*([A-Za-z0-9._-]+)\s*(\[[^\]]*\])?", entry) if isinstance(entry, str) else None
+            if not found or _normal(found[1]) in SERVERS:
+                continue
+            if _normal(found[1]) not in known:
+                wanted.append(entry)
+            elif found[2]:
+                # The template says the versions, and the extra is yours.
+                wanted.append(f"{found[1]}{found[2]}")
         return "".join(f"    {_quoted(entry)},\n" for entry in wanted)
 
-    text = ours.replace(f"    {LINE}\n", f"    {LINE}\n{own(project.get('dependencies', []))}")
+    text = ours.replace(f"    {LINE}\n", f"    {LINE}\n{own(project.get('dependencies', []), served)}")
     development = [
         *document.get("dependency-groups", {}).get("dev", []),
         *project.get("optional-dependencies", {}).get("dev", []),
     ]
-    text = text.replace(f"    {DEV_LINE}\n", f"    {DEV_LINE}\n{own(development)}")
+    text = text.replace(f"    {DEV_LINE}\n", f"    {DEV_LINE}\n{own(development, served + rest)}")
     if (expression := license_expression(project)) and expression not in LICENSES:
         text = text.replace('license = "LicenseRef-Proprietary"', f'license = "{expression}"', 1)
     if version := project.get("version"):

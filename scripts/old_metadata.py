@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Metadata = dict[str, Any]
 REQUIREMENTS = "requirements.txt"
+# A line of that file that names a package; others are options, addresses and paths.
+NAMED = r"[A-Za-z0-9][\w.-]*\s*(\[|[<>=!~;#@]|$)"
 
 
 def read(project: Path) -> tuple[Metadata, list[str]]:
@@ -43,7 +45,12 @@ def _read(project: Path) -> tuple[Metadata, list[str]]:
         found, development = _setup_cfg(project / "setup.cfg")
     if "dependencies" not in found and (project / REQUIREMENTS).exists():
         lines = (project / REQUIREMENTS).read_text("utf-8").splitlines()
-        found["dependencies"] = [line.split(" #")[0].strip() for line in lines if re.match(r"[A-Za-z0-9]", line)]
+        found["dependencies"] = [line.split(" #")[0].strip() for line in lines if re.match(NAMED, line)]
+        said += [
+            f"{REQUIREMENTS}: not taken over, add what it brings by uv add: {line.strip()}"
+            for line in lines
+            if line.strip() and not line.lstrip().startswith("#") and not re.match(NAMED, line)
+        ]
     if not found.get("name") and (project / "setup.py").exists():
         said.append(
             "setup.py: it is not run, so name what it says: --data package_name=…, and your dependencies by uv add"

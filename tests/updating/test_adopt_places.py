@@ -60,6 +60,28 @@ def test_an_expression_of_ones_own_stays(adopt: dict[str, Any]) -> None:
     assert 'license = "GPL-3.0-or-later"' in merged
 
 
+def test_what_the_server_needs_is_installed_where_it_is_served(adopt: dict[str, Any]) -> None:
+    """A package that the template has for development or an extra alone is named again, and so is an extra."""
+    ours = (ROOT / "template/pyproject.toml.jinja").read_text("utf-8")
+    needed = ["requests>=2.31", "SQLAlchemy[asyncio]>=2", "redis[hiredis]>=5,<6", "structlog>=24", "mcp[cli]>=1"]
+    document = {"project": {"dependencies": needed}, "dependency-groups": {"dev": ["pytest>=8", "rich"]}}
+    text = adopt["merge_metadata"](document, "", ours)
+
+    assert 'below this line.\n    "requests>=2.31",\n    "SQLAlchemy[asyncio]>=2",\n    "redis[hiredis]",\n]' in text
+    assert 'tools go below this line.\n    "rich",\n]' in text
+
+
+def test_lines_that_are_no_packages_are_named(adopt: dict[str, Any], tmp_path: Path) -> None:
+    """Another file, an index, an address: what is not taken over is in the list."""
+    lines = "# ours\nhttpx\n\n-r more.txt\n./local\ngit+https://example.com/x.git\nrich  # pretty\n"
+    (tmp_path / "requirements.txt").write_text(lines, "utf-8")
+    document, said = adopt["old_metadata"].read(tmp_path)
+
+    assert document["project"]["dependencies"] == ["httpx", "rich"]
+    left = [one.rpartition("uv add: ")[2] for one in said if "not taken over" in one]
+    assert left == ["-r more.txt", "./local", "git+https://example.com/x.git"]
+
+
 def called(template: Template, project: Path | str, *options: str, **environment: str) -> tuple[int, str]:
     """Run the command; return its exit code and what it said."""
     script = (sys.executable, ROOT / "scripts/adopt.py", project, *options)
