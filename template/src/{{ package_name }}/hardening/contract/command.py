@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import sys
@@ -152,7 +153,8 @@ def _replace(file: Path, text: str) -> None:
         new.write_text(text, encoding="utf-8", newline="\n")
         new.replace(file)
     except OSError as problem:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink()
         sys.exit(f"{file} cannot be written, and is as it was: {problem.strerror}")
 
 
