@@ -164,11 +164,11 @@ async def test_a_redis_that_does_not_answer_costs_the_publisher_a_second() -> No
 class Redis:
     """A Redis of these tests' own, which can be away for a while."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, folder: Path) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.program = program
-        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
         self.start()
 
     def start(self) -> None:
@@ -182,12 +182,12 @@ class Redis:
 
 
 @pytest.fixture
-def redis() -> Generator[Redis]:
+def redis(tmp_path: Path) -> Generator[Redis]:
     """A Redis that runs."""
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
         pytest.skip("redis-server is missing")
-    redis = Redis(program)
+    redis = Redis(program, tmp_path)
     yield redis
     redis.stop()
 
@@ -246,9 +246,9 @@ async def test_a_connection_that_the_network_has_forgotten_is_opened_again(
     assert said == [("subscription bus away", "TimeoutError"), ("subscription bus back", None)]
 
 
-async def test_a_primary_that_has_become_a_replica_is_left(redis: Redis) -> None:
+async def test_a_primary_that_has_become_a_replica_is_left(redis: Redis, tmp_path: Path) -> None:
     """It still takes events, and gives them to nobody at the new primary: where the address leads, is published."""
-    other = Redis(redis.program)
+    other = Redis(redis.program, tmp_path)
     leads_to = redis.port
     try:
         async with Relay(lambda: asyncio.open_connection("127.0.0.1", leads_to)) as relay:
