@@ -12,10 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import live
@@ -578,38 +576,6 @@ async def test_all_keys_of_a_request_share_a_slot_of_a_cluster(cluster: list[Ser
     assert len({nodes[0].execute_command("CLUSTER KEYSLOT", key) for key in keys}) == 1
     for node in nodes:
         node.close()
-
-
-async def test_a_cluster_that_is_none_any_more_is_left(shared: Server, limiter: Replica) -> None:
-    """The address leads to a node of a cluster, then to a Redis that is none: limits are shared there again."""
-
-    async def moved(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(65_536):
-            writer.write(b"-MOVED 5 127.0.0.1:1\r\n")
-        writer.close()
-        await writer.wait_closed()
-
-    async with await asyncio.start_server(moved, "127.0.0.1", 0) as node:
-        ways = [
-            partial(asyncio.open_connection, "127.0.0.1", node.sockets[0].getsockname()[1]),
-            partial(asyncio.open_unix_connection, shared.url.removeprefix("unix://")),
-        ]
-
-        async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            return await ways[0]()
-
-        async with Relay(connect) as relay:
-            clock = Clock()
-            replica = limiter(SimpleNamespace(url=f"redis://127.0.0.1:{relay.port}?protocol=2"), clock=clock)
-            await replica.take([Claim(ADDRESS, "a")])
-            assert replica.degraded
-            del ways[0]
-            relay.drop()
-            for _ in range(3):
-                clock.now += 2
-                await replica.take([Claim(ADDRESS, "a")])
-            assert not replica.degraded
-            await replica.aclose()
 
 
 # What one server process does all day, with the limiter of the project under test.

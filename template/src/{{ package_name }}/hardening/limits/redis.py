@@ -22,7 +22,7 @@ import structlog
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MovedError, NoScriptError, ReadOnlyError, RedisClusterException
+from redis.exceptions import MovedError, NoScriptError, ReadOnlyError
 
 from .model import ALLOWED, Claim, Decision
 
@@ -192,13 +192,6 @@ class RedisLimiter:
                 self._client = RedisCluster.from_url(self._url, max_connections=MAX_CONNECTIONS)
                 self._clients.append(self._client)
             return await self._run(*arguments)
-        except RedisClusterException:
-            # It is away, or none any more: whoever has the address by then says what it is.
-            if client is self._client and isinstance(client, RedisCluster):
-                self._client = self._clients[0]
-                self._clients.remove(client)
-                await client.aclose()
-            raise
 
     def _lost(self, error_type: str, *, stalled: bool) -> None:
         self.redis_errors += 1
