@@ -301,23 +301,24 @@ def test_an_error_of_the_protocol_has_a_kind_for_the_log(code: int, data: Any, k
 
 
 TEXT = "Field(max_length=100)"
+FORMATTED = f"Annotated[str, {TEXT}]; or for a type without a length, Annotated[str, {TEXT}]"
 
 
 @pytest.mark.parametrize(
     ("schema", "problems"),
     [
         ({"type": "string", "maxLength": 3}, []),
-        ({"type": "string"}, [f"a: bound the text, e.g. {TEXT}"]),
+        ({"type": "string"}, [f"a: bound the text, e.g. Annotated[str, {TEXT}]"]),
         ({"type": "string", "enum": ["a"]}, []),
         ({"type": "string", "const": "a"}, []),
         ({"type": "string", "format": "date"}, []),
         (
             {"type": "string", "format": "email"},
-            [f"a: bound the text, e.g. {TEXT}; or for a type without a length, Annotated[str, {TEXT}]"],
+            [f"a: bound the text, e.g. {FORMATTED}"],
         ),
-        ({"type": "array", "items": {}}, [f"a: bound the list, e.g. {TEXT}"]),
+        ({"type": "array", "items": {}}, [f"a: bound the list, e.g. Annotated[list[…], {TEXT}]"]),
         ({"type": "array", "maxItems": 3}, []),
-        ({"type": "object"}, [f"a: bound the mapping, e.g. {TEXT}"]),
+        ({"type": "object"}, [f"a: bound the mapping, e.g. Annotated[dict[…], {TEXT}]"]),
         ({"type": "object", "maxProperties": 3}, []),
         ({"type": "object", "properties": {}}, ["a: refuse unknown fields: ConfigDict(extra='forbid')"]),
         ({"type": "object", "properties": {}, "additionalProperties": False}, []),

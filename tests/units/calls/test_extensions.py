@@ -8,8 +8,10 @@ import pytest
 import structlog
 from captured import captured
 from live import ENVIRONMENT, KEY, PROBE_KEY, Live, settings_from
+from mcp import Client, MCPError
 from mcp.server.apps import Apps, ResourceCsp
 from mcp.server.extension import Extension, MethodBinding, ToolBinding
+from mcp.server.mcpserver import require_client_extension
 from mcp.types import RequestParams
 from pydantic import Field
 from wire import ERAS, Era, Wire
@@ -40,7 +42,7 @@ class Jobs(Extension):
 
     def methods(self) -> list[MethodBinding]:
         """Add one that fails when it is told to."""
-        return [MethodBinding("jobs/run", JobParams, run_job)]
+        return [MethodBinding("jobs/run", JobParams, run_job), MethodBinding("jobs/ask", RequestParams, ask_person)]
 
 
 class JobParams(RequestParams):
@@ -55,6 +57,12 @@ async def run_job(_: Any, params: JobParams) -> dict[str, Any]:
     if params.name.startswith("crash"):
         raise RuntimeError(f"secret detail about {params.name}")
     return {"done": True}
+
+
+async def ask_person(context: Any, _: RequestParams) -> dict[str, Any]:
+    """Ask over the connection."""
+    answer = await context.session.elicit_form("Sure?", {"type": "object", "properties": {}})
+    return {"action": answer.action}
 
 
 def apps(html: str = "<p>clock</p>", **more: Any) -> Apps:
@@ -116,6 +124,14 @@ async def test_a_method_of_an_extension_is_called_inside_the_boundary(wire: Wire
     assert {reply.error["data"]["kind"] for reply in others if "error" in reply.message} == {"rate_limited"}
 
 
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_method_of_an_extension_that_cannot_ask_says_so(wire: Wire, era: Era) -> None:
+    """As a tool does, where there is no way back to the client."""
+    refused = await wire.ask(era, "jobs/ask", {})
+
+    assert refused.error["data"]["kind"] == "cannot_ask"
+
+
 async def test_the_probe_calls_no_method_of_an_extension(server: Live) -> None:
     """Its key may look and nothing else."""
     async with Wire(server.url, PROBE_KEY) as probe:
@@ -140,6 +156,23 @@ async def test_pages_are_in_the_contract_and_its_diff() -> None:
     assert [(change.kind, change.where) for change in diff(old, text)] == [("text", "clock ui.sha256")]
     assert [(change.kind, change.where) for change in diff(seen, hidden)] == [("breaking", "clock ui.visibility")]
     assert diff(old, old) == []
+
+
+@tool(read_only=True)
+async def needs(ctx: Context) -> str:
+    """Run for clients with an extension alone."""
+    require_client_extension(ctx.sdk, "com.example/view")
+    return "ran"
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_an_extension_that_the_client_lacks_is_named(mode: str) -> None:
+    """As in the SDK, in both eras: it is no question that nobody could pass on."""
+    async with Client(harden(settings_from(ENVIRONMENT), tools=[needs]), mode=mode) as client:
+        with pytest.raises(MCPError, match=r"'com\.example/view'") as failure:
+            await client.call_tool("needs", {})
+    assert failure.value.error.code == -32021
+    assert failure.value.error.data == {"requiredCapabilities": {"extensions": {"com.example/view": {}}}}
 
 
 class Intercepting(Extension):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import defaultdict
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -131,13 +132,31 @@ class Closed(BaseModel):
 @pytest.mark.parametrize(
     ("hint", "problem"),
     [
-        (str, "arguments.value: bound the text, e.g. Field(max_length=100)"),
-        (Annotated[str, Field(pattern="a+")], "arguments.value: bound the text, e.g. Field(max_length=100)"),
-        (list[int], "arguments.value: bound the list, e.g. Field(max_length=100)"),
-        (Annotated[list[str], Field(max_length=9)], "arguments.value[]: bound the text, e.g. Field(max_length=100)"),
-        (dict[str, int], "arguments.value: bound the mapping, e.g. Field(max_length=100)"),
+        (str, "arguments.value: bound the text, e.g. Annotated[str, Field(max_length=100)]"),
+        (
+            Annotated[str, Field(pattern="a+")],
+            "arguments.value: bound the text, e.g. Annotated[str, Field(max_length=100)]",
+        ),
+        (list[int], "arguments.value: bound the list, e.g. Annotated[list[…], Field(max_length=100)]"),
+        (
+            Annotated[list[str], Field(max_length=9)],
+            "arguments.value[]: bound the text, e.g. Annotated[str, Field(max_length=100)]",
+        ),
+        (dict[str, int], "arguments.value: bound the mapping, e.g. Annotated[dict[…], Field(max_length=100)]"),
+        (
+            Annotated[defaultdict[str, int], Field(max_length=9)],
+            "arguments.value: bound the mapping, e.g. Annotated[dict[…], Field(max_length=100)]",
+        ),
+        (
+            Annotated[int | str, Field(max_length=9)],
+            "arguments.value: bound the text, e.g. Annotated[str, Field(max_length=100)]",
+        ),
+        (
+            Annotated[dict[Annotated[str, Field(min_length=1)], int], Field(max_length=9)],
+            "arguments.value[]: bound the text, e.g. Annotated[str, Field(max_length=100)]",
+        ),
         (set[int], "arguments.value: take a list; a set drops the duplicates that this schema refuses"),
-        (int | str, "arguments.value: bound the text, e.g. Field(max_length=100)"),
+        (int | str, "arguments.value: bound the text, e.g. Annotated[str, Field(max_length=100)]"),
         (Any, "arguments.value: give it a type"),
         (Open, "arguments.Open: refuse unknown fields: ConfigDict(extra='forbid')"),
         (Literal[1, 2], f"arguments.value: {CONFUSED}"),

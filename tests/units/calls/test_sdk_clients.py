@@ -85,10 +85,11 @@ def declare_resources(server: Any) -> list[str]:
 
 def declare_completion(server: Any) -> dict[str, Any]:
     """Declare what completes; return what it is asked: each row for a prompt and for a template."""
+    completed = primitives.COMPLETED | primitives.CUT
 
     @server.completion()
     async def complete(ref: Any, argument: Any, context: Any) -> Any:
-        return primitives.COMPLETED[argument.value](ref, argument, context)
+        return completed[argument.value](ref, argument, context)
 
     _ = complete
     refs = (
@@ -101,7 +102,7 @@ def declare_completion(server: Any) -> dict[str, Any]:
             "argument": {"name": "value", "value": row},
             "context": {"arguments": {"other": "b"}},
         }
-        for row in primitives.COMPLETED
+        for row in completed
         for ref in refs
     }
 

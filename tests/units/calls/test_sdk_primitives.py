@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import pytest
+from captured import captured
 from live import ENVIRONMENT, settings_from
 from mcp import Client, MCPError
-from mcp.server.mcpserver import Audio, Image, MCPServer
+from mcp.server.mcpserver import Audio, Elicit, Image, MCPServer, Resolve
 from mcp.server.mcpserver import Context as SdkContext
-from mcp.server.mcpserver.exceptions import ResourceError, ToolError
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.server.mcpserver.prompts.base import AssistantMessage, Message, UserMessage
 from mcp.server.mcpserver.resources import ResourceSecurity
 from mcp.types import (
@@ -33,19 +34,23 @@ from mcp.types import (
     AudioContent,
     BlobResourceContents,
     Completion,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
     EmbeddedResource,
     Icon,
     ImageContent,
+    InputRequiredResult,
     PromptReference,
     ResourceLink,
     ResourceTemplateReference,
     TextContent,
     TextResourceContents,
 )
-from pydantic import AfterValidator, AnyUrl, BaseModel, BeforeValidator, Field, Json, SecretStr
-from typing_extensions import TypedDict
+from pydantic import AfterValidator, AnyUrl, BaseModel, BeforeValidator, Field, Json, SecretStr, WithJsonSchema
+from typing_extensions import TypeAliasType, TypedDict
 
-from hardening import HardeningSettings, harden
+from hardening import Context, HardeningSettings, errors, harden, tool
 from hardening.calls.declaration import InvalidDeclarationError
 
 DIFFERENCES = """
@@ -53,6 +58,9 @@ arguments: what no text can be (a list, a model) is read from the JSON in it, wh
   (`READ_HERE`); a number that JSON does not have is refused (`REFUSED_HERE`).
 failure: -32602 names the rule where the SDK says -32603; no text of an exception that nobody foresaw.
 texts: a docstring has no indent.
+completion: at most 100 values (`CUT`); the context of its request, which the SDK does not hand over.
+questions: an answer is asked for in sessions of the legacy era too; `Resolve` is refused, where the SDK lets a client
+  give what a person should.
 """
 
 PIXEL = base64.b64encode(b"\x89PNG").decode()
@@ -675,6 +683,34 @@ async def elsewhere(value: Missing) -> str:  # type: ignore[name-defined]  # noq
     return str(value)
 
 
+async def contexts(value: str, ctx: SdkContext[Any, Any], other: SdkContext[Any, Any]) -> str:
+    """Say it."""
+    return f"{value} {ctx} {other}"
+
+
+async def misspelt(value: datetime.nothing) -> str:  # type: ignore[name-defined]
+    """Say it."""
+    return str(value)
+
+
+async def unfinished(value: "list[") -> str:  # type: ignore[valid-type] # noqa: F722
+    """Say it."""
+    return str(value)
+
+
+async def ask() -> Elicit[Place]:
+    """Ask the person."""
+    return Elicit("Where?", Place)
+
+
+class Asked(BaseModel):
+    """A model that asks."""
+
+    place: Annotated[Place, Resolve(ask)]
+
+
+RESOLVED = Annotated[Place, Resolve(ask)]
+ASKING = "Resolve(…) fills parameters of tools alone; return InputRequiredResult to ask the person"
 CURE = "decorate a function or a method that returns its whole result"
 REFUSED: dict[str, tuple[Any, str]] = {
     "an object": (Callables(), CURE),
@@ -687,7 +723,17 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "any names": (names, "others must be a parameter that can be given by name"),
     "by place only": (by_place, "value must be a parameter that can be given by name"),
     "a hidden argument": (hidden, "_other must be a parameter that can be given by name"),
-    "a type that is not imported": (elsewhere, "import Missing outside TYPE_CHECKING"),
+    "a type that is not imported": (
+        elsewhere,
+        "import Missing outside TYPE_CHECKING, or make it at the top of the file",
+    ),
+    "a type that is not there": (misspelt, "a type cannot be read, mend it: type object 'datetime.datetime'"),
+    "a type that is not finished": (unfinished, "a type cannot be read, mend it: "),
+    "two contexts of the SDK": (contexts, "take one Context, not 2"),
+    "a question by Resolve": (told(RESOLVED), ASKING),
+    "a question by Resolve, optional": (told(RESOLVED | None, None), ASKING),
+    "a question by Resolve in an alias": (told(TypeAliasType("Alias", RESOLVED)), ASKING),
+    "a question by Resolve in a model": (told(Asked), ASKING),
     "a type without a schema": (told(Callable), "an argument cannot be read"),
     "an iterable": (told(Iterable[int]), "an argument cannot be read: take a list for an Iterable or a Generator"),
     "Field as the default": (told(int, Field(ge=1)), "write value: Annotated[…, Field(…)]"),
@@ -718,11 +764,11 @@ def test_a_prompt_without_a_name_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: plain("a"), lambda: ImageContent(type="image", data="no base64!", mime_type="image/png")],
-    ids=["a coroutine", "no base64"],
+    [lambda: ImageContent(type="image", data="no base64!", mime_type="image/png"), lambda: "\udcff"],
+    ids=["no base64", "half a character"],
 )
 async def test_what_clients_cannot_read_does_not_leave(make: Callable[[], Any]) -> None:
-    """The SDK sends the name of an object in memory, or a block that clients drop the whole prompt for."""
+    """The SDK sends a block that clients drop the whole prompt for, or what cannot be written."""
     declare, ask = prompting(giving(make, blocking=True))
     declare(server := ours())
 
@@ -730,6 +776,37 @@ async def test_what_clients_cannot_read_does_not_leave(make: Callable[[], Any]) 
         with pytest.raises(MCPError) as failure:
             await ask(client)
     assert failure.value.error.data["kind"] == "internal"
+
+
+@functools.wraps(plain)
+def around(*given: Any, **named: Any) -> Any:
+    """Stand in front of it, as decorators do that know nothing of coroutines."""
+    return plain(*given, **named)
+
+
+def completes_around(ref: Any, argument: Any, context: Any) -> Any:
+    """Stand in front of what completes."""
+
+    async def complete() -> Any:
+        return Completion(values=[f"{ref.name} {argument.value} {context}"])
+
+    return complete()
+
+
+async def test_a_coroutine_that_a_decorator_returns_is_awaited() -> None:
+    """The SDK sends the name of an object in memory, but in a completion."""
+    declare, ask = prompting(around, {"value": "a"})
+    declare(server := ours())
+    server.resource("a://{value}")(around)
+    server.completion()(completes_around)
+
+    async with Client(server) as client:
+        _, answer = await ask(client)
+        read = await client.read_resource("a://b")
+        values = (await completed(client))["completion"]["values"]
+    assert answer["messages"][0]["content"]["text"] == "a"
+    assert read.contents[0].text == "b"  # type: ignore[union-attr] - a text
+    assert values == ["p a None"]
 
 
 COMPLETED: dict[str, Callable[[Any, Any, Any], Any]] = {
@@ -742,6 +819,14 @@ COMPLETED: dict[str, Callable[[Any, Any, Any], Any]] = {
     "a mapping": lambda *_: {"values": ["a"]},
     "another type": lambda *_: ["a"],
     "a crash": lambda *_: 1 // 0,
+    "a hundred": lambda *_: Completion(values=["a"] * 100),
+}
+
+
+# Clients refuse what the SDK sends.
+CUT: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "more than clients take": lambda *_: Completion(values=[str(one) for one in range(150)]),
+    "more than clients take, of many": lambda *_: Completion(values=[str(one) for one in range(150)], total=400),
 }
 
 
@@ -770,8 +855,263 @@ async def test_completion_is_the_one_of_the_sdk(row: str, ref: Any, context: dic
     assert answer == expected
 
 
-def test_the_corpus_is_large_enough() -> None:
-    """At least 180 rows."""
-    rows = (SERVED, READ_HERE, MESSAGES, CONTENTS, DECLARED, TEMPLATES, FUNCTIONS, REFUSED, COMPLETED)
+@pytest.mark.parametrize("row", CUT)
+async def test_a_completion_has_at_most_a_hundred_values(row: str) -> None:
+    """The first are sent, and how many there are."""
+    declare, ask = completing(CUT[row])
+    declare(server := ours())
 
-    assert sum(map(len, rows)) >= 180
+    async with Client(server) as client:
+        completion = (await ask(client))["completion"]
+    total = 400 if "many" in row else 150
+    assert completion == {"values": [str(one) for one in range(100)], "total": total, "has_more": True}
+
+
+async def test_a_completion_that_is_none_is_logged_as_a_failure(tmp_path: Path) -> None:
+    """The client gets an error, so the line says one."""
+    declare, ask = completing(lambda *_: ["a"])
+    declare(server := ours())
+
+    with captured(tmp_path / "log") as log:
+        async with Client(server) as client:
+            with pytest.raises(MCPError) as failure:
+                await ask(client)
+        told = [line["error_code"] for line in log.lines() if line["msg"] == "completion call"]
+    assert failure.value.error.data["kind"] == "internal"
+    assert told == ["internal"]
+
+
+def completing(make: Callable[[Any, Any, Any], Any]) -> tuple[Any, Any]:
+    """Return how to declare a completion, and how to ask for it."""
+
+    async def complete(ref: Any, argument: Any, context: Any) -> Any:
+        return make(ref, argument, context)
+
+    return lambda server: server.completion()(complete), completed
+
+
+async def completed(client: Client) -> Any:
+    """Return what completes an argument."""
+    return shown(await client.complete(PromptReference(type="ref/prompt", name="p"), {"name": "x", "value": "a"}))
+
+
+async def context_first(ctx: Context, ref: Any, argument: Any, context: Any) -> Any:
+    """Ask the person, as no completion should."""
+    return Completion(values=[(await ctx.sdk.elicit(f"{ref.name} {argument.value} {context}", Place)).action])
+
+
+async def context_last(ref: Any, argument: Any, context: Any, ctx: SdkContext[Any, Any]) -> Any:
+    """Ask the person, as no completion should."""
+    return Completion(values=[(await ctx.elicit(f"{ref.name} {argument.value} {context}", Place)).action])
+
+
+async def context_by_name(ref: Any, argument: Any, context: Any, *, ctx: Context) -> Any:
+    """Ask the person, as no completion should."""
+    return Completion(values=[(await ctx.sdk.elicit(f"{ref.name} {argument.value} {context}", Place)).action])
+
+
+async def says(_: Any, params: Any) -> ElicitResult:
+    """Answer as a person would."""
+    schema = params.requested_schema
+    return ElicitResult(action="accept", content=dict.fromkeys(schema["required"], "a"))
+
+
+@pytest.mark.parametrize("function", [context_first, context_last, context_by_name])
+async def test_a_completion_has_the_context_of_its_request(function: Any) -> None:
+    """The SDK hands it none. It can ask where there is a way back; where there is none the failure is typed."""
+    server = ours()
+    server.completion()(function)
+
+    async with Client(server, mode="legacy", elicitation_callback=says) as client:
+        assert (await completed(client))["completion"]["values"] == ["accept"]
+    async with Client(server, mode="2026-07-28", elicitation_callback=says) as client:
+        with pytest.raises(MCPError) as failure:
+            await completed(client)
+    assert failure.value.error.data["kind"] == "cannot_ask"
+
+
+async def of_two(ref: Any, argument: Any) -> Any:
+    """Forget one."""
+    return (ref, argument)
+
+
+async def of_four(ref: Any, argument: Any, context: Any, more: Any) -> Any:
+    """Want one that nobody gives."""
+    return (ref, argument, context, more)
+
+
+async def of_names(*, ref: Any, argument: Any, context: Any) -> Any:
+    """Take them by name, as the SDK never gives them."""
+    return (ref, argument, context)
+
+
+async def of_a_question(ref: Any, argument: Any, context: Any, place: RESOLVED) -> Any:
+    """Ask by Resolve."""
+    return (ref, argument, context, place)
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        (of_two, "take ref, argument and context, in this order"),
+        (of_four, "take ref, argument and context, in this order"),
+        (of_names, "take ref, argument and context, in this order"),
+        (of_a_question, ASKING),
+        (yields, CURE),
+    ],
+    ids=["two", "four", "by name", "a question", "a generator"],
+)
+def test_a_completion_that_fails_each_time_is_refused(function: Any, sentence: str) -> None:
+    """Where it is declared; the SDK says so in each call."""
+    with pytest.raises(InvalidDeclarationError) as problem:
+        ours().completion()(function)
+    assert str(problem.value).startswith("completion: ")
+    assert sentence in str(problem.value)
+
+
+DESCRIBED: dict[str, Any] = {
+    "by Field": Annotated[str, Field(description="one")],
+    "twice": Annotated[str, Field(description="one"), Field(description="two")],
+    "beside a schema": Annotated[str, WithJsonSchema({"type": "string", "description": "one"})],
+    "in an alias": TypeAliasType("Alias", Annotated[str, Field(description="one")]),
+    "inside of a union": Annotated[str, Field(description="one")] | None,
+    "around a union": Annotated[str | None, Field(description="one", title="Two", examples=["three"])],
+    "a text beside it": Annotated[str, "one"],
+    "by an enum": Colour,
+    "by Field and an enum": Annotated[Colour, Field(description="one")],
+    "by a model": Place,
+}
+
+
+@pytest.mark.parametrize("row", DESCRIBED)
+async def test_an_argument_is_described_as_in_the_sdk(row: str) -> None:
+    """In the listing of prompts."""
+    listings: list[Any] = []
+    for server in (ours(), bare()):
+        server.prompt()(told(DESCRIBED[row]))
+        async with Client(server) as client:
+            listings.append(await listed(client))
+
+    assert listings[0] == listings[1]
+
+
+async def expects(address: str, ctx: SdkContext[Any, Any]) -> str:
+    """Read a resource, and say which failure of the SDK's it was."""
+    try:
+        (content,) = await ctx.read_resource(address)
+    except ResourceNotFoundError as missing:
+        return f"missing: {missing}"
+    except ResourceError as failed:
+        return f"{type(failed).__name__}: {failed}"
+    return f"{content.content!r} {content.mime_type}"
+
+
+def declare_read(server: Any) -> None:
+    """Declare what is read, and a prompt that reads it."""
+
+    @server.resource("a://static", mime_type="application/json")
+    async def static() -> Any:
+        return {"a": 1}
+
+    @server.resource("a://of/{value}")
+    async def of_one(value: str, ctx: SdkContext[Any, Any]) -> Any:
+        if value == "missing":
+            raise ResourceNotFoundError("There is no such city.")
+        if value == "refused":
+            raise ResourceError("The city is closed.")
+        if value == "asks":
+            form = ElicitRequestFormParams(message="Sure?", requested_schema={"type": "object", "properties": {}})
+            return InputRequiredResult(input_requests={"sure": ElicitRequest(params=form)})
+        if value == "crash":
+            raise ValueError("secret")
+        return f"{value} {ctx.input_responses} {ctx.protocol_version}"
+
+    server.prompt(name="reads")(expects)
+    _ = (static, of_one)
+
+
+READ = ["a://static", "a://of/b", "a://of/missing", "a://of/refused", "a://of/crash", "a://of/asks", "a://none", "no"]
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+@pytest.mark.parametrize("address", READ)
+async def test_what_a_call_reads_itself_is_the_one_of_the_sdk(address: str, mode: str) -> None:
+    """Contents, and failures that an author can expect by the SDK's names."""
+    answers: list[Any] = []
+    for server in (ours(), bare()):
+        declare_read(server)
+        async with Client(server, mode=mode, elicitation_callback=says) as client:
+            try:
+                answers.append(shown(await client.get_prompt("reads", {"address": address})))
+            except MCPError:
+                answers.append("failed")
+
+    assert answers[0] == answers[1]
+    assert (answers[0] == "failed") == (address == "a://of/asks")
+
+
+@tool(read_only=True)
+async def reads(address: Annotated[str, Field(max_length=100)], ctx: Context) -> str:
+    """Read a resource, and expect no failure."""
+    (content,) = await ctx.sdk.read_resource(address)
+    return str(content.content)
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("a://of/b", ""),
+        ("a://of/missing", "not_found: There is no such city. "),
+        ("a://of/refused", "tool_error: The city is closed. "),
+        ("a://of/crash", "internal: "),
+        ("a://none", "not_found: "),
+        ("b://busy", "busy: Come back later. "),
+    ],
+)
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_a_resource_that_a_tool_cannot_read_is_a_failure_of_the_tool(mode: str, address: str, kind: str) -> None:
+    """A result with `isError`, as in the SDK, and not an error of the protocol."""
+    server = harden(settings_from(ENVIRONMENT), tools=[reads])
+    declare_read(server)
+
+    @server.resource("b://busy")
+    async def busy() -> str:
+        raise errors.Busy("Come back later.")
+
+    _ = busy
+    async with Client(server, mode=mode) as client:
+        result = await client.call_tool("reads", {"address": address})
+    assert result.is_error == bool(kind)
+    assert result.content[0].text.startswith(kind or "b None ")  # type: ignore[union-attr] - a text
+
+
+async def test_the_words_of_an_author_who_misses_a_resource_are_told() -> None:
+    """What nobody has declared is told in ours."""
+    declare_read(server := ours())
+
+    async with Client(server) as client:
+        with pytest.raises(MCPError) as failure:
+            await client.read_resource("a://of/missing")
+        with pytest.raises(MCPError) as unknown:
+            await client.read_resource("a://none")
+    assert failure.value.error.code == -32602
+    assert failure.value.error.message.startswith("not_found: There is no such city. ")
+    assert (unknown.value.error.code, unknown.value.error.message) == (-32602, "Resource not found")
+
+
+def test_a_resource_of_one_address_asks_nobody() -> None:
+    """In the SDK every read of it fails."""
+
+    async def asks() -> str | InputRequiredResult:
+        """Ask."""
+        return "a"
+
+    with pytest.raises(InvalidDeclarationError, match="resource a://b: give its address a parameter to ask the person"):
+        ours().resource("a://b")(asks)
+
+
+def test_the_corpus_is_large_enough() -> None:
+    """At least 210 rows."""
+    rows = (SERVED, READ_HERE, MESSAGES, CONTENTS, DECLARED, TEMPLATES, FUNCTIONS, REFUSED, COMPLETED, DESCRIBED, READ)
+
+    assert sum(map(len, rows)) >= 210

@@ -427,6 +427,11 @@ ARGUMENTS: dict[str, tuple[Any, Any, Any]] = {
     "list of models": (Annotated[list[Place], Field(max_length=5)], [{"name": "hill"}], EMPTY),
     "list of lists": (Annotated[list[Words], Field(max_length=5)], [["a"]], EMPTY),
     "mapping": (Annotated[dict[str, int], Field(max_length=5)], {"a": 1}, EMPTY),
+    "mapping of bounded names": (Annotated[dict[Short, int], Field(max_length=5)], {"a": 1}, EMPTY),
+    "mapping by date": (Annotated[dict[date, int], Field(max_length=5)], {"2026-01-02": 1}, EMPTY),
+    "mapping by words": (Annotated[dict[Literal["a", "b"], int], Field(max_length=5)], {"a": 1}, EMPTY),
+    "mapping by an enum": (Annotated[dict[Colour, int], Field(max_length=5)], {"red": 1}, EMPTY),
+    "mapping by number": (Annotated[dict[int, int], Field(max_length=5)], {"1": 1}, EMPTY),
     "tuple of one kind": (tuple[float, float], [1.5, 2.5], EMPTY),
     "tuple of several kinds": (tuple[int, Short], [1, "a"], EMPTY),
     "tuple of any length": (Annotated[tuple[int, ...], Field(max_length=5)], [1, 2, 3], EMPTY),
@@ -721,6 +726,20 @@ REFUSED: dict[str, tuple[Any, Any, Any, str]] = {
     "a list without a bound": (list[int], EMPTY, int, "bound the list"),
     "a mapping without a bound": (dict[str, int], EMPTY, int, "bound the mapping"),
     "bytes": (bytes, EMPTY, int, "bound the text"),
+    "a bound that the schema does not show": (
+        Annotated[collections.defaultdict[str, int], Field(max_length=5)],
+        EMPTY,
+        int,
+        "bound the mapping, e.g. Annotated[dict[…], Field(max_length=100)]",
+    ),
+    "a bound around a union": (
+        Annotated[int | str, Field(max_length=5)],
+        EMPTY,
+        int,
+        "bound the text, e.g. Annotated[str, Field(max_length=100)]",
+    ),
+    "bytes that change": (int, EMPTY, bytearray, "take a model, a dataclass or a plain type"),
+    "a type that is not there": ("datetime.nothing", EMPTY, int, "a type cannot be read, mend it: "),
     "a set": (Annotated[set[int], Field(max_length=3)], EMPTY, int, "take a list"),
     "anything": (Any, EMPTY, int, "give it a type"),
     "a type without a schema": (object, EMPTY, int, "give it a type"),
@@ -1037,7 +1056,8 @@ def refused(row: str) -> Any:
         return taker
     if row == "no coroutine":
         return blocking
-    one.__annotations__ = {"value": int if isinstance(hint, str) else hint, "return": returned}
+    named = int if isinstance(hint, str) and row != "a type that is not there" else hint
+    one.__annotations__ = {"value": named, "return": returned}
     one.__annotations__ = {name: kind for name, kind in one.__annotations__.items() if kind is not EMPTY}
     if row == "no docstring":
         one.__doc__ = "Short."

@@ -134,7 +134,7 @@ def test_every_function_that_cannot_be_served_is_named_at_once() -> None:
         "plain: add @tool(read_only=…) above the function",
         "blocking: write it as `async def`, so that its deadline can end it",
         "silent: say what it returns, so that clients get an output schema",
-        "unknown_type: import Decimal outside TYPE_CHECKING",
+        "unknown_type: import Decimal outside TYPE_CHECKING, or make it at the top of the file",
         "drop: there are two tools of this name",
     ]
 

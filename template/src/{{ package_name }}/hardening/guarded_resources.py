@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mcp.server.mcpserver.resolve import returns_input_required
 from mcp.server.mcpserver.resources import HttpResource
 
 from .calls.declaration import InvalidDeclarationError, refuse_declaration
@@ -55,6 +56,9 @@ class GuardedResources(ClosedEntryPoints):
         def decorator(function: Declared) -> Declared:
             try:
                 read = read_resource_function(self._author(owner, function))
+                if "{" not in uri and returns_input_required(function):
+                    refuse_declaration(f"{owner}: give its address a parameter to ask the person, or ask in a tool")
+                    return function
                 about = declared.get("description") or read.__doc__ or ""
                 self._check_resource(uri, declared.get("name"), declared.get("title"), about)
                 super(GuardedResources, self).resource(uri, **declared)(read)

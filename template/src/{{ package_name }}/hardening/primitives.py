@@ -13,13 +13,16 @@ from mcp import MCPError
 from mcp.server.mcpserver import Context as SdkContext
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.shared.exceptions import NoBackChannelError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, GetPromptResult, InputRequiredResult
 
 from . import errors
+from .calls.asking_session import UnansweredError
 from .calls.blocks import check_blocks
+from .calls.completions import offered
 from .calls.declaration import InvalidDeclarationError, refuse_declaration
 from .calls.failures import failure_or_crash, kind_of, protocol_error
-from .calls.function import request
+from .calls.function import enter, in_call, inside
 from .calls.prompts import read_prompt
 from .exchange import current
 from .guarded_resources import GuardedResources
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from .calls.deadline import Deadlines
     from .calls.questions import Questions
 
+# The SDK's words for an address that nothing has; all others are the author's.
+UNKNOWN = "Unknown resource: "
 Declared = TypeVar("Declared", bound="Callable[..., Any]")
 Completer = TypeVar("Completer", bound="Callable[..., Coroutine[Any, Any, Any]]")
 
@@ -112,7 +117,7 @@ class GuardedPrimitives(GuardedResources):
         render = super().get_prompt
 
         async def work(sdk: SdkContext[None, Any]) -> Any:
-            request.set(sdk)
+            enter(sdk)
             rendered = await render(name, arguments, sdk)
             if isinstance(rendered, GetPromptResult):
                 check_blocks(message.content for message in rendered.messages)
@@ -128,11 +133,15 @@ class GuardedPrimitives(GuardedResources):
 
         Raises:
             MCPError: -32602 for an unknown resource (SEP-2164), -32603 for a crash.
+            ResourceError: As in the SDK, in a call that reads one itself: it stands inside of the boundary already.
         """
         read = super().read_resource
+        if in_call.get():
+            sdk = context or SdkContext(mcp_server=self)
+            return await inside(sdk, read(uri, sdk))
 
         async def work(sdk: SdkContext[None, Any]) -> Any:
-            request.set(sdk)
+            enter(sdk)
             return await read(uri, sdk)
 
         asking = self.questions.run(context or SdkContext(mcp_server=self), work)
@@ -154,8 +163,12 @@ class GuardedPrimitives(GuardedResources):
                 return function
 
             async def guarded(*arguments: Any) -> Any:
-                request.set(SdkContext(mcp_server=self))
-                return await self._guarded("completion", author(*arguments))
+                async def work(sdk: SdkContext[None, Any]) -> Any:
+                    enter(sdk)
+                    return offered(await author(*arguments))
+
+                asking = self.questions.run(self.questions.context(self), work)
+                return await self._guarded("completion", asking)
 
             register(guarded)
             return function
@@ -186,11 +199,14 @@ class GuardedPrimitives(GuardedResources):
         """
         try:
             return await self.deadlines.run(name, self.hardening_settings.tool_timeout_seconds, work)
+        except (NoBackChannelError, UnansweredError):
+            # Of a method of an extension; all others ask by `questions`.
+            raise protocol_error(errors.CannotAsk(), current.get(), INTERNAL_ERROR) from None
         except MCPError:
             raise
-        except ResourceNotFoundError:
-            raise MCPError(INVALID_PARAMS, "Resource not found") from None
         except Exception as error:  # noqa: BLE001 - the boundary is for all of them
+            if isinstance(error, ResourceNotFoundError) and str(error).startswith(UNKNOWN):
+                raise MCPError(INVALID_PARAMS, "Resource not found") from None
             failure = failure_or_crash(error, wrapped=True)
             code = INVALID_PARAMS if isinstance(failure, errors.NotFound) else INTERNAL_ERROR
             raise protocol_error(failure, current.get(), code) from None

@@ -20,6 +20,7 @@ from .calls.consent import Consent
 from .calls.deadline import Deadlines
 from .calls.declaration import InvalidDeclarationError
 from .calls.failures import failure_or_crash, result_of
+from .calls.function import in_call
 from .calls.questions import Questions
 from .calls.switches import switched_on
 from .exchange import Exchange, current
@@ -154,6 +155,7 @@ class HardenedServer(GuardedPrimitives):
 
         async def call(sdk: SdkContext[None, Any]) -> CallToolResult | InputRequiredResult:
             # A context for each round of questions: the one before has ended with its round.
+            in_call.set(True)
             contexts.append(replace(first, sdk=sdk) if contexts or sdk is not first.sdk else first)
             return await tool.call(arguments, contexts[-1], self.hardening_settings.max_response_bytes)
 

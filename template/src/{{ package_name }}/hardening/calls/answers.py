@@ -7,7 +7,7 @@ reaches the author's code.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mcp.types import (
     CreateMessageRequest,
@@ -19,12 +19,12 @@ from mcp.types import (
     ListRootsRequest,
     ListRootsResult,
 )
-from pydantic_core import from_json, to_json
+from pydantic_core import SchemaError, SchemaValidator, core_schema, from_json, to_json
 
 from .. import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mcp.types import ClientCapabilities
 
@@ -61,10 +61,23 @@ def no(answer: object) -> bool:
 @lru_cache(maxsize=256)
 def _checker(schema: bytes) -> Callable[[Any], bool]:
     # Loaded by the first question: a server that asks nothing starts without it.
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, ValidationError, validators
 
-    validator: Any = Draft202012Validator({"additionalProperties": False, **from_json(schema)})
-    return validator.is_valid
+    def pattern(_: Any, wanted: str, value: Any, __: Any) -> Iterator[ValidationError]:
+        if isinstance(value, str) and not _matches(wanted, value):
+            yield ValidationError("pattern")
+
+    # Nothing in that package says its types.
+    kind: Any = cast("Any", validators).extend(Draft202012Validator, {"pattern": pattern})
+    return kind({"additionalProperties": False, **from_json(schema)}).is_valid
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Return whether a text has a pattern, in linear time; patterns of other engines are for the author's model."""
+    try:
+        return SchemaValidator(core_schema.str_schema(pattern=pattern)).isinstance_python(text)
+    except SchemaError:
+        return True
 
 
 def answerable(request: object, capabilities: ClientCapabilities | None) -> bool:

@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ..settings.environment import refuse
 
@@ -73,6 +74,30 @@ def built_or_exit(build: Callable[[Settings], Server], settings: Settings) -> Se
         return build_whole(build, settings)
     except InvalidDeclarationError as invalid:
         refuse("tools", invalid.problems)
+
+
+def hints_of(owner: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of a function's parameters and of its result.
+
+    Raises:
+        InvalidDeclarationError: One of them cannot be found.
+    """
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as missing:
+        cure = f"import {missing.name} outside TYPE_CHECKING, or make it at the top of the file"
+    except (AttributeError, SyntaxError, TypeError) as unreadable:
+        cure = f"a type cannot be read, mend it: {str(unreadable).partition(chr(10))[0]}"
+    raise InvalidDeclarationError(f"{owner}: {cure}")
+
+
+def kinds(hint: Any) -> tuple[Any, ...]:
+    """Return what a parameter may be: the parts of a union, without what stands beside them."""
+    if get_origin(hint) is Annotated:
+        return kinds(get_args(hint)[0])
+    if get_origin(hint) in {Union, UnionType}:
+        return tuple(kind for one in get_args(hint) for kind in kinds(one))
+    return (hint,)
 
 
 @dataclass(frozen=True, slots=True)

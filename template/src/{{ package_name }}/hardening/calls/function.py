@@ -10,31 +10,41 @@ from __future__ import annotations
 import inspect
 import json
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NotRequired, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NotRequired
 
 from mcp import MCPError
 from mcp.server.mcpserver import Context as SdkContext
+from mcp.server.mcpserver.exceptions import UnexpectedResourceError
 from mcp.types import INVALID_PARAMS
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 from typing_extensions import TypedDict
 
+from .. import errors
 from .arguments import refuse_parameter
-from .declaration import InvalidDeclarationError
+from .declaration import InvalidDeclarationError, hints_of, kinds
 from .failures import invalid_arguments
 from .json_schema import CheckedSchema, why_none
+from .resolvers import resolves
 from .sdk_words import refuse_words
 from .tool import KeptConnectionError, context_parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from .context import Context
 
 # The SDK's context of what runs; set where the protocol enters, because the SDK hands it to some functions only.
 request: ContextVar[SdkContext[Any, Any]] = ContextVar("request")
+# Whether a function of the author's runs; what it reads itself stands inside of the boundary already.
+in_call: ContextVar[bool] = ContextVar("in_call", default=False)
 
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
+ASKING = (
+    "Resolve(…) fills parameters of tools alone; return InputRequiredResult to ask the person, and look at"
+    " ctx.sdk.input_responses when the answer is there"
+)
+PLACES = "take ref, argument and context, in this order, and a Context if you need one"
 
 
 class AuthorFunction:
@@ -64,24 +74,27 @@ class AuthorFunction:
         if not (inspect.isfunction(function) or inspect.ismethod(function)) or inspect.isasyncgenfunction(function):
             cure = "decorate a function or a method that returns its whole result"
             raise InvalidDeclarationError(f"{owner}: {cure}")
-        try:
-            self.hints = get_type_hints(function, include_extras=True)
-        except NameError as missing:
-            raise InvalidDeclarationError(f"{owner}: import {missing.name} outside TYPE_CHECKING") from None
+        self.hints = hints_of(owner, function)
         parameters = dict(inspect.signature(function).parameters)
         sdk = [name for name in parameters if _is_sdk_context(self.hints.get(name))]
+        if len(sdk) > 1:
+            raise InvalidDeclarationError(f"{owner}: take one Context, not {len(sdk)}")
         self._sdk_name = sdk[0] if sdk else None
         ours = {name: one for name, one in parameters.items() if name not in sdk}
         self._context_name, self.context_types = context_parameter(owner, ours, self.hints)
         given = {name: one for name, one in ours.items() if name != self._context_name}
+        for name in given:
+            if resolves(self.hints.get(name)):
+                raise InvalidDeclarationError(f"{owner}: {name}: {ASKING}")
+        self._places = _places(owner, list(given.values()), positional)
         self.parameters = dict(list(given.items())[positional:])
         self.required = [name for name, one in self.parameters.items() if one.default is inspect.Parameter.empty]
         for name, one in self.parameters.items():
             refuse_parameter(owner, one, self.hints.get(name))
         refuse_words(owner, function, self._context_name)
-        self._adapter = self._read_types()
+        self._adapter, self.schema = self._read_types()
 
-    def _read_types(self) -> TypeAdapter[dict[str, Any]]:
+    def _read_types(self) -> tuple[TypeAdapter[dict[str, Any]], dict[str, Any]]:
         fields = {
             name: self.hints.get(name, str) if name in self.required else NotRequired[self.hints.get(name, str)]
             for name in self.parameters
@@ -91,10 +104,9 @@ class AuthorFunction:
         try:
             adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(model)
             # What has no schema cannot be given by anybody.
-            adapter.json_schema(schema_generator=CheckedSchema)
+            return adapter, adapter.json_schema(schema_generator=CheckedSchema)
         except (PydanticUserError, SchemaError, TypeError) as unknown:
             raise InvalidDeclarationError(f"{self.owner}: an argument cannot be read: {why_none(unknown)}") from None
-        return adapter
 
     def read(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments as the function takes them.
@@ -118,8 +130,9 @@ class AuthorFunction:
 
         Raises:
             KeptConnectionError: It returned before it gave its connection back.
-            TypeError: It returned what nobody waited for, as a decorator around a coroutine function may.
         """
+        if self._places:
+            given, arguments = (), {**dict(zip(self._places, given, strict=True)), **arguments}
         sdk = request.get()
         if self._sdk_name is not None:
             arguments[self._sdk_name] = sdk
@@ -133,15 +146,15 @@ class AuthorFunction:
                 # In the pool of `ctx.thread`, of which each caller has a share.
                 context = context or self._context(sdk)
                 returned = await context.thread(self.function, *given, **arguments)
+            if inspect.iscoroutine(returned):
+                # Of a decorator around a coroutine function.
+                returned = await returned
         except BaseException:
             if context is not None:
                 context.end()
             raise
         if context is not None and not context.end():
             raise KeptConnectionError(self.owner)
-        if inspect.iscoroutine(returned):
-            returned.close()
-            raise TypeError(f"{self.owner} is no coroutine function, and returned a coroutine")
         return returned
 
 
@@ -155,4 +168,39 @@ def _from_text(value: Any) -> Any:
 
 
 def _is_sdk_context(hint: Any) -> bool:
-    return any(inspect.isclass(one) and issubclass(one, SdkContext) for one in (hint, *get_args(hint)))
+    return any(inspect.isclass(one) and issubclass(one, SdkContext) for one in kinds(hint))
+
+
+def _places(owner: str, parameters: list[inspect.Parameter], positional: int) -> list[str]:
+    """Return the names of what is given by place; none where only the place counts."""
+    try:
+        inspect.Signature(parameters).bind(*range(positional))
+    except TypeError:
+        if positional:
+            raise InvalidDeclarationError(f"{owner}: {PLACES}") from None
+    placed = parameters[:positional]
+    return [one.name for one in placed] if all(one.kind is one.POSITIONAL_OR_KEYWORD for one in placed) else []
+
+
+def enter(sdk: SdkContext[Any, Any]) -> None:
+    """Note what the function that runs next is called for."""
+    request.set(sdk)
+    in_call.set(True)
+
+
+async def inside(sdk: SdkContext[Any, Any], reading: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a call reads itself, with a context of its own; a failure of ours is told as it is.
+
+    Raises:
+        ResourceError: As the SDK says it, so that the author can expect it.
+        ToolFailure: The author's function behind the resource has raised it.
+    """
+    outer = request.set(sdk)
+    try:
+        return await reading
+    except UnexpectedResourceError as error:
+        if isinstance(error.__cause__, errors.ToolFailure):
+            raise error.__cause__ from None
+        raise
+    finally:
+        request.reset(outer)

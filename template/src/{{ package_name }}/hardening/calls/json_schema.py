@@ -23,7 +23,8 @@ AWARE = "x-aware"
 
 def why_none(unknown: Exception) -> str:
     """Return why a type has no schema, without advice that is for authors of libraries."""
-    return str(unknown).partition("\n")[0].partition(". Set ")[0]
+    reason = str(unknown).partition("\n")[0].partition(". Set ")[0]
+    return f"{reason}; take a model, a dataclass or a plain type" if reason.startswith("Unable") else reason
 
 
 class CheckedSchema(GenerateJsonSchema):

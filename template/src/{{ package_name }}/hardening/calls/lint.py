@@ -52,6 +52,7 @@ BOUNDED_FORMATS = frozenset({"date", "date-time", "time", "duration", "uuid", "i
 # Of Python objects that have none: a bound of it fails in every call.
 WITHOUT_LENGTH = frozenset({"path", "file-path", "directory-path", "regex", "ipvanyaddress", "ipvanynetwork"})
 BOUNDS = {"string": ("maxLength", "text"), "array": ("maxItems", "list"), "object": ("maxProperties", "mapping")}
+EXAMPLES = {"text": "str", "list": "list[…]", "mapping": "dict[…]"}
 # One of these says what a value may be.
 TYPED = frozenset({"type", "enum", "const", "$ref", "anyOf", "oneOf", "allOf"})
 
@@ -148,7 +149,7 @@ def _loose(path: str, schema: dict[str, Any]) -> Iterator[str]:
         yield f"{path}: refuse unknown fields: ConfigDict(extra='forbid')"
     elif what and not bounded and "properties" not in schema:
         other = "; or for a type without a length, Annotated[str, Field(max_length=100)]" if "format" in schema else ""
-        yield f"{path}: bound the {what}, e.g. Field(max_length=100){other}"
+        yield f"{path}: bound the {what}, e.g. Annotated[{EXAMPLES[what]}, Field(max_length=100)]{other}"
     if keyword in schema and schema.get("format") in WITHOUT_LENGTH:
         yield f"{path}: the type has no length; take Annotated[str, Field(max_length=100)]"
     if "uniqueItems" in schema:
@@ -193,8 +194,11 @@ def _schemas(schema: Any, path: str = "arguments") -> Iterator[tuple[str, dict[s
     for keyword in ("properties", "patternProperties", "$defs"):
         for name, inner in cast("dict[str, Any]", here.get(keyword, {})).items():
             yield from _schemas(inner, f"{path}.{name}")
-    for keyword in ("items", "additionalProperties", "propertyNames", "contains"):
+    for keyword in ("items", "additionalProperties", "contains"):
         yield from _schemas(here.get(keyword), f"{path}[]")
+    if names := here.get("propertyNames"):
+        # Texts all of them, which Pydantic leaves out.
+        yield from _schemas(names if TYPED & names.keys() else {"type": "string", **names}, f"{path}[]")
     for keyword in ("anyOf", "oneOf", "allOf", "prefixItems"):
         for inner in cast("list[Any]", here.get(keyword, [])):
             yield from _schemas(inner, path)

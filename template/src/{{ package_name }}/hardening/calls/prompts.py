@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver.prompts import Prompt
 from mcp.server.mcpserver.prompts.base import PromptArgument
-from pydantic.fields import FieldInfo
 
 from .declaration import InvalidDeclarationError
 from .lint import text_problems
@@ -32,8 +31,9 @@ def read_prompt(
     """
     if name == "<lambda>":
         raise InvalidDeclarationError("prompt <lambda>: name it, @server.prompt(name=…)")
+    described = author.schema.get("properties", {})
     arguments = [
-        PromptArgument(name=one, description=_described(author.hints.get(one)), required=one in author.required)
+        PromptArgument(name=one, description=described.get(one, {}).get("description"), required=one in author.required)
         for one in author.parameters
     ]
     about = description or inspect.cleandoc(author.function.__doc__ or "")
@@ -65,8 +65,3 @@ def refuse_texts(owner: str, declared: BaseModel) -> None:
                 found += text_problems(place, f"{argument['name']} {argument.get('description', '')}")
     if found:
         raise InvalidDeclarationError("\n".join(f"{owner}: {problem}" for problem in dict.fromkeys(found)))
-
-
-def _described(hint: Any) -> str | None:
-    described = [one.description for one in getattr(hint, "__metadata__", ()) if isinstance(one, FieldInfo)]
-    return next((one for one in described if one), None)

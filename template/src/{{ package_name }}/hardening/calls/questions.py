@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from mcp import MCPError
 from mcp.server.mcpserver import Context as SdkContext
@@ -43,11 +44,15 @@ from .asking_session import AskingSession, UnansweredError
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+    from mcp.server.mcpserver import MCPServer
     from mcp.server.subscriptions import SubscriptionBus
 
 Result = TypeVar("Result")
 Sdk = SdkContext[Any, Any]
 Call = Callable[[Sdk], Awaitable[Result | InputRequiredResult]]
+# What is being answered, for functions to which the SDK hands no context; nothing, when it is. Timers and the SDK's
+# streams keep the variables of an answered request.
+ANSWERED: ContextVar[list[ServerRequestContext[Any, Any]]] = ContextVar("answered")
 
 # A call that asks more often than that asks for ever.
 MOST_ROUNDS = 10
@@ -94,7 +99,17 @@ class Questions:
         """Give a request whose client can be asked in between a session that checks the answers."""
         if ctx.request_id is not None and ctx.session.can_send_request:
             ctx = replace(ctx, session=AskingSession(ctx.session, ctx.request_id, self.leaving))
-        return await call_next(ctx)
+        answered = [ctx]
+        ANSWERED.set(answered)
+        try:
+            return await call_next(ctx)
+        finally:
+            answered.clear()
+
+    def context(self, server: MCPServer[Any]) -> Sdk:
+        """Return the SDK's context of what is being answered."""
+        answered = next(iter(ANSWERED.get([])), None)
+        return SdkContext(request_context=answered, mcp_server=server, subscriptions=self._bus)
 
     async def run(self, sdk: Sdk, call: Call[Result]) -> Result | InputRequiredResult:
         """Return what `call` returns once everything it asks was answered, or the questions to send.
@@ -122,7 +137,7 @@ class Questions:
         except (NoBackChannelError, UnansweredError):
             raise errors.CannotAsk from None
         except MCPError as error:
-            if error.error.code != MISSING_REQUIRED_CLIENT_CAPABILITY:
+            if error.error.code != MISSING_REQUIRED_CLIENT_CAPABILITY or _of_extension(error.error.data):
                 raise
             if not modern:
                 raise errors.CannotAsk from None
@@ -190,6 +205,12 @@ def _travelling(asked: dict[str, InputRequest], answers: dict[str, InputResponse
 
 def _unable(data: object) -> MCPError:
     return MCPError(MISSING_REQUIRED_CLIENT_CAPABILITY, "The client has not declared that it can be asked this", data)
+
+
+def _of_extension(data: object) -> bool:
+    """Return whether an extension of the client's is missing, which is no question."""
+    asked_for = cast("dict[str, Any]", data).get("requiredCapabilities") if isinstance(data, dict) else None
+    return isinstance(asked_for, dict) and "extensions" in asked_for
 
 
 def _invalid_state() -> MCPError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 
 from mcp.server.elicitation import render_elicitation_schema
 from mcp.server.mcpserver import Elicit, ListRoots, Sample
-from mcp.server.mcpserver.exceptions import InvalidSignature
+from mcp.server.mcpserver.exceptions import InvalidSignature, ToolError
 from mcp.server.mcpserver.resolve import Resolve as Marker
 from mcp.server.mcpserver.resolve import (
     build_resolver_plans,
@@ -19,15 +19,23 @@ from mcp.server.mcpserver.resolve import (
     resolve_arguments,
     returns_input_required,
 )
+from pydantic import BaseModel
 
 from ..errors import CannotAsk
+from .answers import UnfitAnswer
 from .context import Context
-from .declaration import InvalidDeclarationError
+from .declaration import InvalidDeclarationError, kinds
+from .sdk_words import refuse_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from mcp.types import InputRequiredResult
+
+
+DIRECTLY = "a caller could give it: write Annotated[T, Resolve(…)] beside the parameter, in no other type and no alias"
+
+PLAIN = "a form has plain fields only (text, numbers, bool, dates, a Literal of words for an Enum)"
 
 
 class Resolvers:
@@ -38,7 +46,7 @@ class Resolvers:
         asks: Whether the person may be asked, by one of them or by the tool itself.
     """
 
-    def __init__(self, tool: str, function: Callable[..., Any], arguments: Collection[str]) -> None:
+    def __init__(self, tool: str, function: Callable[..., Any], arguments: Mapping[str, inspect.Parameter]) -> None:
         try:
             self._resolved = find_resolved_parameters(function)
             asking = [marker.fn for marker, _ in self._resolved.values()]
@@ -50,10 +58,21 @@ class Resolvers:
         if taken := self._contexts & given:
             raise InvalidDeclarationError(f"{tool}: rename {min(taken)}: a resolver calls its Context so")
         self.names = frozenset(self._resolved)
+        hints = _hints(function)
+        for name in arguments:
+            if name not in self.names and resolves(hints.get(name)):
+                raise InvalidDeclarationError(f"{tool}: {name}: {DIRECTLY}")
         if self.names and returns_input_required(function):
             raise InvalidDeclarationError(f"{tool}: ask by Resolve(…) or by returning InputRequiredResult, not by both")
+        # The SDK gives a resolver what the caller has left out too.
+        self._defaults = {
+            name: one.default for name, one in arguments.items() if one.default is not inspect.Parameter.empty
+        }
         self.asks = False
         for one in _all(asking):
+            _refuse_places(tool, one)
+            for context in _contexts_of(one):
+                refuse_words(tool, one, context)
             self.asks = _asks(tool, one) or self.asks
         self.asks = self.asks or returns_input_required(function)
 
@@ -64,13 +83,40 @@ class Resolvers:
 
         Raises:
             CannotAsk: The call has no caller.
+            UnfitAnswer: The author's own rules refuse what was answered.
         """
         if not self.names:
             return {}
         if self.asks and not _has_caller(context):
             raise CannotAsk
-        known = {**arguments, **dict.fromkeys(self._contexts, context)}
-        return await resolve_arguments(self._resolved, self._plans, known, context.sdk)
+        known = {**self._defaults, **arguments, **dict.fromkeys(self._contexts, context)}
+        try:
+            return await resolve_arguments(self._resolved, self._plans, known, context.sdk)
+        except ToolError as refused:
+            # The SDK's own sentence has names of the author's modules.
+            if isinstance(refused.__cause__, ValueError) and str(refused).startswith("Resolver "):
+                raise UnfitAnswer from None
+            raise
+
+
+def resolves(hint: Any) -> bool:
+    """Return whether a type holds `Resolve(…)` at any depth: in a list, an alias, a field of a model."""
+    found: list[Any] = [hint]
+    for one in found:
+        parts = [*get_args(one), _aliased(one)]
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            parts += [part for field in one.model_fields.values() for part in (field.annotation, *field.metadata)]
+        # Each once, so that types which hold themselves and each other have an end.
+        found += [part for part in parts if not any(part is other for other in found)]
+    return any(isinstance(one, Marker) for one in found)
+
+
+def _aliased(hint: Any) -> Any:
+    try:
+        return getattr(hint, "__value__", None)
+    except NameError:
+        # Of what is imported for type checkers alone; Pydantic refuses it.
+        return None
 
 
 def _has_caller(context: Context[Any, Any]) -> bool:
@@ -100,6 +146,8 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
         return get_type_hints(target, include_extras=True)
     except NameError as missing:
         raise InvalidSignature(f"import {missing.name} outside TYPE_CHECKING, a resolver needs it") from None
+    except (AttributeError, SyntaxError, TypeError) as unreadable:
+        raise InvalidSignature(f"a type of a resolver cannot be read: {unreadable}") from None
 
 
 def _marker(hint: object) -> Marker | None:
@@ -110,7 +158,13 @@ def _marker(hint: object) -> Marker | None:
 def _contexts_of(function: Callable[..., Any]) -> list[str]:
     hints = _hints(function)
     names = inspect.signature(function).parameters
-    return [name for name in names if hints.get(name) is Context or get_origin(hints.get(name)) is Context]
+    return [name for name in names if any((get_origin(one) or one) is Context for one in kinds(hints.get(name)))]
+
+
+def _refuse_places(tool: str, function: Callable[..., Any]) -> None:
+    for one in inspect.signature(function).parameters.values():
+        if one.kind not in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}:
+            raise InvalidDeclarationError(f"{tool}: a resolver takes {one.name} by its name, without * or /")
 
 
 def _asks(tool: str, function: Callable[..., Any]) -> bool:
@@ -122,5 +176,5 @@ def _asks(tool: str, function: Callable[..., Any]) -> bool:
             try:
                 render_elicitation_schema(get_args(arm)[0])
             except TypeError as problem:
-                raise InvalidDeclarationError(f"{tool}: a form has plain fields only: {problem}") from None
+                raise InvalidDeclarationError(f"{tool}: {PLAIN}: {problem}") from None
     return any((get_origin(arm) or arm) in {Elicit, Sample, ListRoots} for arm in arms)

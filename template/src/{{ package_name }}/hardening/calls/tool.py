@@ -7,8 +7,7 @@ A tool is a typed `async` function with a docstring.
 from __future__ import annotations
 
 import inspect
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from mcp.server.mcpserver import Context as SdkContext
 from mcp.types import InputRequiredResult, ToolAnnotations
@@ -19,7 +18,7 @@ from pydantic_core import SchemaError
 from ..exchange import current
 from .arguments import Arguments
 from .context import Context
-from .declaration import Declaration, InvalidDeclarationError
+from .declaration import Declaration, InvalidDeclarationError, hints_of, kinds
 from .json_schema import why_none
 from .resolvers import Resolvers
 from .results import InvalidResultTypeError, ResultSchema
@@ -44,10 +43,7 @@ class Tool:
         self.function = function
         self.meta = dict(meta) if meta else None
         self.declaration = self._declared()
-        try:
-            hints = get_type_hints(function, include_extras=True)
-        except NameError as missing:
-            raise InvalidDeclarationError(f"{self.name}: import {missing.name} outside TYPE_CHECKING") from None
+        hints = hints_of(self.name, function)
         if "return" not in hints:
             raise InvalidDeclarationError(f"{self.name}: say what it returns, so that clients get an output schema")
         parameters = dict(inspect.signature(function).parameters)
@@ -177,7 +173,7 @@ def context_parameter(
     """
     found: list[tuple[str, Any]] = []
     for name in parameters:
-        for kind in _kinds(hints.get(name)):
+        for kind in kinds(hints.get(name)):
             origin = get_origin(kind) or kind
             if isinstance(origin, type) and issubclass(origin, SdkContext):
                 cure = "take hardening's Context in place of the SDK's: from ..hardening import Context"
@@ -187,12 +183,3 @@ def context_parameter(
     if len(found) > 1:
         raise InvalidDeclarationError(f"{owner}: take one Context, not {len(found)}")
     return (found[0][0], get_args(found[0][1])) if found else (None, ())
-
-
-def _kinds(hint: Any) -> tuple[Any, ...]:
-    """Return what a parameter may be: the parts of a union, without what stands beside them."""
-    if get_origin(hint) is Annotated:
-        return _kinds(get_args(hint)[0])
-    if get_origin(hint) in {Union, UnionType}:
-        return tuple(kind for one in get_args(hint) for kind in _kinds(one))
-    return (hint,)
