@@ -722,7 +722,7 @@ def test_who_a_state_is_bound_to() -> None:
 )
 async def test_a_message_on_standard_input(text: bytes | None, era: str, version: str) -> None:
     """Is from one local caller, and has ids of its own."""
-    one, other = exchange_of(text), exchange_of(text)
+    one, other = exchange_of(text, 100), exchange_of(text, 100)
 
     assert (one.era, one.protocol_version, one.body) == (era, version, text)
     assert (one.principal, one.method, one.path, one.headers) == (Principal("none", "stdio"), "", "", {})
@@ -730,6 +730,34 @@ async def test_a_message_on_standard_input(text: bytes | None, era: str, version
     assert one.request_id != other.request_id
     assert one.scope == {"type": "stdio"}
     assert await one.receive() is None
+
+
+def test_a_message_of_too_many_values_on_standard_input_is_not_parsed() -> None:
+    """Before its values are counted nothing is read of it, not even the version that it names."""
+    text = b'{"params": {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}, "a": [%b1]}}' % (
+        b"1, " * 100
+    )
+
+    assert exchange_of(text, 100).era == "legacy"
+    assert exchange_of(text, 110).era == "modern"
+
+
+async def test_a_line_that_drips_costs_what_its_bytes_cost() -> None:
+    """Eight times as many bytes, one by one, take about eight times as long of the processor: not sixty-four times."""
+    spent = []
+    for size in (40_000, 320_000):
+        reading, writing = os.pipe()
+        reader = stdio_framing.LineReader(reading, 2**20)
+        began = time.process_time()
+        await asyncio.to_thread(lambda end, size: [os.write(end, b"a") for _ in range(size)], writing, size)
+        os.write(writing, b"\n")
+        line, _ = await reader.next()
+        spent.append(time.process_time() - began)
+        os.close(writing)
+        assert await reader.next() == (b"", True)
+        assert line == b"a" * size
+
+    assert spent[1] < 24 * spent[0], spent
 
 
 async def test_lines_are_bounded_to_the_byte() -> None:

@@ -14,16 +14,23 @@ from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic_core import from_json
 
 from ..exchange import UNNAMED_VERSION, Exchange, Principal
+from .message import has_more_values
 
 VERSION = "io.modelcontextprotocol/protocolVersion"
 LOCAL = Principal("none", "stdio")
 
 
-def exchange_of(text: bytes | None) -> Exchange:
-    """Return what guards and log lines know a request by; nothing in it is trusted."""
+def exchange_of(text: bytes | None, most_values: int) -> Exchange:
+    """Return what guards and log lines know a request by; nothing in it is trusted.
+
+    Args:
+        text: The message; None when it was too long.
+        most_values: A message with more values is parsed neither here nor later.
+    """
     version = ""
-    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-        version = str(from_json(text or b"")["params"]["_meta"][VERSION])
+    if text is not None and not has_more_values(text, most_values):
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+            version = str(from_json(text)["params"]["_meta"][VERSION])
     modern = version in MODERN_PROTOCOL_VERSIONS
     ids = secrets.token_hex(24)
     return Exchange(

@@ -30,17 +30,20 @@ class LineReader:
         return await self._queue.get()
 
     def _read(self) -> None:
-        rest, too_long = b"", False
+        # Only what is new is searched and copied: a line that comes byte by byte costs what one costs that comes whole.
+        line, too_long = bytearray(), False
         with contextlib.suppress(OSError, RuntimeError):
             while chunk := os.read(self._descriptor, CHUNK_BYTES):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    self._put(None if too_long or len(line) > self._most else line)
-                    too_long = False
-                if len(rest) > self._most:
-                    rest, too_long = b"", True
-            if rest and not too_long:
-                self._put(rest)
+                *ends, rest = chunk.split(b"\n")
+                for end in ends:
+                    line += end
+                    self._put(None if too_long or len(line) > self._most else bytes(line))
+                    line, too_long = bytearray(), False
+                line += rest
+                if len(line) > self._most:
+                    line, too_long = bytearray(), True
+            if line and not too_long:
+                self._put(bytes(line))
         with contextlib.suppress(RuntimeError):
             self._put(b"", last=True)
 

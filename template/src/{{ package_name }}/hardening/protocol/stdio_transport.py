@@ -91,7 +91,7 @@ class StdioTransport:
                 return message
 
     async def _read(self, text: bytes | None) -> SessionMessage | None:
-        exchange = exchange_of(text)
+        exchange = exchange_of(text, self._check.values)
         refused = TOO_LARGE if text is None else await self._check(exchange)
         message = None
         if refused is None:
