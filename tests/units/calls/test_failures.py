@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import http.client
+import imaplib
 import json
+import queue
 import smtplib
 import socket
 import sqlite3
@@ -186,6 +188,23 @@ KNOWN: list[tuple[BaseException, type[errors.ToolFailure]]] = [
     (of("elasticsearch", "ApiError", status_code=404), errors.NotFound),
     (of("asyncmy.errors", "OperationalError"), errors.UpstreamUnavailable),
     (of("mysql.connector.errors", "IntegrityError"), errors.Conflict),
+    (of("google.auth.exceptions", "TransportError"), errors.UpstreamUnavailable),
+    (of("google.genai.errors", "APIError", code=429), errors.UpstreamUnavailable),
+    (of("googleapiclient.errors", "HttpError", status_code=404), errors.NotFound),
+    (of("stripe", "RateLimitError", http_status=429), errors.UpstreamUnavailable),
+    (of("github.GithubException", "GithubException", status=409), errors.Conflict),
+    (of("twilio.base.exceptions", "TwilioRestException", status=503, code=20503), errors.UpstreamUnavailable),
+    (of("notion_client.errors", "HTTPResponseError", status=502), errors.UpstreamUnavailable),
+    (of("notion_client.errors", "RequestTimeoutError"), errors.Timeout),
+    (of("kubernetes.client.exceptions", "ApiException", status=404), errors.NotFound),
+    (of("gql.transport.exceptions", "TransportServerError", code=500), errors.UpstreamUnavailable),
+    (of("starlette.exceptions", "HTTPException", status_code=404), errors.NotFound),
+    (of("niquests.exceptions", "ConnectionError"), errors.UpstreamUnavailable),
+    (of("curl_cffi.requests.exceptions", "Timeout", code=28), errors.Timeout),
+    (asyncio.QueueFull(), errors.Busy),
+    (queue.Full(), errors.Busy),
+    (imaplib.IMAP4.abort("secret"), errors.UpstreamUnavailable),
+    (of("ftplib", "error_temp"), errors.UpstreamUnavailable),
     (locked(), errors.Busy),
     (httpx2.TooManyRedirects("secret"), errors.UpstreamUnavailable),
     (httpx2.InvalidURL("secret"), errors.InvalidInput),
@@ -202,6 +221,10 @@ KNOWN: list[tuple[BaseException, type[errors.ToolFailure]]] = [
 ]
 CRASHES: list[BaseException] = [
     of("aiohttp.client_exceptions", "ClientError", status=300),
+    of("starlette.exceptions", "HTTPException", status_code=403),
+    of("stripe", "InvalidRequestError", http_status=404),
+    of("kubernetes.client.exceptions", "ApiException", status=422),
+    of("ftplib", "error_perm"),
     RuntimeError("secret"),
     KeyError("secret"),
     ZeroDivisionError("secret"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 AWAY = errors.UpstreamUnavailable
-STATUS = ("status", "status_code")
+STATUS = ("status", "status_code", "http_status")
 
 # Module, class and meaning; the first row that fits counts.
 _KNOWN: tuple[tuple[str, str, type[errors.ToolFailure]], ...] = tuple(
@@ -65,8 +65,8 @@ _KNOWN: tuple[tuple[str, str, type[errors.ToolFailure]], ...] = tuple(
         ("httpx httpx2 httpcore httpcore2", "TimeoutException", errors.Timeout),
         ("httpx httpx2 httpcore httpcore2", "TransportError HTTPStatusError NetworkError ProtocolError", AWAY),
         ("httpx httpx2", "TooManyRedirects DecodingError", AWAY),
-        ("requests", "Timeout", errors.Timeout),
-        ("requests", "ConnectionError HTTPError ChunkedEncodingError JSONDecodeError", AWAY),
+        ("requests niquests curl_cffi", "Timeout", errors.Timeout),
+        ("requests niquests curl_cffi", "ConnectionError HTTPError ChunkedEncodingError JSONDecodeError", AWAY),
         ("urllib3", "TimeoutError", errors.Timeout),
         ("urllib3", "NewConnectionError MaxRetryError ProtocolError SSLError", AWAY),
         ("urllib", "HTTPError URLError", AWAY),
@@ -81,14 +81,19 @@ _KNOWN: tuple[tuple[str, str, type[errors.ToolFailure]], ...] = tuple(
         ("botocore", "ConnectTimeoutError ReadTimeoutError", errors.Timeout),
         ("botocore", "EndpointConnectionError ConnectionClosedError HTTPClientError ClientError", AWAY),
         ("grpc", "RpcError", AWAY),
-        ("google", "GoogleAPICallError", AWAY),
+        ("google", "GoogleAPICallError RetryError TransportError APIError", AWAY),
         ("azure", "ServiceRequestError ServiceResponseError HttpResponseError", AWAY),
-        ("openai anthropic", "APITimeoutError", errors.Timeout),
-        ("openai anthropic", "APIConnectionError APIStatusError", AWAY),
+        ("openai anthropic groq notion_client", "APITimeoutError RequestTimeoutError", errors.Timeout),
+        ("openai anthropic groq", "APIConnectionError APIStatusError", AWAY),
+        ("googleapiclient httplib2 gql zeep", "HttpError ServerNotFoundError TransportServerError TransportError", AWAY),
+        ("stripe github twilio", "APIConnectionError RateLimitError GithubException TwilioRestException", AWAY),
+        ("jira notion_client kubernetes starlette", "JIRAError HTTPResponseError ApiException HTTPException", AWAY),
+        ("imaplib ftplib nats", "abort error_temp NoServersError ConnectionClosedError", AWAY),
         # Names that do not resolve, and TLS that breaks off.
         ("socket ssl", "gaierror herror SSLError", AWAY),
         ("subprocess", "TimeoutExpired", errors.Timeout),
         ("asyncio", "IncompleteReadError", AWAY),
+        ("asyncio queue", "QueueFull Full", errors.Busy),
         ("builtins", "BlockingIOError", errors.Busy),
         ("builtins", "TimeoutError", errors.Timeout),
         ("builtins", "ConnectionError", AWAY),
