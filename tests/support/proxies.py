@@ -30,6 +30,7 @@ user root;
 worker_processes 1;
 pid nginx.pid;
 error_log error.log info;
+worker_shutdown_timeout 45s;
 events { worker_connections 4096; }
 http {
     client_body_temp_path body;

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 import sample
 from captured import captured
-from live import KEY, Live, Process, live
+from live import KEY, OTHER_KEY, Live, Process, live
 from wire import SECONDS, Wire, request
 
 if TYPE_CHECKING:
@@ -19,9 +20,37 @@ if TYPE_CHECKING:
 START = b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n"
 
 
-async def connect(server: Live) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a connection and send nothing."""
-    return await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+async def connect(
+    server: Live, address: str = "127.0.0.1", *, unread: bool = False
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a connection and send nothing; `unread` takes as little as can be of what comes."""
+    sock = socket.socket()
+    if unread:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    sock.bind((address, 0))
+    sock.settimeout(0)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", int(server.url.rpartition(":")[2])))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1024 if unread else 2**16)
+    if unread:
+        writer.transport.pause_reading()
+    return reader, writer
+
+
+def a_request(key: str = "") -> bytes:
+    """Return a request of a caller, or of a stranger, which is answered with 401."""
+    headers, body = request("modern", "tools/list", key=key)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return START + f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def answered(server: Live, sent: bytes, address: str = "127.0.0.1") -> asyncio.StreamWriter:
+    """Open a connection, ask, and wait for the answer; the connection waits for the next request."""
+    reader, writer = await connect(server, address)
+    writer.write(sent)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), SECONDS)
+    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length: "))
+    await asyncio.wait_for(reader.readexactly(int(length.rpartition(b" ")[2])), SECONDS)
+    return writer
 
 
 @pytest.mark.parametrize("sent", [b"", START, START + b"x-slow: "], ids=["nothing", "half a head", "half a header"])
@@ -105,9 +134,7 @@ async def test_a_connection_too_many_takes_the_place_of_an_idle_stranger() -> No
 
 async def test_who_has_authenticated_keeps_its_connection() -> None:
     """With 16 connections of callers that wait for their next request, the 17th is closed at once, until one ends."""
-    headers, body = request("modern", "tools/list", key=KEY)
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    one = START + f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    one = a_request(KEY)
     with live(MCP_MAX_CONNECTIONS="16") as server:
         held = [await connect(server) for _ in range(16)]
         for reader, writer in held:
@@ -133,7 +160,7 @@ async def test_who_has_authenticated_keeps_its_connection() -> None:
 async def test_one_address_cannot_take_every_connection(tmp_path: Path) -> None:
     """A connection too many of one address is closed, with one line and one count; behind a proxy it is not."""
     with live(MCP_MAX_CONNECTIONS_PER_ADDRESS="4") as server, captured(tmp_path / "log") as log:
-        held = [await connect(server) for _ in range(4)]
+        held = [await answered(server, a_request(KEY)) for _ in range(4)]
         reader, writer = await connect(server)
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(refused(reader, writer), 5)
@@ -141,7 +168,7 @@ async def test_one_address_cannot_take_every_connection(tmp_path: Path) -> None:
         counted = server.app.metrics.registry.get_sample_value(
             "mcp_refused_total", {"layer": "connection", "status": "429"}
         )
-        for _, other in held:
+        for other in held:
             other.close()
     with live(MCP_MAX_CONNECTIONS_PER_ADDRESS="4", MCP_TRUSTED_PROXY_HOPS="1") as server:
         held = [await connect(server) for _ in range(5)]
@@ -153,6 +180,91 @@ async def test_one_address_cannot_take_every_connection(tmp_path: Path) -> None:
     assert (line["layer"], line["limit"], line["status"]) == ("connection", "connections_address", 429)
     assert counted == 1
     assert behind.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("sent", [b"", LIVEZ], ids=["silent", "answered"])
+async def test_strangers_do_not_keep_others_of_their_address_out(tmp_path: Path, sent: bytes) -> None:
+    """Behind one address (an office), one more takes the place of the oldest idle stranger there; a line tells it."""
+    with live(MCP_MAX_CONNECTIONS_PER_ADDRESS="4") as server, captured(tmp_path / "log") as log:
+        held = [await answered(server, a_request(KEY))]
+        elsewhere = await answered(server, LIVEZ, "127.0.0.2")
+        held += [await answered(server, sent) if sent else (await connect(server))[1] for _ in range(3)]
+        held += [await answered(server, a_request(KEY)) for _ in range(3)]
+        # Now all of them are callers'.
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(refused(*await connect(server)), SECONDS)
+        limits = [line["limit"] for line in log.lines() if line.get("layer") == "connection"]
+        for writer in (elsewhere, *held):
+            writer.close()
+
+    assert limits == ["connections_address"] * 4
+
+
+async def test_one_caller_from_many_addresses_does_not_keep_others_out() -> None:
+    """Of one key as many idle connections are kept as of one address (4); further ones make room like a stranger's."""
+    with live(MCP_MAX_CONNECTIONS="16", MCP_MAX_CONNECTIONS_PER_ADDRESS="4") as server:
+        held = [await answered(server, a_request(KEY), f"127.0.1.{number % 8 + 1}") for number in range(16)]
+        others = [await answered(server, a_request(OTHER_KEY), f"127.0.2.{number + 1}") for number in range(4)]
+        alive = await answered(server, LIVEZ, "127.0.3.1")
+        for writer in (*held, *others, alive):
+            writer.close()
+
+
+async def test_who_does_not_read_keeps_nobody_out() -> None:
+    """A stranger whose answers wait to be taken makes room as an idle one does, whatever it has sent behind them."""
+
+    def states() -> list[tuple[bool, bool]]:
+        assert server.running is not None
+        open_now = list(server.running.http.server_state.connections)
+        return [(one.flow.write_paused, one.cycle is None or one.cycle.response_complete) for one in open_now]
+
+    with live(MCP_MAX_CONNECTIONS="16") as server:
+        # Otherwise the system takes thousands of answers in the client's place.
+        server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        held = [await connect(server, f"127.0.1.{number + 1}", unread=True) for number in range(16)]
+        async with asyncio.timeout(SECONDS):
+            while not all(paused for paused, _ in server.do(states)):
+                # Never more than 32 ahead of their answers.
+                if all(paused or over for paused, over in server.do(states)):
+                    for _, writer in held:
+                        writer.write(LIVEZ * 15)
+                await asyncio.sleep(0.01)
+        for _, writer in held:
+            writer.write(LIVEZ)
+        await asyncio.sleep(0.05)
+        alive = await answered(server, a_request(KEY))
+        for _, writer in held:
+            writer.transport.abort()
+        alive.close()
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["in one piece", "head first"])
+@pytest.mark.parametrize("offered", [b"h2c", b"websocket"])
+async def test_another_protocol_that_is_offered_is_passed_over(tmp_path: Path, offered: bytes, *, cut: bool) -> None:
+    """The answer is that of HTTP/1.1 (RFC 9110, section 7.8), body and next request included; the log says nothing."""
+    fields = b"connection: upgrade, http2-settings\r\nhttp2-settings: AAMAAABkAAQAAP__\r\nupgrade: " + offered
+    with live() as server, captured(tmp_path / "log") as log:
+        plain, _, body = a_request(KEY).partition(b"content-length: ")
+        length, _, text = body.partition(b"\r\n\r\n")
+        framed = (
+            b"content-length: " + length + b"\r\n\r\n" + text,
+            b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\nx: y\r\n\r\n" % (len(text), text),
+        )
+        reader, writer = await connect(server)
+        for one in framed:
+            sent = plain + fields + b"\r\n" + one
+            at = sent.index(b"\r\n\r\n") + 4 if cut else len(sent)
+            writer.write(sent[:at])
+            await asyncio.sleep(0.05 if cut else 0)
+            # What is behind the body is the next request.
+            writer.write(sent[at:] + LIVEZ)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), SECONDS)
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert b'"tools"' in await asyncio.wait_for(reader.readuntil(b'{"status":"live"}'), SECONDS)
+        writer.close()
+        told = [line for line in log.lines() if line["level"] != "info" or line["msg"] == "refused"]
+
+    assert told == []
 
 
 async def refused(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,8 @@ from hardening.settings import HardeningSettings
 
 if TYPE_CHECKING:
     from hardening.response import Response
+
+HUGE_RESULTS = ("mcp_tool_calls_total", {"tool": "huge_result", "outcome": "ok"})
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -112,6 +115,44 @@ async def test_a_call_whose_client_has_left_holds_its_slot() -> None:
 
     assert counted == (3, 3)
     assert refused.status == 503
+    assert left == 0
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_slot_is_held_until_the_answer_is_taken(era: Era) -> None:
+    """What waits for a slow reader is bounded by the caller's slots; slot and metric come back when it was read."""
+    headers, body = request(era, "tools/call", {"name": "huge_result", "arguments": {"size": 300_000}}, key=KEY)
+    with live(MCP_MAX_IN_FLIGHT_PER_PRINCIPAL="2") as server:
+        host = server.url.removeprefix("http://")
+        lines = {"host": host, "content-length": str(len(body)), **headers}
+        sent = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        clients = []
+        loop = asyncio.get_running_loop()
+        for _ in range(2):
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.settimeout(0)
+            await loop.sock_connect(client, ("127.0.0.1", int(host.rpartition(":")[2])))
+            await loop.sock_sendall(client, f"POST /mcp HTTP/1.1\r\n{sent}\r\n".encode() + body)
+            clients.append(client)
+        async with Wire(server.url, KEY) as alice, Wire(server.url, OTHER_KEY) as bob, asyncio.timeout(SECONDS):
+            # Both answers are whole, and neither has been read.
+            while server.do(lambda: server.app.metrics.registry.get_sample_value(*HUGE_RESULTS)) != 2:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            counted = server.do(lambda: (server.app.pipeline.in_flight(), server.app.in_flight.slots.total))
+            refused, other = await alice.ask(era, *opening(era)), await bob.ask(era, *opening(era))
+            reader, writer = await asyncio.open_connection(sock=clients[0])
+            size = int((await reader.readuntil(b"\r\n\r\n")).lower().partition(b"content-length: ")[2].split()[0])
+            await reader.readexactly(size)
+            again = await alice.ask(era, *opening(era))
+            writer.close()
+            clients[1].close()
+            await asyncio.to_thread(until, lambda: not server.app.pipeline.in_flight())
+        left = server.do(lambda: server.app.in_flight.slots.total)
+
+    assert counted == (2, 2)
+    assert (refused.status, other.status, again.status) == (503, 200, 200)
     assert left == 0
 
 

@@ -1,11 +1,12 @@
 """Connection caps, in all and for each address: one too many is closed, or takes an idle one's place (429, 503).
 
-Nobody who has authenticated loses a connection to somebody who has not, and one address cannot take all of them.
+Nobody who has authenticated loses a connection to somebody who has not; one address cannot take all of them, and
+neither can one caller from many addresses.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from ..response import Response
@@ -23,7 +24,7 @@ class ConnectionTable:
 
     Args:
         most: Connections in all.
-        most_per_address: Connections of one address.
+        most_per_address: Connections of one address, and connections of one caller that no stranger takes the place of.
     """
 
     def __init__(self, most: int, most_per_address: int) -> None:
@@ -31,43 +32,68 @@ class ConnectionTable:
         self.most_per_address = most_per_address
         self._address: dict[BoundedConnection, str] = {}
         self._by_address: Counter[str] = Counter()
-        # In the order in which they became idle. No caller has authenticated on any of them.
+        self._caller: dict[BoundedConnection, str] = {}
+        self._by_caller: Counter[str] = Counter()
+        # In the order in which they became idle, in all and by address. No caller is protected on any of them.
         self._idle: dict[BoundedConnection, None] = {}
+        self._idle_of: defaultdict[str, dict[BoundedConnection, None]] = defaultdict(dict)
 
     def admit(self, connection: BoundedConnection, address: str) -> Response | None:
         """Count a connection, or say why there is no place for it."""
         if self._by_address.get(address, 0) >= self.most_per_address:
-            return TOO_MANY_OF_ADDRESS
-        if not self._has_room():
-            return TOO_MANY
-        self._address[connection] = address
-        self._by_address[address] += 1
-        self._idle[connection] = None
-        return None
-
-    def _has_room(self) -> bool:
-        while len(self._address) >= self.most:
+            oldest = next(iter(self._idle_of.get(address, ())), None)
+            if oldest is None:
+                return TOO_MANY_OF_ADDRESS
+            # Whoever shares an address with somebody who takes all of its connections gets in.
+            self.remove(oldest)
+            oldest.turn_away(TOO_MANY_OF_ADDRESS)
+        if len(self._address) >= self.most:
             oldest = next(iter(self._idle), None)
             if oldest is None:
-                return False
+                return TOO_MANY
             self.remove(oldest)
             oldest.transport.abort()
-        return True
+        self._address[connection] = address
+        self._by_address[address] += 1
+        self.idle(connection)
+        return None
+
+    def protect(self, connection: BoundedConnection, caller: str) -> None:
+        """Note that a caller has authenticated; of one caller, as many are kept as one address may have."""
+        if connection not in self._address or connection in self._caller:
+            return
+        if self._by_caller[caller] < self.most_per_address:
+            self._caller[connection] = caller
+            self._by_caller[caller] += 1
+            self.busy(connection)
 
     def busy(self, connection: BoundedConnection) -> None:
         """Note that a request has begun."""
-        self._idle.pop(connection, None)
+        if connection in self._idle:
+            del self._idle[connection]
+            address = self._address[connection]
+            del self._idle_of[address][connection]
+            if not self._idle_of[address]:
+                del self._idle_of[address]
 
     def idle(self, connection: BoundedConnection) -> None:
-        """Note that everything is answered, and that nobody has authenticated."""
-        if connection in self._address:
+        """Note that everything is answered, or that the client does not take its answer."""
+        if connection in self._address and connection not in self._caller and connection not in self._idle:
             self._idle[connection] = None
+            self._idle_of[self._address[connection]][connection] = None
 
     def remove(self, connection: BoundedConnection) -> None:
         """Forget a connection that has ended; a second time does nothing."""
-        self._idle.pop(connection, None)
+        self.busy(connection)
         address = self._address.pop(connection, None)
         if address is not None:
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
+            _less(self._by_address, address)
+        caller = self._caller.pop(connection, None)
+        if caller is not None:
+            _less(self._by_caller, caller)
+
+
+def _less(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]

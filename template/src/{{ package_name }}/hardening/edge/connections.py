@@ -17,15 +17,17 @@ from ..logs.throttle import RATE_LIMITED
 from ..response import Response
 from .client_ip import fold
 from .connection_table import ConnectionTable
-from .parser_limits import CLOSE, LimitedParser
+from .parser_limits import CLOSE
+from .unread_answers import WHEN_TAKEN, UnreadAnswers
 
 if TYPE_CHECKING:
     import asyncio
 
     from ..settings import HardeningSettings
 
-# A client that takes less of a waiting answer in each interval is as good as gone.
-SLOWEST_BYTES_PER_SECOND = 1024
+# What the system keeps of an answer that is not sent yet, for each connection. Left to itself it keeps megabytes, which
+# the container pays for and no limit here counts.
+UNSENT_BYTES = 131_072
 TOO_SLOW = Response(408, "too_slow", "The request did not arrive in time.", headers=CLOSE)
 PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 429: b"Too Many Requests"}
 PHRASES[431] = b"Request Header Fields Too Large"
@@ -52,20 +54,17 @@ def bounded(settings: HardeningSettings, access_log: AccessLog, max_connections:
     return Connection
 
 
-class BoundedConnection(LimitedParser):
+class BoundedConnection(UnreadAnswers):
     """Uvicorn's connection with bounds on time: 408 for a slow head, no end of a connection is waited for without one.
 
     The rest of a body that was refused unread is taken and thrown away, for `seconds`, also when the answer is the
     last of its connection: a client that is still sending when it is closed would lose the answer that says why.
     """
 
-    seconds: ClassVar[float] = 10.0
     table: ClassVar[ConnectionTable] = ConnectionTable(4096, 4096)
     _refusals: ClassVar[AccessLog] = AccessLog()
 
     _receiving: asyncio.TimerHandle | None = None
-    _sending: asyncio.TimerHandle | None = None
-    _known = False
     # When the rest of a body is no longer waited for, and whether its end is the end of the connection.
     _body_until = 0.0
     _last = False
@@ -76,22 +75,29 @@ class BoundedConnection(LimitedParser):
         # Sockets of the file system have no address, and everybody who can open one is on this machine.
         refusal = self.table.admit(self, fold(self.client[0]) if self.client else "")
         if refusal is not None:
-            self._refusals.connection(secrets.token_hex(8), refusal)
-            transport.abort()
+            self.turn_away(refusal)
             return
         self._wait_for_client()
+
+    def turn_away(self, refusal: Response) -> None:
+        """Close without an answer, with a line and a count."""
+        self._refusals.connection(secrets.token_hex(8), refusal)
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting, and tell what is being answered, which uvicorn tells the last request alone."""
         self.table.remove(self)
         self._stop_waiting()
-        self._stop_watching()
         super().connection_lost(exc)
         self.pipeline.clear()
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
             self._answering.transport = self.transport
+        if self.cycle is not None:
+            # Of requests that wait behind it, the last one; what knows each other waits for the garbage collector.
+            self.cycle.transport = self.transport
+            cast("dict[str, object]", self.cycle.scope).pop(WHEN_TAKEN, None)
 
     def data_received(self, data: bytes) -> None:
         """Begin to wait for the rest of a head that has begun."""
@@ -102,11 +108,13 @@ class BoundedConnection(LimitedParser):
     def on_headers_complete(self) -> None:
         """The head is there; the body has bounds of its own."""
         self._stop_waiting()
-        self.table.busy(self)
+        if not self.flow.write_paused:
+            self.table.busy(self)
         self._body_until = self.loop.time() + self.seconds
         super().on_headers_complete()
         # An answer is written and closed through the methods below.
         self.cycle.transport = cast("asyncio.Transport", self)
+        cast("dict[str, object]", self.cycle.scope)[WHEN_TAKEN] = self.when_taken
 
     def on_message_complete(self) -> None:
         """The connection may idle now, or the rest of a refused body has gone by."""
@@ -136,14 +144,15 @@ class BoundedConnection(LimitedParser):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """The client does not take what is written; watch it."""
+        """The client does not take what is written; watch it, and count a stranger's connection as idle."""
         super().pause_writing()
-        self._watch_client()
+        self._protect()
+        self.table.idle(self)
 
     def resume_writing(self) -> None:
         """It does again."""
-        if not self.transport.is_closing():
-            self._stop_watching()
+        if self._answering is not None and not self._answering.response_complete:
+            self.table.busy(self)
         super().resume_writing()
 
     def on_response_complete(self) -> None:
@@ -152,15 +161,20 @@ class BoundedConnection(LimitedParser):
         Context().run(self._response_complete)
 
     def _response_complete(self) -> None:
-        # Only authentication puts a user there.
-        self._known = self._known or (self._answering is not None and "user" in self._answering.scope)
+        self._protect()
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch_client()
         elif self._in_body and self._receiving is None:
             self._wait_for_client()
-        if not self._known and self._answering is not None and self._answering.response_complete:
+        if self._answering is not None and self._answering.response_complete:
             self.table.idle(self)
+
+    def _protect(self) -> None:
+        # Only authentication puts a user there.
+        user = self._answering.scope.get("user") if self._answering is not None else None
+        if user is not None:
+            self.table.protect(self, user.username)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; see `on_response_complete`."""
@@ -193,24 +207,6 @@ class BoundedConnection(LimitedParser):
             cycle.message_event.set()
         self.transport.close()
         self._watch_client()
-
-    def _watch_client(self) -> None:
-        if self._sending is None:
-            unsent = self.transport.get_write_buffer_size()
-            self._sending = self.loop.call_later(self.seconds, self._check_client, unsent)
-
-    def _check_client(self, unsent: int) -> None:
-        self._sending = None
-        left = self.transport.get_write_buffer_size()
-        if unsent - left >= self.seconds * SLOWEST_BYTES_PER_SECOND:
-            self._watch_client()
-        elif left:
-            self.transport.abort()
-
-    def _stop_watching(self) -> None:
-        if self._sending is not None:
-            self._sending.cancel()
-            self._sending = None
 
 
 def _written(refusal: Response, request_id: str) -> bytes:

@@ -7,8 +7,10 @@ Nothing of a request stays with its connection after the answer.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
+from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..response import Response
@@ -28,6 +30,7 @@ MAX_FRAMING_BYTES = 65_536
 # Chunks that may be of any size; with more of them, their mean size has to be at least this many bytes.
 FREE_CHUNKS = 4096
 MEAN_CHUNK_BYTES = 16
+FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
 
 CLOSE = ((b"connection", b"close"),)
 MALFORMED = Response(400, "malformed", "This is not a request of HTTP/1.1.", headers=CLOSE)
@@ -58,6 +61,9 @@ class LimitedParser(HttpToolsProtocol):
     _wire_bytes = 0
     _content_bytes = 0
     _chunks = 0
+    # What is being read, and the fields that say how long a body is that the parser leaves out.
+    _data = b""
+    _framing = b""
     # What is being answered; requests that came behind it on the same connection wait in `pipeline`.
     _answering: RequestResponseCycle | None = None
 
@@ -70,7 +76,9 @@ class LimitedParser(HttpToolsProtocol):
             self._wire_bytes += len(data)
         else:
             self._head_bytes += len(data)
+        self._data = data
         super().data_received(data)
+        self._data = b""
         if self.refusal is not None:
             return
         if not self._in_body:
@@ -81,6 +89,9 @@ class LimitedParser(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Refuse a request too many behind the one that is being answered."""
+        if self._in_body:
+            # The head that stands for one that was read already.
+            return
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop(PIPELINED)
         super().on_message_begin()
@@ -99,6 +110,8 @@ class LimitedParser(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to count the body."""
+        if self._in_body:
+            return
         # What came with the head may be a part of the body.
         if self._head_bytes > MAX_HEAD_BYTES:
             size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -110,6 +123,9 @@ class LimitedParser(HttpToolsProtocol):
         self._wire_bytes = self._content_bytes = self._chunks = 0
         self._in_body = True
         super().on_headers_complete()
+        if self.parser.should_upgrade():
+            framing = [field for field in self.headers if field[0] in FRAMING_FIELDS]
+            self._framing = b"".join(b"%b: %b\r\n" % field for field in framing)
         # They belong to the request from here on, which may forget them earlier than its connection.
         self.headers = []
         if not self.pipeline:
@@ -130,6 +146,9 @@ class LimitedParser(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Begin to count the next head."""
+        if self._framing:
+            # Left out by the parser; see `_unsupported_upgrade_warning`.
+            return
         self._fields = self._field_bytes = self._head_bytes = 0
         self._in_body = False
         super().on_message_complete()
@@ -144,6 +163,22 @@ class LimitedParser(HttpToolsProtocol):
             self._forget(answered)
         if self.refusal is not None and (self._answering is None or self._answering.response_complete):
             self._refuse(self.refusal)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Read on as HTTP/1.1: whoever offers another protocol has to do without (RFC 9110, section 7.8).
+
+        The parser takes what follows such a head for the other protocol, the body too, so a new one reads it.
+        """
+        stopped = sys.exception()
+        self._data = rest = self._data[stopped.args[0] :] if stopped is not None else b""
+        self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        framing, self._framing = self._framing, b""
+        if framing:
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
+            self._fields = self._field_bytes = 0
+        if rest:
+            super().data_received(rest)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - as uvicorn has it
         """Refuse what the parser has refused."""

@@ -16,12 +16,17 @@ import structlog
 from ..exchange import current, open_exchange
 from ..response import Response
 from ..routes import MCP_PATH
+from .unread_answers import WHEN_TAKEN, do_now
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from ..exchange import Exchange, Guard
     from ..logs.access_log import AccessLog
+
+    WhenTaken = Callable[[Callable[[], None]], None]
 
 log = structlog.get_logger()
 
@@ -57,28 +62,29 @@ class Pipeline:
         """Answer one HTTP request; nothing else is served."""
         if scope["type"] != "http":
             return
+        when_taken: WhenTaken = scope.pop(WHEN_TAKEN, do_now)
         exchange = open_exchange(scope, receive, send)
         token = current.set(exchange)
         counted = exchange.path == MCP_PATH
         self._count(counted)
         try:
-            await self._answer(exchange)
+            await self._answer(exchange, when_taken)
         except Exception:
             # A fault of this code; the caller gets no details.
             log.exception("unhandled exception")
             await self._refuse(exchange, "shield", CRASHED)
         finally:
-            self._end(exchange, counted=counted)
+            self._end(exchange, when_taken, counted=counted)
             current.reset(token)
 
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _answer(self, exchange: Exchange, when_taken: WhenTaken) -> None:
         for name, guard in self.guards:
             answer = await guard(exchange)
             if answer is not None:
                 await self._refuse(exchange, name, answer)
                 return
         receive = exchange.receive
-        await self.inner_app(exchange.scope, receive, self._watched(exchange))
+        await self.inner_app(exchange.scope, receive, self._watched(exchange, when_taken))
         if not exchange.complete and not await _has_left(receive):
             # A fault of what is behind the guards; the caller would wait, or take half an answer for a whole one.
             log.error("request not answered")
@@ -97,7 +103,7 @@ class Pipeline:
         await exchange.send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await exchange.send({"type": "http.response.body", "body": body})
 
-    def _watched(self, exchange: Exchange) -> Send:
+    def _watched(self, exchange: Exchange, when_taken: WhenTaken) -> Send:
         send = exchange.send
         own = [(b"x-request-id", exchange.request_id.encode()), *exchange.response_headers]
 
@@ -111,15 +117,15 @@ class Pipeline:
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 exchange.complete = True
                 # A client that has read the whole answer may ask again at once, before the protocol has cleaned up.
-                exchange.when_work_is_over(partial(self._release, exchange))
+                exchange.when_work_is_over(partial(when_taken, partial(self._release, exchange)))
 
         return watched
 
-    def _end(self, exchange: Exchange, *, counted: bool) -> None:
+    def _end(self, exchange: Exchange, when_taken: WhenTaken, *, counted: bool) -> None:
         exchange.on_end[:0], exchange.on_done = exchange.on_done, []
         exchange.on_response_start.clear()
-        # In a session the work goes on when the client has left.
-        exchange.when_work_is_over(partial(self._release, exchange))
+        # In a session the work goes on when the client has left; and an answer is kept until its client has taken it.
+        exchange.when_work_is_over(partial(when_taken, partial(self._release, exchange)))
         try:
             self.access_log(exchange)
         except Exception:
@@ -130,7 +136,7 @@ class Pipeline:
             exchange.body, exchange.scope = None, {}
             exchange.receive = exchange.send = _over
             exchange.answered = True
-            exchange.when_work_is_over(partial(self._count, -counted))
+            exchange.when_work_is_over(partial(when_taken, partial(self._count, -counted)))
 
     @staticmethod
     def _release(exchange: Exchange) -> None:

@@ -1,0 +1,86 @@
+"""Limit of unread answers: a client that takes less than 1024 bytes a second of a waiting answer is closed.
+
+What a request took is given back when its client has taken the answer, not when the answer is in the buffer of the
+connection: what is kept for slow readers is bounded by slots.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from .parser_limits import LimitedParser
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+# A client that takes less of a waiting answer in each interval is as good as gone.
+SLOWEST_BYTES_PER_SECOND = 1024
+# What a connection offers under this name in the scope of a request: see `UnreadAnswers.when_taken`.
+WHEN_TAKEN = "hardening.when_taken"
+
+
+def do_now(action: Callable[[], None]) -> None:
+    """Do something at once: nothing keeps answers."""
+    action()
+
+
+class UnreadAnswers(LimitedParser):
+    """Uvicorn's connection, which watches whether its client takes what is written, for `seconds` at a time."""
+
+    seconds: ClassVar[float] = 10.0
+
+    _sending: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn has it
+        """Begin with nothing written."""
+        super().connection_made(transport)
+        self._when_taken: list[Callable[[], None]] = []
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop watching; nothing is kept any more."""
+        self._stop_watching()
+        super().connection_lost(exc)
+        self._run_when_taken()
+
+    def when_taken(self, action: Callable[[], None]) -> None:
+        """Do something once the client has taken all but a little of what is written, or has gone."""
+        if self.flow.write_paused:
+            self._when_taken.append(action)
+        else:
+            action()
+
+    def _run_when_taken(self) -> None:
+        actions, self._when_taken = self._when_taken, []
+        for action in actions:
+            action()
+
+    def pause_writing(self) -> None:
+        """The client does not take what is written; watch it."""
+        super().pause_writing()
+        self._watch_client()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        if not self.transport.is_closing():
+            self._stop_watching()
+        super().resume_writing()
+        self._run_when_taken()
+
+    def _watch_client(self) -> None:
+        if self._sending is None:
+            unsent = self.transport.get_write_buffer_size()
+            self._sending = self.loop.call_later(self.seconds, self._check_client, unsent)
+
+    def _check_client(self, unsent: int) -> None:
+        self._sending = None
+        left = self.transport.get_write_buffer_size()
+        if unsent - left >= self.seconds * SLOWEST_BYTES_PER_SECOND:
+            self._watch_client()
+        elif left:
+            self.transport.abort()
+
+    def _stop_watching(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
