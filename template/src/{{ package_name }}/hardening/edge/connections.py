@@ -94,7 +94,7 @@ class BoundedConnection(UnreadAnswers):
             self._answering.disconnected = True
             self._answering.message_event.set()
             self._answering.transport = self.transport
-        if self.cycle is not None:
+        if self._answering is not None:
             # Of requests that wait behind it, the last one; what knows each other waits for the garbage collector.
             self.cycle.transport = self.transport
             cast("dict[str, object]", self.cycle.scope).pop(WHEN_TAKEN, None)
