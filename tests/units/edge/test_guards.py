@@ -270,6 +270,11 @@ class Peer:
         """Note it."""
         self.closing = True
 
+    def turn_away(self, refusal: Response) -> None:
+        """Note it, as a connection does that the table closes for another."""
+        assert told(refusal) == (429, "connections_address")
+        self.abort()
+
     def is_closing(self) -> bool:
         """Return whether somebody has closed it."""
         return self.closing
@@ -295,14 +300,16 @@ class Peer:
 
 def test_connections_are_counted_exactly() -> None:
     """Two of an address, three in all; the one idle for longest makes room, and nobody who is busy or known."""
-    table, peers = ConnectionTable(3, 2), [Peer() for _ in range(8)]
+    table, peers = ConnectionTable(3, 2), [Peer() for _ in range(9)]
     connections: Any = peers
 
-    assert [told(table.admit(connections[number], "a")) for number in range(3)] == [
-        *(None, None),
-        (429, "connections_address"),
-    ]
-    table.busy(connections[0])
+    assert [told(table.admit(connections[number], "a")) for number in (8, 0, 1)] == [None, None, None]
+    # The first of the address has made room for its third.
+    assert [peer.aborted for peer in peers] == [False] * 8 + [True]
+    for number in (0, 1):
+        table.busy(connections[number])
+    assert told(table.admit(connections[2], "a")) == (429, "connections_address")
+    table.idle(connections[1])
     assert table.admit(connections[3], "b") is None
     table.idle(connections[0])
     # The first is idle since the others.
@@ -319,7 +326,8 @@ def test_connections_are_counted_exactly() -> None:
     assert told(table.admit(connections[7], "e")) == (503, "connections")
     for number in (3, 4, 6):
         table.remove(connections[number])
-    assert not table._by_address  # noqa: SLF001 - nothing is kept of those who have gone
+    kept = (table._by_address, table._by_caller, table._caller, table._idle, table._idle_of)  # noqa: SLF001
+    assert not any(kept), "nothing is kept of those who have gone"
 
 
 PUBLIC = {"host": "0.0.0.0", "MCP_HOST": "0.0.0.0"}
@@ -646,7 +654,7 @@ async def test_a_slow_head_is_answered_and_closed() -> None:
 
 
 async def test_one_of_an_address_too_many_is_cut_and_told() -> None:
-    """Without an answer; the line has a reference of its own."""
+    """The oldest one that is idle, without an answer; the line has a reference of its own."""
     kind = bounded(HardeningSettings(max_connections_per_address=1), AccessLog(), 16)
     behind = bounded(HardeningSettings(max_connections_per_address=1, trusted_proxy_hops=1), AccessLog(), 16)
     with capture_logs() as lines:
@@ -656,11 +664,12 @@ async def test_one_of_an_address_too_many_is_cut_and_told() -> None:
         for peer in others:
             opened(behind, peer, Timers())
 
-    assert [peer.aborted for peer in (*peers, *others)] == [False, True, False, False]
+    assert [peer.aborted for peer in (*peers, *others)] == [True, False, False, False]
     assert [(line["limit"], line["status"], len(line["reference"])) for line in lines] == [
         ("connections_address", 429, 16)
     ]
-    assert made[1].loop.waiting == []  # type: ignore[attr-defined] - of the test
+    made[0].connection_lost(None)
+    assert made[0].loop.waiting == []  # type: ignore[attr-defined] - of the test
 
 
 @pytest.mark.parametrize(("taken", "cut"), [(2048, False), (2047, True)])
