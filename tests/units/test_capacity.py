@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,16 @@ class Load:
         self.server = server
         self.host = server.url.removeprefix("http://")
         self.open: list[asyncio.StreamWriter] = []
+        self.key = KEY
 
     async def raw(self, sent: bytes, *, answered: bool = False) -> None:
-        """Send something on a connection of its own."""
-        reader, writer = await asyncio.open_connection(*self.host.split(":"))
+        """Send something on a connection of its own, of which no more is read than the first line, if at all."""
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(0)
+        host, port = self.host.split(":")
+        await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
         self.open.append(writer)
         writer.write(sent)
         await writer.drain()
@@ -65,7 +72,7 @@ class Load:
         self, method: str, params: dict[str, Any], *, answered: bool = False, head: dict[str, str] | None = None
     ) -> None:
         """Send a request of a caller."""
-        headers, body = request("modern", method, params, key=KEY, rpc_id=len(self.open))
+        headers, body = request("modern", method, params, key=self.key, rpc_id=len(self.open))
         lines = {"host": self.host, "content-length": str(len(body)), **headers, **(head or {})}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         await self.raw(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body, answered=answered)
@@ -95,6 +102,11 @@ async def large_call(load: Load) -> None:
     """A call whose message is as long, and holds as many values, as it may."""
     params = {"name": "wait", "arguments": {"seconds": 60}, "_meta": {"filler": MANY_VALUES}}
     await load.post("tools/call", params, head=LONG_HEAD)
+
+
+async def answer(load: Load) -> None:
+    """A call whose answer is as long as it may be, and is not read."""
+    await load.post("tools/call", {"name": "huge_result", "arguments": {"size": 4_190_000}})
 
 
 async def stream(load: Load) -> None:
@@ -145,6 +157,7 @@ COSTS: dict[str, tuple[Callable[[Load], Awaitable[None]], int]] = {
     "connection of a stranger, at worst": (unfinished, 300),
     "call in flight, small": (small_call, 150),
     "call in flight, at worst": (large_call, 40),
+    "answer that is not read, at worst": (answer, 20),
     "stream": (stream, 150),
     "stream, at worst": (listener, 60),
     "session": (session, 80),
@@ -173,6 +186,32 @@ async def test_a_cost_is_what_the_page_says(name: str) -> None:
                 writer.transport.abort()
 
     assert 0.8 * stated[name] <= each <= 1.2 * stated[name], f"{name}: {each:.1f} KiB"
+
+
+async def test_everything_at_once_costs_the_sum() -> None:
+    """Many keys behind one address, strangers, calls, answers and streams that nobody reads: no more than the rows."""
+    each = {row.partition(" (")[0]: int(kib) for row, kib in ROW.findall(PAGE.read_text("utf-8"))}
+    counts = {
+        "connection of a stranger, at worst": 250,
+        "call in flight, at worst": 30,
+        "answer that is not read, at worst": 10,
+        "stream, at worst": 60,
+    }
+    keys = [f"{number:02}{KEY}" for number in range(10)]
+    named = ",".join(f"caller{number}:{key}" for number, key in enumerate(keys))
+    with Process(**{**MOST, "MCP_LEGACY": "stateless", "MCP_API_KEYS": named}) as server:
+        load = Load(server)
+        for name, count in counts.items():
+            for number in range(count):
+                load.key = keys[number % len(keys)]
+                await COSTS[name][0](load)
+            await asyncio.sleep(0.5)
+        kib = load.kib()
+        for writer in load.open:
+            writer.transport.abort()
+
+    most = each["the server itself"] + sum(each[name] * count for name, count in counts.items())
+    assert 0.6 * most <= kib <= 1.2 * most, (kib, most)
 
 
 async def test_the_server_itself_costs_what_the_page_says() -> None:
