@@ -171,10 +171,11 @@ async def test_one_address_cannot_take_every_connection(tmp_path: Path) -> None:
         for other in held:
             other.close()
     with live(MCP_MAX_CONNECTIONS_PER_ADDRESS="4", MCP_TRUSTED_PROXY_HOPS="1") as server:
-        held = [await connect(server) for _ in range(5)]
-        held[4][1].write(LIVEZ)
-        behind = await asyncio.wait_for(held[4][0].readuntil(b'"live"}'), 5)
-        for _, other in held:
+        held = [await answered(server, a_request(KEY)) for _ in range(4)]
+        reader, writer = await connect(server)
+        writer.write(LIVEZ)
+        behind = await asyncio.wait_for(reader.readuntil(b'"live"}'), 5)
+        for other in (*held, writer):
             other.close()
 
     assert (line["layer"], line["limit"], line["status"]) == ("connection", "connections_address", 429)

@@ -234,7 +234,7 @@ async def test_a_handler_that_was_replaced_is_told_of(
         with pytest.raises(asyncio.CancelledError):
             await ours.keep()
         said = [line["msg"] for line in log.lines()]
-    assert slept == [1.0] * 4
+    assert slept == [0.1] * 4
     assert said == ["signal handler was replaced, put back"]
 
 
@@ -410,7 +410,8 @@ async def test_a_server_is_run_in_its_order(monkeypatch: pytest.MonkeyPatch, tmp
 
     class Noted(Signals):
         def install(self) -> bool:
-            done.append("signals")
+            # Again and again while it serves.
+            done.extend({"signals"}.difference(map(str, done)))
             return False
 
     handler = Noted()
