@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -670,6 +671,24 @@ async def test_one_of_an_address_too_many_is_cut_and_told() -> None:
     ]
     made[0].connection_lost(None)
     assert made[0].loop.waiting == []  # type: ignore[attr-defined] - of the test
+
+
+async def test_a_stranger_who_does_not_read_counts_as_idle_whatever_it_sends() -> None:
+    """From the moment the answer waits to the moment it is taken; while one is made, the connection is in use."""
+    connection, *_ = connected()
+    request = b"GET /livez HTTP/1.1\r\nhost: h\r\n\r\n"
+    idle: list[bool] = []
+    for step in (
+        partial(connection.data_received, request),
+        connection.pause_writing,
+        partial(connection.data_received, request),
+        connection.resume_writing,
+    ):
+        step()
+        idle.append(connection in connection.table._idle)  # noqa: SLF001 - what makes room
+
+    assert idle == [False, True, True, False]
+    connection.connection_lost(None)
 
 
 @pytest.mark.parametrize(("taken", "cut"), [(2048, False), (2047, True)])
