@@ -316,3 +316,31 @@ async def test_a_thread_that_never_returns_does_not_keep_the_process() -> None:
     assert reply.status == 200
     assert code == 0
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["read", "not read"])
+@pytest.mark.parametrize("era", ERAS)
+async def test_an_answer_that_is_being_read_is_in_flight(era: Era, *, reads: bool) -> None:
+    """The drain waits until it is read to its end; a client that takes nothing is cut after its time (2 s here)."""
+    headers, body = request(era, "tools/call", {"name": "huge_result", "arguments": {"size": 2_000_000}}, key=KEY)
+    with Process(MCP_BODY_TIMEOUT_SECONDS="2") as process, socket.socket() as client:
+        host = process.url.removeprefix("http://")
+        sent = {"host": host, "content-length": str(len(body)), **headers}
+        head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.settimeout(SECONDS)
+        client.connect(("127.0.0.1", int(host.rpartition(":")[2])))
+        client.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body)
+        await asyncio.to_thread(process.line, "tool call")
+        process.child.send_signal(signal.SIGTERM)
+        refusing = await asyncio.to_thread(process.line, "drain: refusing new work")
+        if reads:
+            with client.makefile("rb") as answer:
+                fields = dict(line.lower().split(b": ", 1) for line in iter(answer.readline, b"\r\n") if b": " in line)
+                size = int(fields[b"content-length"])
+                assert len(answer.read(size)) == size > 2_000_000
+        code = await asyncio.to_thread(process.wait)
+        assert process.line("drain: complete")["in_flight"] == 0
+
+    assert refusing["in_flight"] == 1
+    assert code == 0
