@@ -560,3 +560,14 @@ def test_settings_of_a_network_are_left_out(
     with pytest.raises(EndedError):
         stdio.serve_stdio((0, 1), None, None)  # type: ignore[arg-type]
     assert left == {"MCP_AUTH": "none", "MCP_LEGACY": "stateful"} | ({name: "given"} if kept else {})
+
+
+@pytest.mark.parametrize("known", [None, 9999], ids=["no name for it", "refused"])
+def test_a_system_without_a_bound_on_what_is_unsent_serves(monkeypatch: pytest.MonkeyPatch, known: int | None) -> None:
+    """The bound saves memory; a sandbox or a system that does not know it has the port all the same."""
+    if known is None:
+        monkeypatch.delattr(socket, "TCP_NOTSENT_LOWAT")
+    else:
+        monkeypatch.setattr(socket, "TCP_NOTSENT_LOWAT", known)
+    with bind(settings_from(ENVIRONMENT)) as listener:
+        assert listener.getsockname()[1]

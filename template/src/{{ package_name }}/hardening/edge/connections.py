@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from ..settings import HardeningSettings
 
-# What the system keeps of an answer that is not sent yet, for each connection. Left to itself it keeps megabytes, which
-# the container pays for and no limit here counts.
-UNSENT_BYTES = 131_072
 TOO_SLOW = Response(408, "too_slow", "The request did not arrive in time.", headers=CLOSE)
 PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 429: b"Too Many Requests"}
 PHRASES[431] = b"Request Header Fields Too Large"

@@ -6,6 +6,8 @@ connection: what is kept for slow readers is bounded by slots.
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from .parser_limits import LimitedParser
@@ -16,8 +18,18 @@ if TYPE_CHECKING:
 
 # A client that takes less of a waiting answer in each interval is as good as gone.
 SLOWEST_BYTES_PER_SECOND = 1024
+# What the system keeps of an answer that is not sent yet, for each connection. Left to itself it keeps megabytes, which
+# the container pays for and no limit here counts.
+UNSENT_BYTES = 131_072
 # What a connection offers under this name in the scope of a request: see `UnreadAnswers.when_taken`.
 WHEN_TAKEN = "hardening.when_taken"
+
+
+def keep_little_unsent(listener: socket.socket) -> None:
+    """Bound what the system keeps for each connection of `listener`; one that has no such bound keeps more."""
+    with suppress(AttributeError, OSError):
+        # Connections inherit it (Linux, tcp(7); macOS).
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 def do_now(action: Callable[[], None]) -> None:

@@ -18,7 +18,8 @@ from ..app import App
 from ..calls.declaration import built_or_exit
 from ..calls.state import StateUnavailableError
 from ..database import DatabaseUnavailableError
-from ..edge.connections import UNSENT_BYTES, bounded
+from ..edge.connections import bounded
+from ..edge.unread_answers import keep_little_unsent
 from ..logs import past_redaction
 from ..logs import setup as logs
 from ..logs.stdio import StdioCapture
@@ -111,8 +112,7 @@ def bind(settings: HardeningSettings) -> socket.socket:
     try:
         listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it (Linux, tcp(7); macOS).
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        keep_little_unsent(listener)
         listener.bind((settings.host, settings.port))
     except OSError as error:
         reason = (error.strerror or "not possible").lower()
