@@ -18,8 +18,7 @@ from ..app import App
 from ..calls.declaration import built_or_exit
 from ..calls.state import StateUnavailableError
 from ..database import DatabaseUnavailableError
-from ..edge.connections import bounded
-from ..edge.unread_answers import keep_little_unsent
+from ..edge import connections, unread_answers
 from ..logs import past_redaction
 from ..logs import setup as logs
 from ..logs.stdio import StdioCapture
@@ -112,7 +111,7 @@ def bind(settings: HardeningSettings) -> socket.socket:
     try:
         listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        keep_little_unsent(listener)
+        unread_answers.keep_little_unsent(listener)
         listener.bind((settings.host, settings.port))
     except OSError as error:
         reason = (error.strerror or "not possible").lower()
@@ -163,7 +162,7 @@ class Running:
         self.loop = asyncio.get_running_loop()
         config = uvicorn.Config(
             self.app,
-            http=bounded(settings, self.app.pipeline.access_log, most_connections(settings)),
+            http=connections.bounded(settings, self.app.pipeline.access_log, most_connections(settings)),
             ws="none",
             lifespan="off",
             log_config=None,
