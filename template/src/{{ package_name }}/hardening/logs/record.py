@@ -99,7 +99,7 @@ class Lines:
             line["dropped_fields"] = dropped
             self.dropped_fields += dropped
             if not ours:
-                self._name(fields.keys() - written.keys(), writer or frame)
+                self._name([name for name in fields if name not in written], writer or frame)
         if error is not None:
             line["exception"] = described(error)
         return line
