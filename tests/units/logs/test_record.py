@@ -235,6 +235,16 @@ def test_numbers_of_any_size_are_recognised_as_text(number: float) -> None:
         assert make(reference=f"{number:.0f}" if isinstance(number, float) else str(number))["reference"] == SCRUBBED
 
 
+@pytest.mark.parametrize("digits", [616, 617, 4000])
+def test_a_number_of_more_than_616_digits_marks_its_call(digits: int) -> None:
+    """It is not made a text of, which takes long; nothing that varies is written instead, no piece of it either."""
+    number = 7 * 10 ** (digits - 1)
+    with calling({"account": number + 123_456_789}):
+        assert make(reference=str(number)[:100])["reference"] == SCRUBBED
+        other = make(kind="Winterthur")["kind"]
+    assert other == (SCRUBBED if digits > 616 else "Winterthur")
+
+
 def test_a_line_outside_a_call_is_compared_with_recent_calls() -> None:
     """A callback that lost its call cannot write what a recent call held."""
     value = " ".join(["of a recent call"] * 2)

@@ -23,8 +23,8 @@ LONGEST_VALUE = 512
 # A call with more than this is not gathered but marked: nothing variable is written during it.
 MOST_VALUES = 4096
 EVERYTHING = ""
-# More digits than Python makes a text of.
-MOST_BITS = 14_000
+# 616 digits. A longer number takes too long to be made a text of: its call is marked as one with too many values.
+MOST_BITS = 2048
 # A value that shares this many characters with a string of the call, and three more at most,
 # holds a part of it that was cut off.
 RUN = 8
@@ -44,7 +44,8 @@ RECENT = RecentValues()
 def collect(arguments: object, into: set[str]) -> None:
     """Add every string to `into`: values, keys, and numbers as text; later lines of others are compared with it too.
 
-    Beyond 4,096 values `into` is marked instead, and `leaks` holds for every value.
+    Beyond 4,096 values, or with a number of more than 616 digits, `into` is marked instead, and `leaks` holds for
+    every value.
     Iterative, so that nesting cannot exhaust the stack.
     """
     pending: list[object] = [arguments]
@@ -54,6 +55,9 @@ def collect(arguments: object, into: set[str]) -> None:
         value = pending.pop()
         left -= 1
         text = _text(value)
+        if text is None:
+            into.add(EVERYTHING)
+            break
         if text:
             into.add(text)
             characters += len(text)
@@ -69,13 +73,13 @@ def collect(arguments: object, into: set[str]) -> None:
     RECENT.add(into, characters, unread=EVERYTHING in into)
 
 
-def _text(value: object) -> str:
+def _text(value: object) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, bytes | bytearray):
         return bytes(value).decode("utf-8", "replace")
     if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool)):
-        return "" if isinstance(value, int) and value.bit_length() > MOST_BITS else repr(value)
+        return None if isinstance(value, int) and value.bit_length() > MOST_BITS else repr(value)
     return ""
 
 
