@@ -97,7 +97,9 @@ async def test_a_drip_of_headers_does_not_extend_the_deadline() -> None:
         writer.close()
 
     assert answer.done()
-    assert answer.result().startswith(b"HTTP/1.1 408 ")
+    # What is on its way when the server closes may take the answer away with it.
+    reset = isinstance(answer.exception(), ConnectionError)
+    assert reset or answer.result().startswith(b"HTTP/1.1 408 ")
 
 
 async def test_a_head_without_end_is_cut() -> None:
