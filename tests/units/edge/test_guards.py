@@ -673,6 +673,21 @@ async def test_one_of_an_address_too_many_is_cut_and_told() -> None:
     assert made[0].loop.waiting == []  # type: ignore[attr-defined] - of the test
 
 
+@pytest.mark.parametrize(
+    "framing",
+    [b"transfer-encoding: gzip", b"transfer-encoding: chunked\r\ntransfer-encoding: gzip", b"content-length: 5"],
+)
+def test_a_length_that_cannot_be_behind_an_offer_is_refused(framing: bytes) -> None:
+    """With another protocol on offer the parser passes over it; read again, it is refused as without the offer."""
+    outcomes: list[list[str]] = []
+    for offer in (b"", b"connection: upgrade\r\nupgrade: h2c\r\n"):
+        connection = opened(Noting, Peer(), Timers())
+        connection.data_received(HEAD + offer + framing + b"\r\n\r\nhello")
+        outcomes.append(getattr(connection, "refused", []))
+
+    assert outcomes[0] == outcomes[1] == ([] if b"content-length" in framing else ["malformed"])
+
+
 async def test_a_stranger_who_does_not_read_counts_as_idle_whatever_it_sends() -> None:
     """From the moment the answer waits to the moment it is taken; while one is made, the connection is in use."""
     connection, *_ = connected()

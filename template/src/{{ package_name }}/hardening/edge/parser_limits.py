@@ -175,9 +175,9 @@ class LimitedParser(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         framing, self._framing = self._framing, b""
         if framing:
-            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
+            super().data_received(b"POST / HTTP/1.1\r\n%b\r\n" % framing)
             self._fields = self._field_bytes = 0
-        if rest:
+        if rest and self.refusal is None:
             super().data_received(rest)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - as uvicorn has it
