@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import pytest
 from captured import calling, exchange
-from live import ENVIRONMENT, settings_from
 from mcp import MCPError
 from mcp.types import (
     CallToolResult,
@@ -636,7 +635,7 @@ def test_slots_are_shared() -> None:
 async def test_the_age_of_what_runs_in_a_thread_is_that_of_the_oldest() -> None:
     """Zero when nothing runs; a function is counted until it returns, and its thread is used again."""
     now = [100.0]
-    threads = Threads(settings_from(ENVIRONMENT | {"MCP_MAX_THREADS": "2"}), lambda: now[0])
+    threads = Threads(Shares(2, 2), 5.0, lambda: now[0])
     assert (threads.oldest_seconds(), threads.busy) == (0.0, 0)
     gates = [asyncio.Event(), asyncio.Event()]
     loop = asyncio.get_running_loop()

@@ -28,6 +28,14 @@ def remember(recent: RecentValues, *strings: str) -> None:
     recent.add(set(strings), sum(map(len, strings)))
 
 
+def recognised(sent: str, written: str) -> None:
+    """See that what was sent is found in what is written, and in nothing else."""
+    recent = RecentValues()
+    remember(recent, sent)
+    assert holds(recent, written)
+    assert not holds(recent, "timeout after three attempts")
+
+
 @pytest.mark.parametrize(
     ("sent", "written"),
     [
@@ -53,10 +61,7 @@ def remember(recent: RecentValues, *strings: str) -> None:
 )
 def test_separators_case_and_accents_hide_nothing(sent: str, written: str) -> None:
     """A value is recognised without blanks, punctuation, case and accents, and so are eleven letters of it in a row."""
-    recent = RecentValues()
-    remember(recent, sent)
-    assert holds(recent, written)
-    assert not holds(recent, "timeout after three attempts")
+    recognised(sent, written)
 
 
 @pytest.mark.parametrize(
@@ -76,10 +81,7 @@ def test_separators_case_and_accents_hide_nothing(sent: str, written: str) -> No
 )
 def test_a_number_is_recognised_as_python_writes_it(sent: str, written: str) -> None:
     """Zeros that say nothing, separators of thousands, an exponent and a unit make no other number of it."""
-    recent = RecentValues()
-    remember(recent, sent)
-    assert holds(recent, written)
-    assert not holds(recent, "timeout after three attempts")
+    recognised(sent, written)
 
 
 @pytest.mark.parametrize(
@@ -100,10 +102,7 @@ def test_a_number_is_recognised_as_python_writes_it(sent: str, written: str) -> 
 )
 def test_what_an_encoded_value_holds_is_recognised(sent: str, written: str) -> None:
     """A tool that decodes its argument, and logs what was in it, logs the argument."""
-    recent = RecentValues()
-    remember(recent, sent)
-    assert holds(recent, written)
-    assert not holds(recent, "timeout after three attempts")
+    recognised(sent, written)
 
 
 def test_decoding_is_bounded() -> None:

@@ -14,6 +14,7 @@ from .calls.background import Background
 from .calls.context import Context
 from .calls.event_loop import running
 from .calls.shared_threads import SharedThreads
+from .calls.shares import Shares
 from .calls.state import State
 from .calls.threads import Threads
 from .database import pool_of
@@ -56,7 +57,8 @@ class Services:
         self.database = pool_of(settings, on_acquired=on_acquired, on_connection=on_connection)
         self.lifespan, self.state = lifespan, State(lifespan, settings)
         self.background = Background(settings)
-        self.threads = Threads(settings)
+        shares = Shares(settings.max_threads, settings.max_threads_per_principal)
+        self.threads = Threads(shares, settings.thread_acquire_timeout_seconds)
         self.shared_threads = SharedThreads()
         self._on_answer = on_answer
         self._outbound: Outbound | None = None

@@ -13,13 +13,14 @@ import time
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ..errors import Busy
-from .shares import Shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .shares import Shares
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -31,30 +32,22 @@ class EndedByThreadError(Exception):
     """The function raised what a future cannot carry: `StopIteration`."""
 
 
-class Bounds(Protocol):
-    """How many threads, in all and for one caller, and how long to wait for one; the settings, for `ctx.thread`."""
-
-    @property
-    def max_threads(self) -> int: ...  # noqa: D102 - told above
-    @property
-    def max_threads_per_principal(self) -> int: ...  # noqa: D102
-    @property
-    def thread_acquire_timeout_seconds(self) -> float: ...  # noqa: D102
-
-
 class Threads:
     """Worker threads, started when needed and kept.
 
     Args:
-        settings: How many, and how long to wait.
+        shares: How many, in all and for one caller.
+        wait_seconds: How long to wait for one.
         clock: Seconds, monotonic; for the age of what runs.
         name: What each thread is called.
     """
 
-    def __init__(self, settings: Bounds, clock: Callable[[], float] = time.monotonic, *, name: str = "author") -> None:
+    def __init__(
+        self, shares: Shares, wait_seconds: float, clock: Callable[[], float] = time.monotonic, *, name: str = "author"
+    ) -> None:
         self._name = name
-        self.wait_seconds = settings.thread_acquire_timeout_seconds
-        self.shares = Shares(settings.max_threads, settings.max_threads_per_principal)
+        self.shares = shares
+        self.wait_seconds = wait_seconds
         self._clock = clock
         self._idle: list[SimpleQueue[Callable[[], None] | None]] = []
         self._waiting: dict[asyncio.Future[None], str] = {}

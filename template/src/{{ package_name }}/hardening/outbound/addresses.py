@@ -13,12 +13,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import httpcore2
 
-from ..calls.shares import current_caller
+from ..calls.shares import Shares, current_caller
 from ..calls.threads import Threads
 from ..errors import PermissionDenied
 from ..settings.networks import parse_allowed
@@ -45,6 +44,10 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 SIX_TO_FOUR = ipaddress.ip_network("2002::/16")
 
 SILENT_SECONDS = 1.0
+# Threads that look names up; who waits longer for one is told `busy`.
+MOST_LOOKUPS = 32
+LOOKUPS_PER_CALLER = 8
+LOOKUP_WAIT_SECONDS = 2.0
 
 
 class InsideAddressError(PermissionDenied):
@@ -65,15 +68,6 @@ def is_outside(address: Address) -> bool:
     return address.is_global and not any(address in network for network in INSIDE)
 
 
-@dataclass(frozen=True)
-class Lookups:
-    """Bounds of the threads that look names up; who waits longer is told `busy`."""
-
-    max_threads: int = 32
-    max_threads_per_principal: int = 8
-    thread_acquire_timeout_seconds: float = 2.0
-
-
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Connects to addresses that were checked, and to nothing else.
 
@@ -84,7 +78,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
     def __init__(self, allowed: Iterable[str]) -> None:
         self._names, self._networks = parse_allowed(allowed)
         # uvloop has two for all that it looks up: a caller would hold them with names that no server answers for.
-        self.lookups = Threads(Lookups(), name="lookup")
+        self.lookups = Threads(Shares(MOST_LOOKUPS, LOOKUPS_PER_CALLER), LOOKUP_WAIT_SECONDS, name="lookup")
         self._inner = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
 
     async def connect_tcp(

@@ -30,6 +30,7 @@ from pydantic_core import from_json, to_json
 
 from ..exchange import current
 from ..routes import MCP_PATH
+from .direct_calls import LONGEST_KEPT
 from .response_writer import ResponseWriter, text_headers
 
 if TYPE_CHECKING:
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
     from .list_cache import ListCache
 
     Identity = tuple[InitializeRequestParams | None, ClientCapabilities | None]
-
-# Bytes; what a client says of itself is short, and what is remembered is bounded.
-LONGEST_KEPT = 1024
 
 
 class StatelessTransport:
