@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
@@ -10,7 +11,10 @@ from live import ENVIRONMENT, KEY, Live, settings_from
 from pydantic import BaseModel, Field
 from wire import ERAS, Era, Wire, opening
 
-from hardening import Context, connection, harden, tool
+from hardening import Context, HardeningSettings, connection, harden, tool
+from hardening.calls.asking_session import AskingSession
+from hardening.calls.event_loop import OtherLoopError
+from hardening.exchange import Principal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -172,3 +176,29 @@ async def test_each_part_says_at_once_that_it_belongs_to_the_call(era: Era, data
     }
     assert taken[:3] == (0, 0, 0)
     assert idle == taken[3]
+
+
+class Session:
+    """Holds nothing of a session: a question in the wrong event loop is refused before it is looked at."""
+
+
+async def test_each_entrance_refuses_another_event_loop() -> None:
+    """Alone, because two threads in one event loop end the process when nothing refuses them."""
+    other = asyncio.new_event_loop()
+    other.close()
+    caller = Principal("api_key", "alice")
+    settings = HardeningSettings.model_construct()
+    ctx = Context(settings, None, caller, "r", math.inf, read_only=True, database=None, sdk=Any, loop=other)
+    with pytest.raises(OtherLoopError):
+        ctx.check()
+    with pytest.raises(OtherLoopError):
+        await ctx.report_progress(1)
+
+    session: Any = Session()
+    asking = await asyncio.to_thread(asyncio.run, _asking(session))
+    with pytest.raises(OtherLoopError):
+        await asking.send_request(session, BaseModel)
+
+
+async def _asking(session: Any) -> AskingSession:
+    return AskingSession(session, "r", asyncio.Event())
