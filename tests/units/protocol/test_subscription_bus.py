@@ -231,14 +231,14 @@ async def test_a_connection_that_the_network_has_forgotten_is_opened_again(
     redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A listener to which nothing comes any more asks, and listens anew when no answer comes; the log says both."""
-    monkeypatch.setattr(subscription_bus, "QUIET_SECONDS", 0.2)
+    monkeypatch.setattr(subscription_bus, "QUIET_SECONDS", 0.5)
     async with Relay(lambda: asyncio.open_connection("127.0.0.1", redis.port)) as relay:
         listener, publisher = (RedisBus(url, "test") for url in (f"redis://127.0.0.1:{relay.port}", redis.url))
         async with listener.running(), publisher.running():
             await until_heard(publisher, listener)
             with captured(tmp_path / "log") as log:
                 # Answers to its questions come, so it stays as it is.
-                await asyncio.sleep(0.7)
+                await asyncio.sleep(1.2)
                 assert log.lines() == []
                 relay.forget()
                 await until_heard(publisher, listener)

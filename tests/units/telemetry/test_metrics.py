@@ -7,9 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from captured import captured
+from captured import captured, exchange
 from prometheus_client.parser import text_string_to_metric_families
 
+from hardening.telemetry.endpoint import MetricsEndpoint
 from hardening.telemetry.metrics import CONTENT_TYPE, READINGS, SERVER_FAULTS, Metrics
 
 if TYPE_CHECKING:
@@ -239,3 +240,23 @@ def test_counting_is_cheap() -> None:
     before = time.thread_time()
     metrics.render()
     assert time.thread_time() - before < 0.5
+
+
+async def test_the_database_is_asked_before_it_is_told_of() -> None:
+    """What a scrape says of the database is never older than the scrape; anything else is asked nothing."""
+    asked: list[float] = []
+    metrics = make()
+    metrics.read(database_up=lambda: len(asked))
+
+    async def ping() -> None:
+        await asyncio.sleep(0)
+        asked.append(1)
+
+    endpoint = MetricsEndpoint(metrics, ping)
+    asking = exchange()
+    assert await endpoint(asking) is None
+    assert asked == []
+    asking.path = "/metrics"
+    response = await endpoint(asking)
+    assert response is not None
+    assert b"\nmcp_database_up 1.0\n" in response.body
