@@ -335,7 +335,7 @@ def schema(components: list[str]) -> dict[str, Any]:
         settings={
             "type": "object",
             "required": ["MCP_PUBLIC_URL", "MCP_AUTH"],
-            "properties": {"MCP_PUBLIC_URL": {"type": "string", "pattern": "^https://[^/]+"}},
+            "properties": {"MCP_PUBLIC_URL": {"type": "string", "pattern": "^https://[^/?#@]+/?$"}},
             "additionalProperties": {"type": "string"},
             "propertyNames": {"pattern": "^[A-Z][A-Z0-9_]*$", "not": {"enum": list(SECRETS)}},
         },

@@ -168,3 +168,8 @@ def test_without_a_database_only_the_database_is_gone(project: Path, without_dat
     del full["volumes"]["postgres-data"]
 
     assert plain == full
+    with_it, without_it = (
+        [line for line in (root / "deploy/compose/env.example").read_text("utf-8").splitlines() if line[:1].isupper()]
+        for root in (project, without_database)
+    )
+    assert without_it == [line for line in with_it if line != "POSTGRES_PASSWORD="]

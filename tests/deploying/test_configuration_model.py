@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 MODEL = Path(__file__).with_name("configuration.yaml")
 DIGEST = re.compile(r"(:[\w.-]+)?@sha256:[0-9a-f]{64}")
+# What is compared by itself, or has tests of its own; whatever else a rule or a panel says is compared as well.
+OF_RULES = {"name", "rules", "alert", "expr", "for", "labels", "annotations", "severity"}
+OF_PANELS = {"id", "type", "title", "description", "datasource", "gridPos", "fieldConfig", "targets", "options"}
+OF_TARGETS = {"refId", "datasource", "expr", "legendFormat"}
 
 
 def directives(text: str) -> list[str]:
@@ -42,10 +46,24 @@ def unit(text: str) -> dict[str, dict[str, str]]:
     return {section: dict(parser[section]) for section in parser.sections()}
 
 
-def alerts(text: str) -> dict[str, list[str]]:
-    """Return each alert: how grave it is, after how long, and of what."""
+def lines(text: str) -> list[str]:
+    """Return the lines of a file of which the order counts, without comments."""
+    return [line for line in text.splitlines() if line and line[0] != "#"]
+
+
+def others(said: dict[str, Any], known: set[str]) -> list[dict[str, Any]]:
+    """Return what is said besides, as one more entry, or none."""
+    more = {key: value for key, value in said.items() if key not in known}
+    return [more] if more else []
+
+
+def alerts(text: str) -> dict[str, list[Any]]:
+    """Return each alert: how grave it is, after how long, and of what; and what it, or its group, says besides."""
     return {
-        rule["alert"]: [rule["labels"]["severity"], rule.get("for", "0s"), " ".join(rule["expr"].split())]
+        rule["alert"]: [
+            *(rule["labels"]["severity"], rule.get("for", "0s"), " ".join(rule["expr"].split())),
+            *others(group | rule | rule["labels"], OF_RULES),
+        ]
         for group in yaml.safe_load(text)["groups"]
         for rule in group["rules"]
     }
@@ -71,7 +89,14 @@ def dashboard(text: str) -> dict[str, Any]:
                 "id": panel["id"],
                 "type": panel["type"],
                 **panel["fieldConfig"]["defaults"],
-                "queries": {target["legendFormat"]: target["expr"] for target in panel["targets"]},
+                "queries": {
+                    target["legendFormat"]: [target["expr"], *more]
+                    if (more := others(target, OF_TARGETS))
+                    else target["expr"]
+                    for target in panel["targets"]
+                },
+                **{f"also {key}": value for key, value in panel.items() if key not in OF_PANELS},
+                **{f"for {one['matcher']}": one for one in panel["fieldConfig"]["overrides"]},
             }
             for panel in shown
         },
@@ -88,6 +113,11 @@ def distinct(values: Iterable[Any]) -> list[Any]:
 
 
 READERS: dict[str, Callable[[str], Any]] = {
+    ".dockerignore": lines,
+    "server.json": json.loads,
+    "scripts/secretlint.json": json.loads,
+    "deploy/compose/env.example": lines,
+    "deploy/kubernetes/overlays/production/settings.env": lines,
     "compose.yaml": yaml.safe_load,
     "fly.toml": tomllib.loads,
     "railway.json": json.loads,

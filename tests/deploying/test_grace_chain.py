@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -139,6 +140,33 @@ def test_a_changed_setting_names_every_file_that_must_follow(
         found = problems(chain, project)
 
     assert {file for file in files if f"/{file}:" not in found} == set()
+
+
+def test_who_waits_for_a_deployment_waits_longer(project: Path) -> None:
+    """Scripts and workflows give up after what they wait for has done so, which says why; seconds."""
+
+    def number(file: str, pattern: str) -> int:
+        found = set(re.findall(pattern, (project / file).read_text("utf-8"), re.MULTILINE))
+        assert len(found) == 1, (file, pattern, found)
+        return int(found.pop())
+
+    script, flows = "scripts/kubernetes.sh", ".github/workflows/deploy-"
+    progress = number(KUBERNETES, r"progressDeadlineSeconds: (\d+)")
+    migration = number(script, r"try < (\d+)") * number(script, r"DEPLOY_PAUSE:-(\d+)")
+    roll, back = (number(file, r"--timeout (\d+)s") for file in (script, f"{flows}kubernetes.yml"))
+    railway = number(f"{flows}railway.yml", r"DEPLOY_TRIES:-(\d+)") * number(f"{flows}railway.yml", r"PAUSE:-(\d+)")
+    gate = number("scripts/gate.sh", r"GATE_SECONDS:-(\d+)")
+    waits = [
+        number("railway.json", rf'"{name}": (\d+)')
+        for name in ("healthcheckTimeout", "overlapSeconds", "drainingSeconds")
+    ]
+
+    assert migration > number("deploy/kubernetes/components/migrations/job.yaml", r"activeDeadlineSeconds: (\d+)")
+    assert min(roll, back) > progress
+    assert railway > sum(waits)
+    assert number("scripts/image.sh", r"stop -t (\d+)") > number(SETTINGS, r"DRAIN_TIMEOUT_SECONDS=(\d+)") + 5
+    for target, longest in (("kubernetes", migration + roll + back), ("railway", 2 * railway), ("fly", 2 * 300)):
+        assert 60 * number(f"{flows}{target}.yml", r"^ +timeout-minutes: (\d\d)$") > longest + 2 * gate
 
 
 def test_a_tool_with_a_longer_deadline_counts(chain: Any, copy: Path) -> None:

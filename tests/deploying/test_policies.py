@@ -107,6 +107,39 @@ FLOWS: dict[str, dict[str, Any]] = {
         "out": [({namespace("monitoring", "observability", "opentelemetry")}, [("TCP", 4317), ("TCP", 4318)])]
     },
 }  # fmt: skip
+# What the base and each component bring; a name of its own stands after the kind. Others only change objects.
+BROUGHT = {
+    "base": (
+        "Namespace/weather-server ConfigMap ServiceAccount Deployment Service HorizontalPodAutoscaler"
+        " PodDisruptionBudget NetworkPolicy"
+    ),
+    "gateway": "HTTPRoute NetworkPolicy/mcp-server-from-gateway",
+    "from-envoy-gateway": "NetworkPolicy/mcp-server-from-envoy-gateway",
+    "from-cilium": "CiliumNetworkPolicy/mcp-server-from-cilium",
+    "gke-gateway": "HealthCheckPolicy GCPBackendPolicy NetworkPolicy/mcp-server-from-gke-gateway",
+    "ingress-nginx": "Ingress NetworkPolicy/mcp-server-from-ingress-nginx",
+    "traefik": "Ingress NetworkPolicy/mcp-server-from-traefik",
+    "alb": "Ingress NetworkPolicy/mcp-server-from-alb",
+    "openshift": (
+        "Route Route/mcp-server-metadata NetworkPolicy/mcp-server-from-openshift-router"
+        " NetworkPolicy/mcp-server-to-openshift-dns"
+    ),
+    "monitoring": "ServiceMonitor PrometheusRule NetworkPolicy/mcp-server-from-monitoring",
+    "external-secret": "ExternalSecret/mcp-server-secrets",
+    "migrations": "Job/mcp-server-migrations",
+    **{
+        component: f"NetworkPolicy/mcp-server-to-{name}"
+        for component, name in {
+            "dns-nodelocal": "dns-nodelocal",
+            "dns-cloud": "dns-cloud",
+            "datastores": "datastores",
+            "datastores-managed": "managed-datastores",
+            "issuer-inside": "issuer",
+            "gateway-inside": "gateway",
+            "otlp": "collector",
+        }.items()
+    },
+}
 # What an Ingress may say to its controller; none of it repeats, buffers, authenticates elsewhere or adds configuration.
 NOTES = {
     "nginx": {
@@ -238,6 +271,16 @@ def test_every_object_is_the_one_that_is_listed(cluster: list[Manifest]) -> None
 
     for name, said in whole(cluster).items():
         assert said in listed[name], name
+
+
+def test_every_object_is_there(request: pytest.FixtureRequest, cluster: list[Manifest]) -> None:
+    """Each component brings what it is for, the rule of the network above all, and nothing else."""
+    components = CLUSTERS[request.node.callspec.params["cluster"]]
+    expected = {name for component in ("base", *components) for name in BROUGHT.get(component, "").split()}
+
+    assert {f"{m['kind']}/{m['metadata']['name']}".partition("-settings-")[0] for m in cluster} == {
+        f"{name}/mcp-server" if "/" not in name else name for name in expected
+    }
 
 
 def test_the_probes_object_is_the_one_that_is_listed(probe: list[Manifest]) -> None:

@@ -73,9 +73,15 @@ def test_nothing_ignored_is_shipped(template: Template, tmp_path: Path) -> None:
 
 
 def test_secrets_stay_out_of_git(template: Template, tmp_path: Path) -> None:
-    """`.env` is never committed by accident."""
+    """Every file that the pages put secrets into: none is committed by accident."""
     project = template.project(DEFAULT, tmp_path / "project")
-    (project / ".env").write_text("MCP_API_KEY=secret\n", "utf-8")
+    overlays = "deploy/kubernetes/overlays"
+    for name in (".env", ".env.production", ".env.compose", f"{overlays}/production/.env.production", ".dev/key"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("MCP_API_KEY=secret\n", "utf-8")
+    # What a deployment from here writes, and takes away again.
+    (project / overlays / ".release").mkdir()
+    (project / overlays / ".release/kustomization.yaml").write_text("kind: Kustomization\n", "utf-8")
 
     assert git("status", "--porcelain", cwd=project) == ""
 

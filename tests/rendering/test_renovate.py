@@ -22,8 +22,19 @@ PINNED = re.compile(
 
 @pytest.fixture(scope="module")
 def rules(template: Template) -> list[dict[str, object]]:
-    """The rules of a project."""
-    return json.loads((template.render(DEFAULT) / "renovate.json").read_text("utf-8"))["packageRules"]
+    """The rules of a project, which are all that its file says beside the preset."""
+    said = json.loads((template.render(DEFAULT) / "renovate.json").read_text("utf-8"))
+    assert said.keys() == {"$schema", "extends", "packageRules"}
+    assert said["extends"] == ["config:recommended"]
+    return said["packageRules"]
+
+
+def test_a_person_looks_at_every_version(rules: list[dict[str, object]]) -> None:
+    """Nothing is merged by the bot itself, an update of the template least of all."""
+    (ours,) = [rule for rule in rules if rule.get("matchManagers") == ["copier"]]
+
+    assert ours["automerge"] is False
+    assert [rule for rule in rules if rule.get("automerge", False) is not False] == []
 
 
 def test_files_of_ours_are_left_alone(template: Template, rules: list[dict[str, object]]) -> None:

@@ -63,6 +63,35 @@ ORDER = {
     "deploy-railway": [("scripts/needs.sh", "railway"), ("needs.sh", "gate.sh")],
     "ci": [("make check", "make test")],
 }
+# Commands that prove something, with the words that the proof rests on.
+PROOFS: dict[str, list[tuple[str, set[str]]]] = {
+    "release": [
+        ("gh run list", {"--workflow ci.yml", '--commit "$GITHUB_SHA"', "--status success"}),
+        ("docker buildx build", {"--push", "--provenance=mode=max", '--sbom="generator=docker.io/$SCANNER"'}),
+        ("cosign sign", {'--yes "$IMAGE"'}),
+        ("uv export", {"--no-dev", "--format cyclonedx1.5"}),
+        ("gh release create", {"--verify-tag", "schema/tools.json", "sbom.cdx.json"}),
+    ],
+    "deploy-kubernetes": [
+        (
+            "gh attestation verify",
+            {
+                '"oci://$IMAGE"',
+                '--repo "$GITHUB_REPOSITORY"',
+                '--signer-workflow "$GITHUB_REPOSITORY/.github/workflows/release.yml"',
+            },
+        ),
+    ],
+    # Without a limit the newest 30 are looked at, and an older issue is opened a second time.
+    "probe": [("gh issue list", {"--state open", "--limit 1000"})],
+    "template-update": [("gh issue list", {"--state all", "--limit 1000"})],
+}
+# What is fetched and run: a version, or a range with both ends.
+FETCHED = (
+    r"\buvx (?!--)(\S+)|npx\.sh (?!--)(\S+)|--package (\S+)"
+    r"|\buvx --from '([^']+)'|npm install (?:--\S+ )*(?!-)(\S+)|^\s*(?:image|[A-Z]+): ([\w.-]+/\S+:\S+)$"
+)
+PINNED = r"@?[\w/.-]+@\d+\.\d+\.\d+|[\w-]+>=\d[\d.]*,<\d+|[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}"
 # What hides a failure, or takes away what protects a program or a connection.
 HIDDEN = {
     "a failure is ignored": r"\|\| *(?:true|:|exit 0)(?=$|[\s;)])|; *true\b|\bset \+[eu]|\bset \+o|^\t-|^\t@-",
@@ -72,7 +101,12 @@ HIDDEN = {
     "everybody may write": r"chmod (?:-R )?0?777|umask 0?00\b",
     "history is rewritten": r"\bpush\b.* (?:--force\b|-f\b)|reset --hard",
     "a check is left out": r"--no-(?:verify|sandbox)\b|SKIP=|pytest\b.*--deselect",
+    "an answer is waited for without end": r"\bcurl --(?!.*--max-time \d)",
+    "an answer that refuses is taken for one": r"\bcurl --(?!.*--fail)",
+    "a secret is shown to other programs": r"--password[ =](?!-)",
 }
+# A secret that goes into a file; from `umask 077` on nobody else can read it.
+WRITTEN = r"\b(?:printf|echo) [^|]*\$\{?\w*(?:KEY|CONFIG|TOKEN)\b[^|]*>"
 # Failures that say nothing: what is cleaned up may be gone, and what is shown beside a failure is no second one.
 HARMLESS = {
     "image.sh": {"rm --force", "logs"},
@@ -110,7 +144,7 @@ def breaches(name: str, workflow: Workflow) -> list[str]:
         found += [f"{job_name}: {problem}" for problem in _job(name, job_name, workflow, job)]
     for job_name, job, step in steps(workflow):
         found += [f"{job_name}, {step['name']}: {problem}" for problem in _step(job, step)]
-    return [*found, *order(name, workflow)]
+    return [*found, *order(name, workflow), *unproved(name, workflow)]
 
 
 def _job(name: str, job_name: str, workflow: Workflow, job: Workflow) -> Iterator[str]:
@@ -177,8 +211,31 @@ def order(name: str, workflow: Workflow) -> list[str]:
     return found
 
 
+def unproved(name: str, workflow: Workflow) -> list[str]:
+    """Return commands that are gone, or have lost a word that their proof rests on."""
+    scripts = "\n".join(step.get("run", "") for _, _, step in steps(workflow))
+    lines = [" ".join(line.split()) for line in scripts.replace("\\\n", " ").splitlines()]
+    found: list[str] = []
+    for command, words in PROOFS.get(name, ()):
+        said = [line for line in lines if command in line]
+        found += (
+            [f"{command} without {word}" for line in said for word in words if word not in line] if said else [command]
+        )
+    return found
+
+
+def unpinned(text: str) -> list[str]:
+    """Return what is fetched and run without a version, or an image without its digest."""
+    found = ["".join(groups) for groups in re.findall(FETCHED, text, re.MULTILINE)]
+    return [what for what in found if not re.fullmatch(PINNED, what)]
+
+
 def hidden(name: str, script: str) -> Iterator[str]:
     """Yield the lines of a script that hide a failure, or take a protection away."""
+    before, _, _ = script.partition("umask 077")
+    yield from (
+        f"a secret that others can read: {line.strip()}" for line in before.splitlines() if re.search(WRITTEN, line)
+    )
     for line in script.splitlines():
         if not line.lstrip().startswith("#") and not any(words in line for words in HARMLESS.get(name, ())):
             yield from (f"{what}: {line.strip()}" for what, words in HIDDEN.items() if re.search(words, line))
@@ -199,6 +256,31 @@ def test_no_script_hides_a_failure(name: str) -> None:
     if name != "Makefile":
         assert re.findall(r"^set .*", text, re.MULTILINE) == ["set -euo pipefail"]
         assert text.startswith("#!/usr/bin/env bash\n")
+
+
+def test_nothing_that_moves_is_run() -> None:
+    """Tools of npm and PyPI have a version, images a digest: what was looked at is what runs."""
+    texts = {name: path.read_text("utf-8") for name, path in {**WORKFLOWS, **SCRIPTS}.items()}
+
+    assert {name: found for name, text in texts.items() if (found := unpinned(text))} == {}
+    assert sum(len(re.findall(FETCHED, text, re.MULTILINE)) for text in texts.values()) > 12
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "uvx zizmor --quiet",
+        "uvx zizmor@1 --quiet",
+        "uvx --from 'copier>=9.17.2' copier",
+        "npm install --global --no-audit @railway/cli",
+        "bash npx.sh --package secretlint@13",
+        "        image: docker.io/library/redis:8.10.1-alpine",
+        "          SCANNER: docker/buildkit-syft-scanner:1.12.0",
+    ],
+)
+def test_what_moves_is_noticed(line: str) -> None:
+    """The check above can fail."""
+    assert unpinned(line)
 
 
 def test_what_is_harmless_is_still_there() -> None:
@@ -247,6 +329,16 @@ SPOILT: dict[str, tuple[str, str, Any]] = {
     "an expression in a script": ("ci", "jobs.test.steps.1.run", "echo ${{ github.head_ref }}\n"),
     "no look at the signature": ("deploy-kubernetes", "jobs.deploy.steps.2.run", "true\n"),
     "no look at ci": ("release", "jobs.image.steps.3.run", "echo passed\n"),
+    "a look at any commit": (
+        *("release", "jobs.image.steps.3.run"),
+        "gh run list --workflow ci.yml --status success\n",
+    ),
+    "an image without its origin": ("release", "jobs.image.steps.4.run", "docker buildx build --push .\n"),
+    "a signature of any workflow": (
+        *("deploy-kubernetes", "jobs.deploy.steps.2.run"),
+        'gh attestation verify "oci://$IMAGE" --repo "$GITHUB_REPOSITORY"\n',
+    ),
+    "a secret that others can read": ("deploy-fly", "jobs.deploy.steps.4.run", 'echo "$FLY_API_TOKEN" > token\n'),
 }  # fmt: skip
 
 
@@ -276,6 +368,10 @@ def test_a_line_that_undoes_another_is_noticed(case: str) -> None:
         "git push --force",
         "git commit --no-verify",
         "\t-$(RUN) ruff check",
+        "curl --silent --fail https://example.com",
+        "curl --silent --max-time 60 https://example.com",
+        'docker login --username x --password "$TOKEN"',
+        'printf %s "$KUBE_CONFIG" > kubeconfig',
     ],
 )
 def test_a_line_of_a_script_that_hides_a_failure_is_noticed(line: str) -> None:

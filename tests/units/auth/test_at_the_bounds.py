@@ -262,8 +262,17 @@ def test_the_metadata_to_the_letter() -> None:
     assert refused is not None
     assert (refused.status, refused.headers) == (405, ((b"allow", b"GET, HEAD"),))
     assert (missing and missing.status, RESOURCE.answer(asked("GET"))) == (404, None)
-    assert (resource_of(""), resource_of("HTTPS://H/x")) == ("", "https://h/mcp")
-    for url in ("ftp://h", "h", "https://h_é"):
+    assert (resource_of(""), resource_of("HTTPS://H/")) == ("", "https://h/mcp")
+    for url in (
+        "ftp://h",
+        "h",
+        "https://h_é",
+        "https://:1",
+        "https://h:0",
+        "https://h/x",
+        "https://h?x",
+        "https://h#x",
+    ):
         with pytest.raises(ValueError, match="MCP_PUBLIC_URL must be a URL, e"):
             resource_of(url)
 

@@ -75,7 +75,14 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (KEYS | {"HOST": "0.0.0.0", "MCP_ALLOWED_HOSTS": "mcp.example.com"}, []),
         (KEYS | {"HOST": "0.0.0.0", "MCP_PUBLIC_URL": PUBLIC}, []),
-        (KEYS | {"MCP_PUBLIC_URL": "mcp.example.com"}, [("public_url", "must be scheme and host, e.g. " + PUBLIC)]),
+        (KEYS | {"MCP_PUBLIC_URL": f"{PUBLIC}:8443/"}, []),
+        *(
+            (
+                KEYS | {"MCP_PUBLIC_URL": url},
+                [("public_url", "must be scheme and host, without /mcp or another path, e.g. " + PUBLIC)],
+            )
+            for url in ("mcp.example.com", f"{PUBLIC}/mcp", f"{PUBLIC}/team/mcp", f"{PUBLIC}?a=b", f"{PUBLIC}:99999")
+        ),
         (KEYS | {"MCP_POOL_MIN_SIZE": "10"}, []),
         (KEYS | {"MCP_POOL_MIN_SIZE": "11"}, [("pool_min_size", "must not exceed MCP_POOL_MAX_SIZE")]),
         (KEYS | {"DATABASE_URL": "postgresql://h/d", "MCP_POOL_MAX_SIZE": "100"}, []),

@@ -31,14 +31,16 @@ def resource_of(public_url: str) -> str:
     Scheme and host in lower case (RFC 3986, section 6.2.2.1), no slash at the end.
 
     Raises:
-        ValueError: It is not a URL of plain ASCII.
+        ValueError: It is not a URL of plain ASCII, or has more than scheme, host and port.
     """
     return _origin_of(public_url) + MCP_PATH if public_url else ""
 
 
 def _origin_of(public_url: str) -> str:
     parts = urlsplit(public_url)
-    if parts.scheme not in {"http", "https"} or not _HOST.fullmatch(parts.netloc):
+    named = parts.scheme in {"http", "https"} and _HOST.fullmatch(parts.netloc) and parts.hostname and parts.port != 0
+    # Metadata of a resource below a path lies at the root of its host (RFC 9728, section 3.1), which is not ours then.
+    if not named or parts.path.removeprefix("/") or parts.query or parts.fragment:
         raise ValueError("MCP_PUBLIC_URL must be a URL, e.g. https://mcp.example.com")
     return f"{parts.scheme}://{parts.netloc.lower()}"
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..settings import HardeningSettings
 
 HTTPS = "must be an https URL without a user or password, e.g. https://login.example.com; http is for this machine only"
-PUBLIC = "must be scheme and host, e.g. https://mcp.example.com"
+PUBLIC = "must be scheme and host, without /mcp or another path, e.g. https://mcp.example.com"
 SCOPES = "a scope has no spaces, quotes or backslashes, e.g. notes:read"
 IMPLIED = "write scope=scope, e.g. notes:admin=notes:read,notes:admin=notes:write"
 LOGGED = (int, float, str, bool)
