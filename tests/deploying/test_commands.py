@@ -65,6 +65,10 @@ def test_every_command_of_kubectl_exists(pages: str) -> None:
 
     assert len(typed) > 15
     assert wrong == []
+    # The job of the probe lives elsewhere than the server, whose namespace the shell knows.
+    of_the_probe = [words for words in typed if "mcp-server-probe" in " ".join(words)]
+    assert [words for words in of_the_probe if "mcp-probe" not in words] == []
+    assert len(of_the_probe) > 1
 
 
 def test_every_command_of_the_project_exists(project: Path, pages: str) -> None:

@@ -59,7 +59,7 @@ class HardeningSettings(EnvironmentSettings):
     # Where it listens and how it is reached.
     host: str = platform("HOST", "127.0.0.1", "Address to bind; one that is not loopback needs authentication.")
     port: int = platform("PORT", 8000, "Port to bind; 0 lets the system choose.", ge=0, le=65535)
-    public_url: str = Field(default="", description="URL clients use, without /mcp or another path; sets host, origin and resource id.")
+    public_url: str = Field(default="", description="URL clients use, without /mcp; sets host, origin and resource id.")
     allowed_hosts: Names = Field(default=(), description="Further Host values to accept, e.g. an internal name.")
     allowed_origins: Names = Field(default=(), description="Further browser origins to accept.")
     trusted_proxy_hops: int = count(0, 0, 10, "Proxies in front whose X-Forwarded-For entries are true.")
