@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
 
 import pytest
+import sample
 from captured import nothing
-from live import live
+from live import ENVIRONMENT, live, settings_from
 
+from hardening.app import App
 from hardening.exchange import Exchange, Principal, open_exchange, printable, trace_id
 from hardening.response import Response
 from hardening.services import Services
@@ -205,3 +208,25 @@ async def test_what_calls_have_opened_is_closed_with_the_server(monkeypatch: pyt
         monkeypatch.setattr(services, "_outbound", Opened())
 
     assert closed == ["outbound"]
+
+
+async def test_an_application_leaves_nothing_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions, what Redis is asked by and the watch of the event loop end with it, what was opened last first."""
+    app = App(sample.build(settings_from(ENVIRONMENT | {"MCP_LEGACY": "stateful"})))
+    closed: list[str] = []
+
+    def closing(name: str) -> Any:
+        async def close() -> None:
+            closed.append(name)
+
+        return close
+
+    monkeypatch.setattr(app.sessions, "close", lambda: closed.append("sessions"))
+    monkeypatch.setattr(app.server.used_states, "aclose", closing("used states"))
+    monkeypatch.setattr(app.limits.limiter, "aclose", closing("limits"))
+    async with app.run():
+        assert closed == []
+    await asyncio.sleep(0)
+
+    assert closed == ["sessions", "used states", "limits"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -267,6 +267,7 @@ async def test_scopes_are_read_in_every_form(
     [
         ({"client_id": "desk"}, "desk"),
         ({"azp": "desk"}, "desk"),
+        ({"client_id": "desk", "azp": "phone"}, "desk"),
         ({"client_id": {"a": 1}}, ""),
         ({}, ""),
     ],
@@ -354,6 +355,11 @@ async def test_a_key_without_an_id_is_rolled_over() -> None:
 async def test_a_token_without_an_id_finds_the_one_key_that_has_one(issuer: Issuer, verifier: TokenVerifier) -> None:
     """The key may have an id that the token does not name, where no other key can be meant."""
     assert (await verifier.verify(issuer.sign(ED_KEY, "EdDSA", {"kid": None}))).name == "alice"
+
+
+async def test_a_subject_may_have_255_characters(issuer: Issuer, verifier: TokenVerifier) -> None:
+    """As OpenID Connect has it; one more is an attack."""
+    assert (await verifier.verify(issuer.sign(sub="a" * 255))).name == "a" * 255
 
 
 async def test_a_forgotten_slash_is_named(issuer: Issuer, verifier: TokenVerifier) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import random
 import subprocess
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +17,7 @@ from wire import ERAS, Era, Wire
 
 from hardening import probe
 from hardening.calls.canonical import canonical, tool_hashes, tools_sha256
+from hardening.contract import revision as revisions
 from hardening.contract.command import dump, run
 
 if TYPE_CHECKING:
@@ -331,6 +333,19 @@ def test_without_git_there_is_a_sentence(
 
     assert run("diff", current=contract(), root=project, against="HEAD") == 2
     assert "git" in capsys.readouterr().err
+
+
+def test_a_git_that_hangs_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may ask for a password that nobody types: after half a minute there is a sentence, and exit code 2."""
+    monkeypatch.setattr(revisions, "GIT_SECONDS", 0.1)
+    (tmp_path / "git").write_text("#!/bin/sh\nexec sleep 20\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    assert run("diff", current=contract(), root=tmp_path, against="HEAD") == 2
+    assert "git does not answer" in capsys.readouterr().err
 
 
 def test_the_given_tools_stay_as_they_are() -> None:

@@ -67,3 +67,19 @@ async def test_with_redis_the_limits_are_shared(tmp_path: Any) -> None:
     assert isinstance(limiter, RedisLimiter)
     assert not limiter.degraded
     await limiter.aclose()
+
+
+async def test_what_shared_limits_are_made_of(tmp_path: Any) -> None:
+    """Keys named after the public URL, so that deployments share a Redis and nothing in it; shares, times and sizes."""
+    made: list[tuple[str, float, float, int]] = []
+    for url in ("https://mcp.example.com", "https://staging.example.com", "https://mcp.example.com"):
+        values = {"public_url": url, "replicas": 4, "redis_timeout_seconds": 0.5, "rate_max_keys": 2048}
+        limiter = open_limiter(settings(REDIS_URL=f"unix://{tmp_path}/redis.sock", **values))
+        assert isinstance(limiter, RedisLimiter)
+        local: Any = limiter._local  # noqa: SLF001 - what it is made of
+        made.append((limiter._prefix, limiter._share, limiter._timeout, local._callers._max_keys))  # noqa: SLF001
+        await limiter.aclose()
+
+    assert [one[1:] for one in made] == [(0.25, 0.5, 1024)] * 3
+    assert made[0] == made[2]
+    assert made[0][0] != made[1][0]

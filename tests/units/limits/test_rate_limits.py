@@ -14,7 +14,7 @@ from hardening.errors import BudgetExhausted, RateLimited
 from hardening.exchange import Exchange, Principal, open_exchange
 from hardening.limits.memory import TokenBuckets
 from hardening.limits.model import ALLOWED, Decision
-from hardening.limits.rate_limits import SMALL_BODY_BYTES, RateLimits
+from hardening.limits.rate_limits import RateLimits
 from hardening.limits.refusals import tool_failure
 from hardening.response import Response
 from hardening.settings import HardeningSettings
@@ -62,10 +62,12 @@ class Stack:
         version: str = MODERN,
         tool: str | None = None,
         credential: str = "",
-        length: int = 200,
+        length: int | None = 200,
     ) -> Outcome:
         """Send one request; `who` None is a bad credential."""
-        headers = [(b"mcp-protocol-version", version.encode()), (b"content-length", str(length).encode())]
+        headers = [(b"mcp-protocol-version", version.encode())]
+        if length is not None:
+            headers.append((b"content-length", str(length).encode()))
         if version == MODERN:
             headers.append((b"mcp-method", method.encode()))
         if credential or who is None:
@@ -270,6 +272,35 @@ async def test_a_credential_in_doubt_counts_as_a_failed_one_unless_it_was_good(s
     assert await stack.limits.auth_in_doubt(known) is None
 
 
+async def test_a_credential_in_doubt_is_one_request(stack: Stack) -> None:
+    """Its address has paid for it with the failure, and does not pay again at its end."""
+    nothing: Any = None
+    exchange = open_exchange({"type": "http", "method": "POST", "path": "/mcp", "headers": []}, nothing, nothing)
+    exchange.address = "192.0.2.1"
+    assert await stack.limits.address(exchange) is None
+    assert await stack.limits.auth_in_doubt(exchange) is None
+    for release in exchange.on_end:
+        release()
+    assert await stack.strangers(50) == 29
+
+
+@pytest.mark.parametrize("method", ["tools/list", "initialize", "server/discover"])
+async def test_strangers_and_callers_have_half_of_the_memory_each(method: str) -> None:
+    """Whatever either of them floods the server with, the buckets of the other are told apart as before."""
+    values: dict[str, Any] = {"_env_file": None, **RATES}
+    callers = [Principal("api_key", f"caller {number}") for number in range(40)]
+    for flood in ("strangers", "callers"):
+        limits = RateLimits(HardeningSettings(**values), TokenBuckets(20, lambda: 1000.0))
+        stack = Stack(limits, [])
+        for number in range(40):
+            who = callers[number] if flood == "callers" else None
+            await stack.ask(who, method=method, address=f"198.51.100.{number}")
+        if flood == "strangers":
+            assert [await stack.admitted(one, 12) for one in (ALICE, BOB)] == [10, 10]
+        else:
+            assert [await stack.strangers(32, f"192.0.2.{number}") for number in range(2)] == [30, 30]
+
+
 async def test_who_sends_no_credential_counts_as_a_request_only(stack: Stack) -> None:
     """The first request of every client is one without a token; it is no failed attempt."""
     assert await stack.strangers(20) == 20
@@ -401,6 +432,17 @@ async def test_a_second_call_within_one_request_is_asked_for(stack: Stack) -> No
     assert not (await stack.limits.tool(exchange, "rare")).allowed
 
 
+async def test_a_call_that_no_guard_has_counted_is_counted_by_itself(stack: Stack) -> None:
+    """As on standard input: rate and budget hold, and what a call has paid comes back where it was cancelled."""
+    refused, cancelled = [(await stack.ask(who)).exchange for who in (ALICE, BOB)]
+    assert [(await stack.limits.tool(refused, "dear")).allowed for _ in range(4)] == [True] * 3 + [False]
+    stack.limits.give_back(refused)
+    assert not (await stack.limits.tool(refused, "dear")).allowed, "who was refused has paid nothing"
+    assert (await stack.limits.tool(cancelled, "dear")).allowed
+    stack.limits.give_back(cancelled)
+    assert [(await stack.limits.tool(cancelled, "dear")).allowed for _ in range(4)] == [True] * 3 + [False]
+
+
 async def test_a_call_outside_a_request_is_not_limited(stack: Stack) -> None:
     """The author's tests call tools in process."""
     assert (await stack.limits.tool(None, "rare")).allowed
@@ -413,13 +455,15 @@ def test_a_tool_that_could_never_be_called_is_refused_at_start(stack: Stack) -> 
     stack.limits.declare("all of it", cost=100)
 
 
-async def test_no_large_body_is_read_of_a_caller_over_its_limit(stack: Stack) -> None:
-    """A small message is read, so that the refusal carries its id; a large one is not."""
+@pytest.mark.parametrize(("length", "read"), [(200, True), (65_536, True), (65_537, False), (None, False)])
+async def test_no_large_body_is_read_of_a_caller_over_its_limit(
+    stack: Stack, length: int | None, *, read: bool
+) -> None:
+    """Up to 64 KiB are read, so that the refusal carries the id; more is not, nor what does not say how long it is."""
     await stack.admitted()
-    assert (await stack.ask()).body_read
-    outcome = await stack.ask(length=SMALL_BODY_BYTES + 1)
+    outcome = await stack.ask(length=length)
     assert outcome.limit == "principal"
-    assert not outcome.body_read
+    assert outcome.body_read is read
 
 
 async def test_a_request_that_ends_before_it_is_understood_counts(stack: Stack) -> None:

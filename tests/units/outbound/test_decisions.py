@@ -140,6 +140,28 @@ async def test_what_is_sent_once_more(
     assert len(given.sent) == times
 
 
+@pytest.mark.parametrize(
+    ("said", "error", "outcome"),
+    [
+        (httpx2.PoolTimeout("full"), Busy, "refused"),
+        (httpx2.UnsupportedProtocol("x"), httpx2.UnsupportedProtocol, "refused"),
+        (httpx2.LocalProtocolError("x"), httpx2.LocalProtocolError, "refused"),
+        (httpx2.ConnectTimeout("x"), httpx2.ConnectTimeout, "error"),
+        (TimeoutError(), Timeout, "error"),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, Exception) else "",
+)
+async def test_what_is_counted_of_a_request_without_an_answer(
+    outbound: Any, said: Exception, error: type[Exception], outcome: str
+) -> None:
+    """What this server has not sent is refused, and what nobody has answered is an error, once each."""
+    given, counted = outbound(said), []
+    given.on_answer = lambda *answered: counted.append(answered[:4])
+    with pytest.raises(error):
+        await given.client(Call()).post(URL)
+    assert counted == [("127.0.0.1", outcome, "POST", None)]
+
+
 async def test_a_deadline_is_no_reason_to_send_once_more(outbound: Any) -> None:
     """Whatever the method: the host had its time."""
     given = outbound(httpx2.ReadTimeout("x"), 200)
@@ -214,6 +236,30 @@ async def test_why_there_is_no_connection(
         await GuardedBackend(["127.0.0.0/8"]).connect_tcp("a.test", listener.getsockname()[1], timeout=10)
 
 
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        ("billing.internal", True),
+        ("Billing.Internal.", True),
+        ("a.billing.internal", False),
+        ("billing.internal.test", False),
+        ("xbilling.internal", False),
+        ("internal", False),
+    ],
+)
+async def test_a_name_on_the_inside_is_that_name_alone(
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket, host: str, *, reached: bool
+) -> None:
+    """However it is written, and no name that begins or ends like it."""
+    resolving(monkeypatch, "127.0.0.1")
+    connecting = GuardedBackend(["billing.internal"]).connect_tcp(host, listener.getsockname()[1], timeout=10)
+    if reached:
+        await (await connecting).aclose()
+    else:
+        with pytest.raises(PermissionDenied):
+            await connecting
+
+
 async def test_a_socket_file_is_on_the_inside() -> None:
     """Whatever `MCP_HTTP_ALLOW` says."""
     with pytest.raises(PermissionDenied):
@@ -272,6 +318,7 @@ async def test_no_free_connection_is_no_fault_of_a_host(outbound: Any) -> None:
         ("https://a.test/x", "https://a.test/y", True),
         ("http://a.test/x", "https://a.test/x", True),
         ("https://a.test/x", "http://a.test/x", False),
+        ("http://a.test/x", "http://b.test/x", False),
         ("http://a.test/x", "https://b.test/x", False),
         ("https://a.test/x", "https://a.test:444/x", False),
         ("http://a.test:81/x", "https://a.test/x", False),

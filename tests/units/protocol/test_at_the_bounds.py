@@ -483,6 +483,25 @@ async def test_an_answer_to_the_letter() -> None:
     assert reply.transport.can_send_request is False
 
 
+async def test_the_head_goes_out_before_whatever_is_sent_at_the_same_time() -> None:
+    """Two notifications and an answer at once, over a connection that takes its time: one head, then the events."""
+
+    class Slow(Written):
+        async def send(self, message: Any) -> None:
+            await asyncio.sleep(0.01 if message["type"] == "http.response.start" else 0)
+            self.sent.append(message)
+
+    reply = writer(wire := Slow())
+    await asyncio.gather(reply.notify("a/b", None), reply.notify("a/c", None), reply.finish(b"{}", 200))
+
+    assert wire.sent == [
+        STREAM_START,
+        event(b'{"jsonrpc":"2.0","method":"a/b"}'),
+        event(b'{"jsonrpc":"2.0","method":"a/c"}'),
+        event(b"{}", more=False),
+    ]
+
+
 @pytest.mark.parametrize(("token", "sent"), [("t", True), (0, True), (True, False), (None, False), ([], False)])
 async def test_progress_goes_to_who_has_asked(token: Any, sent: bool) -> None:  # noqa: FBT001 - a column
     """By its token, without what is not known."""

@@ -8,10 +8,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from captured import exchange, nothing
 from live import KEY, Live, live
 from wire import LEGACY, SECONDS, Wire, opening, request
 
-from hardening.protocol.session_memory import shorten_opening
+from hardening.exchange import current
+from hardening.protocol import session_memory
+from hardening.protocol.session_memory import SessionMemory, shorten_opening
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -86,6 +89,90 @@ async def test_nothing_of_the_last_answer_stays(stateful: Live) -> None:
         after = await wire.ask("legacy", "ping", headers=session)
 
     assert after.result == {}
+
+
+ANSWER = {"jsonrpc": "2.0", "id": "session memory", "result": {}}
+PING = {"jsonrpc": "2.0", "id": "session memory", "method": "ping"}
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "answer", "more", "followed"),
+    [
+        (2047, 0, 8192, {}, None),
+        (2048, 0, 8192, {}, ANSWER),
+        (0, 2047, 0, {}, None),
+        (0, 2048, 0, {}, ANSWER),
+        (0, 0, 8193, {}, PING),
+        (2048, 0, 8193, {}, PING),
+        (2048, 0, 8193, {"method": "GET"}, None),
+        (2048, 0, 8193, {"session": b""}, None),
+        (2049, 0, 0, {"session": b"", "opened": b"n"}, ANSWER),
+    ],
+)
+async def test_a_longer_message_is_followed_by_a_short_one(
+    body: int, header: int, answer: int, more: dict[str, Any], followed: dict[str, Any] | None
+) -> None:
+    """More than 2048 bytes of a request, headers included, or 8192 of an answer; in the same session, with no key."""
+    session, opened = more.get("session", b"s"), more.get("opened")
+    one = exchange(body=b"x" * body)
+    one.method = more.get("method", "POST")
+    one.headers = {b"mcp-session-id": session, b"x-long": b"x" * header}
+    sent: list[Any] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        sent.append((dict(scope["headers"]), await receive()))
+        headers = [] if opened is None else [(b"mcp-session-id", opened)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * answer})
+
+    token = current.set(one)
+    try:
+        await SessionMemory(inner)({"type": "http", "headers": [(b"authorization", b"x")]}, nothing, nothing)
+    finally:
+        current.reset(token)
+
+    assert sent.pop(0) == ({b"authorization": b"x"}, None)
+    assert [(headers, json.loads(message["body"])) for headers, message in sent] == (
+        []
+        if followed is None
+        else [
+            (
+                {
+                    b"content-type": b"application/json",
+                    b"accept": b"application/json, text/event-stream",
+                    b"mcp-protocol-version": b"2026-07-28",
+                    b"mcp-session-id": opened or session,
+                },
+                followed,
+            )
+        ]
+    )
+
+
+async def test_a_session_that_takes_no_message_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request whose message is to be forgotten has an end, and so has what was sent after it."""
+    monkeypatch.setattr(session_memory, "FORGET_SECONDS", 0.02)
+    one = exchange(body=b"x" * 3000)
+    one.headers = {b"mcp-session-id": b"s"}
+    asked: list[Any] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        del send
+        asked.append(scope)
+        if len(asked) > 1:
+            await receive()
+            await receive()
+
+    token = current.set(one)
+    try:
+        async with asyncio.timeout(SECONDS):
+            await SessionMemory(inner)({"type": "http", "headers": []}, nothing, nothing)
+    finally:
+        current.reset(token)
+    await asyncio.sleep(0)
+
+    assert len(asked) == 2
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_head_is_released_while_its_stream_is_open(stateful: Live) -> None:

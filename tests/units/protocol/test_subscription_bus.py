@@ -246,6 +246,21 @@ async def test_a_connection_that_the_network_has_forgotten_is_opened_again(
     assert said == [("subscription bus away", "TimeoutError"), ("subscription bus back", None)]
 
 
+async def test_nothing_of_an_event_stays_in_redis(redis: Redis) -> None:
+    """The key that tells a primary from a replica ends after a second, and the connections with the bus."""
+    bus, left = RedisBus(redis.url, "test"), -2
+    async with redis_client.Redis(port=redis.port) as client, asyncio.timeout(SECONDS):
+        async with bus.running():
+            while left == -2:
+                with suppress(redis_client.ConnectionError):
+                    await bus.publish(ToolsListChanged())
+                    left = await client.pttl("test:changes")
+        while len(await client.client_list()) > 1:
+            await asyncio.sleep(0.01)
+
+    assert 0 < left <= 1000
+
+
 async def test_a_primary_that_has_become_a_replica_is_left(redis: Redis, tmp_path: Path) -> None:
     """It still takes events, and gives them to nobody at the new primary: where the address leads, is published."""
     other = Redis(redis.program, tmp_path)
