@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -230,3 +231,22 @@ async def test_an_application_leaves_nothing_that_works(monkeypatch: pytest.Monk
 
     assert closed == ["sessions", "used states", "limits"]
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_the_oldest_thread_is_that_of_whoever_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ctx.thread`, `asyncio.to_thread`, and what looks up names for `ctx.http`."""
+
+    class Aged:
+        def __init__(self, seconds: float) -> None:
+            self.seconds = seconds
+
+        def oldest_seconds(self) -> float:
+            return self.seconds
+
+    services = Services(HardeningSettings(), None, nothing, nothing)  # type: ignore[arg-type] - neither is called
+    assert services.oldest_thread_seconds() == 0
+    for own, shared, lookups, oldest in ((3, 1, 1, 3), (1, 3, 1, 3), (1, 1, 3, 3)):
+        monkeypatch.setattr(services, "threads", Aged(own))
+        monkeypatch.setattr(services, "shared_threads", Aged(shared))
+        monkeypatch.setattr(services, "_outbound", SimpleNamespace(guard=SimpleNamespace(lookups=Aged(lookups))))
+        assert services.oldest_thread_seconds() == oldest
