@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import captured
@@ -11,6 +12,7 @@ from live import OTHER_KEY
 from wire import ERAS, Era, Wire
 
 from hardening import Context, HardeningSettings
+from hardening.calls import context
 from hardening.exchange import Principal, current
 
 if TYPE_CHECKING:
@@ -84,6 +86,19 @@ async def test_progress_is_throttled_except_for_the_last(asked: Exchange) -> Non
     assert sdk.sent[-1] == 1000
     assert len(sdk.sent) < 50
     assert asked.notifications_sent == len(sdk.sent)
+
+
+async def test_a_report_leaves_when_50_ms_have_passed(asked: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Since the last one that has left, not since the last one that was made."""
+    sdk, now = Sdk(), [100.0]
+    ctx = call(sdk)
+    monkeypatch.setattr(context, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for step, passed in enumerate((0, 0.03, 0.019, 0.002, 0.04, 0.011), start=1):
+        now[0] += passed
+        await ctx.report_progress(step)
+
+    assert sdk.sent == [1, 4, 6]
+    assert asked.notifications_sent == 3
 
 
 async def test_nobody_is_told_who_did_not_ask() -> None:

@@ -123,6 +123,7 @@ async def test_work_that_ignores_its_end_is_answered_all_the_same(
 ) -> None:
     """A call whose code swallows the cancellation does not keep its caller waiting, and is in the log by its name."""
     monkeypatch.setattr(deadline, "LATE_SECONDS", SOON)
+    monkeypatch.setattr(deadline, "GONE_SECONDS", LONG)
     work = Stubborn()
     started = time.monotonic()
 
@@ -142,6 +143,7 @@ async def test_work_that_ignores_its_end_is_answered_all_the_same(
 async def test_a_caller_that_has_gone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ignores its end does not keep the place of a caller that went away."""
     monkeypatch.setattr(deadline, "GONE_SECONDS", SOON)
+    monkeypatch.setattr(deadline, "LATE_SECONDS", LONG)
     work = Stubborn()
     call = asyncio.create_task(Deadlines().run("one", LONG, work()))
     await work.began.wait()

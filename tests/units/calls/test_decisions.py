@@ -29,6 +29,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from hardening import errors, tool
 from hardening.calls import lint
+from hardening.calls import threads as threads_of
 from hardening.calls.answers import answerable, needed
 from hardening.calls.asking_session import AskingSession
 from hardening.calls.canonical import tool_hashes, tools_sha256
@@ -109,25 +110,54 @@ def test_a_pattern_that_clients_cannot_compile_is_shown_at_its_place(pattern: st
 
 MEANINGS = {
     "Conflict": "asyncpg.ExclusionViolationError psycopg.UniqueViolation psycopg2.ForeignKeyViolation"
-    " sqlalchemy.IntegrityError pymysql.IntegrityError MySQLdb.IntegrityError pymongo.DuplicateKeyError",
-    "Busy": "asyncpg.OutdatedSchemaCacheError psycopg.SerializationFailure psycopg2.DeadlockDetected"
-    " psycopg.LockNotAvailable sqlalchemy.TimeoutError",
-    "Timeout": "psycopg.QueryCanceled elastic_transport.ConnectionTimeout httpx.TimeoutException"
-    " httpcore2.TimeoutException requests.Timeout urllib3.TimeoutError aiohttp.ServerTimeoutError"
-    " botocore.ReadTimeoutError botocore.ConnectTimeoutError openai.APITimeoutError anthropic.APITimeoutError",
-    "InvalidInput": "asyncpg.CharacterNotInRepertoireError asyncpg.UntranslatableCharacterError",
+    " asyncpg.UniqueViolationError asyncpg.ForeignKeyViolationError sqlalchemy.IntegrityError pymysql.IntegrityError"
+    " MySQLdb.IntegrityError asyncmy.IntegrityError mysql.IntegrityError pyodbc.IntegrityError oracledb.IntegrityError"
+    " sqlite3.IntegrityError pymongo.DuplicateKeyError",
+    "Busy": "asyncpg.OutdatedSchemaCacheError asyncpg.TransactionRollbackError asyncpg.LockNotAvailableError"
+    " asyncpg.TooManyConnectionsError asyncpg.InvalidCachedStatementError psycopg.SerializationFailure"
+    " psycopg2.DeadlockDetected psycopg.LockNotAvailable sqlalchemy.TimeoutError sqlite3.OperationalError"
+    " redis.WatchError valkey.LockError asyncio.QueueFull queue.Full builtins.BlockingIOError",
+    "Timeout": "psycopg.QueryCanceled asyncpg.QueryCanceledError asyncpg.StatementCompletionUnknownError"
+    " pymongo.ExecutionTimeout elastic_transport.ConnectionTimeout httpx.TimeoutException"
+    " httpcore2.TimeoutException requests.Timeout niquests.Timeout curl_cffi.Timeout urllib3.TimeoutError"
+    " aiohttp.ServerTimeoutError botocore.ReadTimeoutError botocore.ConnectTimeoutError openai.APITimeoutError"
+    " anthropic.APITimeoutError groq.APITimeoutError notion_client.RequestTimeoutError subprocess.TimeoutExpired"
+    " builtins.TimeoutError",
+    "InvalidInput": "asyncpg.CharacterNotInRepertoireError asyncpg.UntranslatableCharacterError"
+    " asyncpg.CheckViolationError asyncpg.WithCheckOptionViolationError asyncpg.InvalidTextRepresentationError"
+    " asyncpg.StringDataRightTruncationError asyncpg.NumericValueOutOfRangeError asyncpg.InvalidDatetimeFormatError"
+    " asyncpg.DatetimeFieldOverflowError httpx.UnsupportedProtocol httpx2.LocalProtocolError httpcore.InvalidURL"
+    " httpcore2.UnsupportedProtocol requests.InvalidURL requests.InvalidSchema requests.MissingSchema"
+    " aiohttp.InvalidHeader",
     "PermissionDenied": "asyncpg.ReadOnlySQLTransactionError",
     "UpstreamUnavailable": "asyncpg.PostgresConnectionError asyncpg.PostgresSystemError psycopg.OperationalError"
-    " psycopg2.OperationalError sqlalchemy.OperationalError pymysql.OperationalError pymongo.AutoReconnect"
+    " asyncpg.ConnectionDoesNotExistError asyncpg.OperatorInterventionError asyncpg.TransactionTimeoutError"
+    " asyncpg.TargetServerAttributeNotMatched asyncpg.InternalServerError asyncpg.InsufficientResourcesError"
+    " asyncpg.IdleInTransactionSessionTimeoutError psycopg2.OperationalError sqlalchemy.OperationalError"
+    " pymysql.OperationalError MySQLdb.OperationalError asyncmy.OperationalError mysql.OperationalError"
+    " pyodbc.OperationalError oracledb.OperationalError pymongo.AutoReconnect"
     " pymongo.ServerSelectionTimeoutError redis.ConnectionError redis.TimeoutError redis.ClusterDownError"
-    " redis.MasterDownError elastic_transport.ConnectionError kafka.KafkaConnectionError aiokafka.KafkaTimeoutError"
-    " kafka.NoBrokersAvailable httpx.TransportError httpcore.NetworkError httpcore2.ProtocolError"
-    " requests.ConnectionError requests.HTTPError requests.ChunkedEncodingError urllib3.NewConnectionError"
-    " urllib3.MaxRetryError urllib3.ProtocolError urllib.URLError http.RemoteDisconnected http.IncompleteRead"
+    " redis.MasterDownError redis.ReadOnlyError redis.OutOfMemoryError redis.TryAgainError redis.SlotNotCoveredError"
+    " valkey.ConnectionError elasticsearch.ApiError opensearchpy.TransportError elastic_transport.ConnectionError"
+    " kafka.KafkaConnectionError aiokafka.KafkaTimeoutError"
+    " kafka.NoBrokersAvailable httpx.TransportError httpx.HTTPStatusError httpcore.NetworkError"
+    " httpcore2.ProtocolError httpx2.TooManyRedirects httpx.DecodingError"
+    " requests.ConnectionError requests.HTTPError requests.ChunkedEncodingError requests.JSONDecodeError"
+    " niquests.HTTPError curl_cffi.ConnectionError urllib3.NewConnectionError"
+    " urllib3.MaxRetryError urllib3.ProtocolError urllib3.SSLError urllib.HTTPError urllib.URLError"
+    " http.RemoteDisconnected http.IncompleteRead http.BadStatusLine"
     " aiohttp.ClientError websockets.ConnectionClosed websockets.InvalidStatus smtplib.SMTPConnectError"
+    " aiosmtplib.SMTPServerDisconnected pika.AMQPConnectionError aio_pika.AMQPChannelError aiormq.AMQPConnectionError"
+    " paramiko.NoValidConnectionsError asyncssh.DisconnectError asyncssh.ConnectionLost jwt.PyJWKClientConnectionError"
     " botocore.EndpointConnectionError botocore.ConnectionClosedError botocore.HTTPClientError botocore.ClientError"
-    " grpc.RpcError google.GoogleAPICallError azure.ServiceRequestError azure.ServiceResponseError"
-    " openai.APIConnectionError anthropic.APIConnectionError socket.herror ssl.SSLError",
+    " grpc.RpcError google.GoogleAPICallError google.RetryError google.TransportError google.APIError"
+    " azure.ServiceRequestError azure.ServiceResponseError azure.HttpResponseError"
+    " openai.APIConnectionError openai.APIStatusError anthropic.APIConnectionError groq.APIStatusError"
+    " googleapiclient.HttpError httplib2.ServerNotFoundError stripe.APIConnectionError stripe.RateLimitError"
+    " github.GithubException twilio.TwilioRestException jira.JIRAError notion_client.HTTPResponseError"
+    " kubernetes.ApiException starlette.HTTPException gql.TransportServerError zeep.TransportError imaplib.abort"
+    " ftplib.error_temp socket.gaierror socket.herror ssl.SSLError nats.NoServersError nats.ConnectionClosedError"
+    " asyncio.IncompleteReadError builtins.ConnectionError",
 }
 
 
@@ -193,6 +223,14 @@ def test_a_code_says_whether_a_retry_helps(code: str, kind: str | None) -> None:
     ):
         failure = library_failure(error)
         assert (type(failure).__name__ if failure else None) == kind
+
+
+@pytest.mark.parametrize("code", ["BUSY", "BUSY_SNAPSHOT", "BUSY_TIMEOUT", "LOCKED", "LOCKED_SHAREDCACHE", "ERROR"])
+def test_only_a_file_that_somebody_else_writes_is_busy(code: str) -> None:
+    """As SQLite says it; a statement with a mistake is a crash."""
+    failure = library_failure(raised("sqlite3", "OperationalError", sqlite_errorname=f"SQLITE_{code}"))
+    assert isinstance(failure, errors.Busy) is (code != "ERROR")
+    assert (failure is None) is (code == "ERROR")
 
 
 @pytest.mark.parametrize(
@@ -630,6 +668,33 @@ def test_slots_are_shared() -> None:
     assert (shares.total, dict(shares._by_caller)) == (0, {})  # noqa: SLF001 - it must not grow
     assert Shares(2, 9).most_per_caller == 2
     assert Shares(9, 2).most_per_caller == 2
+
+
+async def test_so_many_wait_for_a_thread_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further ones are `busy` at once; who has given up makes room, and the others come in their turn."""
+    monkeypatch.setattr(threads_of, "MOST_WAITING", 3)
+    shares, order = Shares(1, 1), list[int]()
+    threads = Threads(shares, 20.0)
+    assert shares.take("a")
+
+    async def one(number: int) -> None:
+        order.append(await threads.run("a", lambda: number))
+
+    waiting = [asyncio.create_task(one(number)) for number in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(errors.Busy):
+        await threads.run("b", int)
+    waiting.pop(0).cancel()
+    await asyncio.sleep(0)
+    last = asyncio.create_task(one(3))
+    await asyncio.sleep(0)
+    assert len(threads._waiting) == 3  # noqa: SLF001 - how many wait is the promise
+    threads._give_back("a")  # noqa: SLF001 - as the function that had the thread
+    await asyncio.wait_for(asyncio.gather(*waiting, last), 20)
+    threads.close()
+
+    assert order == [1, 2, 3]
+    assert (shares.total, threads._waiting) == (0, {})  # noqa: SLF001 - nothing is kept
 
 
 async def test_the_age_of_what_runs_in_a_thread_is_that_of_the_oldest() -> None:
