@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import hashlib
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from captured import calling, exchange
 from mcp import MCPError
+from mcp.server.mcpserver import Audio, Image
 from mcp.types import (
     CallToolResult,
     ClientCapabilities,
@@ -32,6 +34,7 @@ from hardening.calls import lint
 from hardening.calls import threads as threads_of
 from hardening.calls.answers import answerable, needed
 from hardening.calls.asking_session import AskingSession
+from hardening.calls.blocks import blocks_of
 from hardening.calls.canonical import tool_hashes, tools_sha256
 from hardening.calls.consent import Consent, _question, _shown
 from hardening.calls.ecmascript import pattern_problem
@@ -42,6 +45,9 @@ from hardening.calls.results import ResultSchema, check_blocks
 from hardening.calls.shares import Shares
 from hardening.calls.threads import Threads
 from hardening.calls.tool import Tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PLACES = {
     "ab(?P<n>x)": "'(?P<' at character 3",
@@ -654,6 +660,17 @@ def test_a_digest_does_not_depend_on_the_order_of_names(name: str) -> None:
     if name == "tools_sha256":
         assert tools_sha256([one]) == tools_sha256([other])
     assert tool_hashes([one]) == tool_hashes([other]) == {"a": expected}
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [(Image, "png"), (Audio, "wav")])
+def test_a_file_that_is_too_large_is_not_read(kind: Any, suffix: str, tmp_path: Path) -> None:
+    """Its size is looked at first; up to the bound it becomes a block."""
+    file = tmp_path / f"a.{suffix}"
+    file.write_bytes(b"x" * 100)
+    (block,) = blocks_of(kind(path=file), 100)
+    assert base64.b64decode(block.data) == b"x" * 100
+    with pytest.raises(errors.TooLarge):
+        blocks_of([kind(path=file)], 99)
 
 
 def test_slots_are_shared() -> None:

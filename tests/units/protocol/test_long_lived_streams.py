@@ -140,11 +140,14 @@ async def test_an_answer_that_is_complete_gets_no_second_end() -> None:
     assert len(sent) == 2
 
 
-async def test_a_silent_legacy_stream_is_kept_alive() -> None:
-    """A comment now and then, so that no proxy takes a long call for a dead one."""
-    with live(MCP_STREAM_PING_SECONDS="1") as running:
+@pytest.mark.parametrize("legacy", ["stateless", "stateful"])
+async def test_a_silent_legacy_stream_is_kept_alive(legacy: str) -> None:
+    """A comment now and then, so that no proxy takes a long call for a dead one; in sessions too."""
+    with live(MCP_LEGACY=legacy, MCP_STREAM_PING_SECONDS="1") as running:
         async with Wire(running.url, KEY) as wire:
-            reply = await wire.call("legacy", "wait", {"seconds": 2.5})
+            opened = await wire.ask("legacy", *opening("legacy"))
+            session = {name: opened.headers[name] for name in ("mcp-session-id",) if legacy == "stateful"}
+            reply = await wire.call("legacy", "wait", {"seconds": 1.3}, headers=session)
 
     assert reply.body.count(b": ping") >= 1
     assert reply.result["structuredContent"] == {"result": "waited"}
