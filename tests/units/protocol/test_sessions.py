@@ -79,6 +79,31 @@ async def test_a_caller_has_so_many_sessions_and_no_more(stateful: Live) -> None
     assert "retry-after" in refused.headers
 
 
+async def test_a_server_has_so_many_sessions_and_no_more() -> None:
+    """Over the cap of all callers together: 503 for whoever comes; open sessions go on, and an ended one makes room."""
+    with live(MCP_LEGACY="stateful", MCP_MAX_SESSIONS="2") as small:
+        async with Wire(small.url, KEY) as alice, Wire(small.url, OTHER_KEY) as bob:
+            first, second = await opened(alice), await opened(bob)
+            refused = await bob.ask("legacy", *opening("legacy"))
+            alive = await bob.ask("legacy", "ping", headers={"mcp-session-id": second})
+            await ended(alice, first)
+            await ended(bob, await opened(bob))
+
+    assert refused.status == 503
+    assert alive.result == {}
+
+
+async def test_a_session_takes_bodies_of_the_size_that_is_set() -> None:
+    """The SDK has a bound of its own, 4 MiB, which is not what the operator has asked for."""
+    with live(MCP_LEGACY="stateful", MCP_MAX_BODY_BYTES="6000000") as large:
+        async with Wire(large.url, KEY) as alice:
+            session = {"mcp-session-id": await opened(alice)}
+            reply = await alice.call("legacy", "echo", {"text": "x" * 4_500_000}, headers=session)
+
+    assert reply.status == 200
+    assert reply.result["isError"] is True
+
+
 async def test_a_foreign_session_looks_like_none(stateful: Live) -> None:
     """Whoever guesses an id learns nothing: both answers are the same."""
     async with Wire(stateful.url, KEY) as alice, Wire(stateful.url, OTHER_KEY) as bob:
