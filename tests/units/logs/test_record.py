@@ -154,6 +154,7 @@ def test_only_the_hardening_writes_reserved_fields() -> None:
 def test_numbers_are_bounded(number: float) -> None:
     """A number that could hold a text, or is none, is not written."""
     assert make(count=number)["count"] == SCRUBBED
+    assert [make(count=most)["count"] for most in (2**63 - 1, 1 - 2**63)] == [2**63 - 1, 1 - 2**63]
 
 
 def test_a_thread_without_its_call_writes_nothing_variable() -> None:

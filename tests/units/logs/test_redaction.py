@@ -113,6 +113,13 @@ def test_every_value_of_the_arguments_is_gathered(arguments: object) -> None:
             assert str(one) in found
 
 
+def test_values_of_every_kind_are_gathered() -> None:
+    """Bytes as text, and what is in sets and tuples, as a result of a tool may have them."""
+    found: set[str] = set()
+    collect({"a": b"of bytes", "b": bytearray(b"of \xff more"), "c": ({"in a set"}, frozenset({1.5}))}, found)
+    assert found == {"a", "of bytes", "b", "of \ufffd more", "c", "in a set", "1.5"}
+
+
 def test_what_is_not_the_callers_gets_through() -> None:
     """Words that the call does not hold are written, and longer texts that hold only its shortest values."""
     found: set[str] = set()
