@@ -294,9 +294,10 @@ async def test_strangers_and_callers_have_half_of_the_memory_each(method: str) -
         stack = Stack(limits, [])
         for number in range(40):
             who = callers[number] if flood == "callers" else None
-            await stack.ask(who, method=method, address=f"198.51.100.{number}")
+            given = {"credential": KEY} if who else {}
+            await stack.ask(who, method=method, address=f"198.51.100.{number}", **given)
         if flood == "strangers":
-            assert [await stack.admitted(one, 12) for one in (ALICE, BOB)] == [10, 10]
+            assert [await stack.admitted(one, 12, credential=KEY) for one in (ALICE, BOB)] == [10, 10]
         else:
             assert [await stack.strangers(32, f"192.0.2.{number}") for number in range(2)] == [30, 30]
 
