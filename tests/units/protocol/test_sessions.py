@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+import sample
 from captured import captured
 from live import ENVIRONMENT, KEY, OTHER_KEY, Live, live, settings_from
 from wire import LEGACY, SECONDS, Reply, Wire, opening
@@ -90,6 +91,32 @@ async def test_a_server_has_so_many_sessions_and_no_more() -> None:
             await ended(bob, await opened(bob))
 
     assert refused.status == 503
+    assert alive.result == {}
+
+
+async def test_a_call_of_a_session_is_cancelled_by_its_client(stateful: Live, tmp_path: Path) -> None:
+    """By a notification with its id: the code ends, a line says so, the slot is free, and the session goes on."""
+    async with Wire(stateful.url, KEY) as alice:
+        session = {"mcp-session-id": await opened(alice)}
+        stateful.do(sample.RUNNING.clear)
+        with captured(tmp_path / "log") as log:
+            calling = asyncio.ensure_future(alice.call("legacy", "wait", {"seconds": 60}, rpc_id=7, headers=session))
+            assert await asyncio.to_thread(sample.RUNNING.wait, SECONDS)
+            note = await alice.ask("legacy", "notifications/cancelled", {"requestId": 7}, rpc_id=None, headers=session)
+            async with asyncio.timeout(SECONDS):
+                while not (lines := [line for line in log.lines() if line["msg"] == "tool call"]):
+                    await asyncio.sleep(0.01)
+        alive = await alice.ask("legacy", "ping", rpc_id=8, headers=session)
+        calling.cancel()
+        await ended(alice, session["mcp-session-id"])
+        async with asyncio.timeout(SECONDS):
+            while stateful.do(lambda: stateful.app.in_flight.slots.total):
+                await asyncio.sleep(0.01)
+
+    assert note.status == 202
+    assert [(line["tool_name"], line["outcome"], line["error_code"]) for line in lines] == [
+        ("wait", "cancelled", "cancelled")
+    ]
     assert alive.result == {}
 
 
