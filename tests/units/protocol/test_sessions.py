@@ -9,7 +9,7 @@ import pytest
 import sample
 from captured import captured
 from live import ENVIRONMENT, KEY, OTHER_KEY, Live, live, settings_from
-from wire import LEGACY, SECONDS, Reply, Wire, opening
+from wire import LEGACY, SECONDS, Reply, Wire, opening, request
 
 from hardening.exchange import Exchange, Principal, open_exchange
 from hardening.logs.record import hashed
@@ -102,7 +102,8 @@ async def test_a_call_of_a_session_is_cancelled_by_its_client(stateful: Live, tm
         with captured(tmp_path / "log") as log:
             calling = asyncio.ensure_future(alice.call("legacy", "wait", {"seconds": 60}, rpc_id=7, headers=session))
             assert await asyncio.to_thread(sample.RUNNING.wait, SECONDS)
-            note = await alice.ask("legacy", "notifications/cancelled", {"requestId": 7}, rpc_id=None, headers=session)
+            note = b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}'
+            told = await alice.send(note, request("legacy", "ping", key=KEY)[0] | session)
             async with asyncio.timeout(SECONDS):
                 while not (lines := [line for line in log.lines() if line["msg"] == "tool call"]):
                     await asyncio.sleep(0.01)
@@ -113,7 +114,7 @@ async def test_a_call_of_a_session_is_cancelled_by_its_client(stateful: Live, tm
             while stateful.do(lambda: stateful.app.in_flight.slots.total):
                 await asyncio.sleep(0.01)
 
-    assert note.status == 202
+    assert told.status == 202
     assert [(line["tool_name"], line["outcome"], line["error_code"]) for line in lines] == [
         ("wait", "cancelled", "cancelled")
     ]
