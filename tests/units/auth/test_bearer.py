@@ -109,6 +109,13 @@ def test_another_query_is_no_credential() -> None:
     assert take_credential(exchange(f"Bearer {KEY}", query=b"page=2&monkey=1&tokens=5")) == KEY
 
 
+def test_a_query_has_at_most_100_parameters() -> None:
+    """With more it is not read, because nobody is known yet, and refused, because it may hold a credential."""
+    assert take_credential(exchange(f"Bearer {KEY}", query=b"&".join([b"a=1"] * 100))) == KEY
+    with pytest.raises(InvalidTokenError, match=r"^too_many_parameters$"):
+        take_credential(exchange(f"Bearer {KEY}", query=b"&".join([b"a=1"] * 101)))
+
+
 @pytest.mark.parametrize(
     ("authorization", "query"),
     [

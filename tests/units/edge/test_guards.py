@@ -60,6 +60,8 @@ def told(answer: Response | None) -> tuple[int, str] | None:
         (JSON | {"content-length": "1024"}, "POST", "/mcp", None),
         (JSON | {"content-length": "1025"}, "POST", "/mcp", (413, "too_big")),
         (JSON | {"content-length": "-1"}, "POST", "/mcp", (413, "too_big")),
+        (JSON | {"content-length": "5".zfill(20)}, "POST", "/mcp", None),
+        (JSON | {"content-length": "5".zfill(5000)}, "POST", "/mcp", (413, "too_big")),
         (JSON | {"transfer-encoding": "Chunked"}, "POST", "/mcp", None),
         (JSON | {"transfer-encoding": "gzip, chunked"}, "POST", "/mcp", (415, "encoding")),
         (JSON | {"content-encoding": "Identity"}, "POST", "/mcp", None),
@@ -95,6 +97,9 @@ BOTH = "application/json, text/event-stream"
         ("stateless", "POST", MODERN | {"accept": "application/json" + " " * 240 + ";q=1"}, False, False, BOTH),
         ("stateless", "POST", MODERN | {"accept": "application/json;x=" + "y" * 300}, False, False, BOTH),
         ("stateless", "POST", MODERN | {"accept": "text/html;x=" + "y" * 300}, True, True, None),
+        ("stateless", "POST", MODERN | {"accept": "*/*" + "," * 2045}, False, True, None),
+        ("stateless", "POST", MODERN | {"accept": "*/*" + "," * 2046}, True, True, None),
+        ("stateful", "GET", {"accept": "*/*" + "," * 2046}, True, True, None),
         (
             *("stateless", "POST", MODERN | {"accept": "application/json", "mcp-method": "subscriptions/listen"}),
             *(True, True, None),
@@ -223,6 +228,9 @@ def test_an_address_is_counted_as(written: str, counted: str) -> None:
         (2, "192.0.2.9, 192.0.2.1 ,, 192.0.2.2", "192.0.2.1"),
         (2, "192.0.2.1", "10.0.0.1"),
         (1, "192.0.2.1, unknown", "10.0.0.1"),
+        (1, "192.0.2.1" + "," * 17, "192.0.2.1"),
+        (1, "192.0.2.1" + "," * 18, "10.0.0.1"),
+        (2, "," * 30_000 + "192.0.2.9, 192.0.2.1, 192.0.2.2", "192.0.2.1"),
     ],
 )
 async def test_the_client_behind_proxies(hops: int, forwarded: str, address: str) -> None:
@@ -258,7 +266,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.aborted = False
-        self.closing = False
+        self.closing = self.paused = False
         self.unsent = 0
         self.written = b""
         self.transport = self
@@ -293,10 +301,12 @@ class Peer:
         return {"peername": ("192.0.2.1", 5), "sockname": ("127.0.0.1", 80)}.get(name)
 
     def pause_reading(self) -> None:
-        """Nothing is read."""
+        """Note it."""
+        self.paused = True
 
     def resume_reading(self) -> None:
-        """Nothing is read."""
+        """Note it."""
+        self.paused = False
 
 
 def test_connections_are_counted_exactly() -> None:
@@ -497,6 +507,10 @@ class Timers:
 
         return Handle()
 
+    def call_soon(self, action: Any, *given: Any, **_: Any) -> Any:
+        """Keep what is to be done next."""
+        return self.call_later(0, action, *given)
+
     def create_task(self, work: Any, **_: Any) -> Any:
         """Drop it."""
         work.close()
@@ -547,6 +561,9 @@ def fields(number: int, value: bytes = b"a") -> bytes:
     [
         ([HEAD + fields(99) + b"\r\n"], []),
         ([HEAD + fields(100) + b"\r\n"], ["head_too_big"]),
+        ([b"GET /" + b"a" * 8191 + b" HTTP/1.1\r\nhost: h\r\n\r\n"], []),
+        ([b"GET /" + b"a" * 8192 + b" HTTP/1.1\r\nhost: h\r\n\r\n"], ["head_too_big"]),
+        ([b"GET /", *[b"a"] * 8192], ["head_too_big"]),
         ([HEAD + b"x: " + b"a" * (65_536 - 32)], []),
         ([HEAD + b"x: " + b"a" * (65_536 - 31)], ["head_too_big"]),
         ([HEAD + b"x: " + b"a" * (65_536 - 10) + b"\r\n\r\n"], []),
@@ -558,11 +575,13 @@ def fields(number: int, value: bytes = b"a") -> bytes:
         ([CHUNKED + b"1\r\na\r\n0\r\n" + fields(17) + b"\r\n"], ["trailers"]),
         ([CHUNKED + b"1\r\na\r\n0\r\nx: " + b"a" * 8191 + b"\r\n\r\n"], []),
         ([CHUNKED + b"1\r\na\r\n0\r\nx: " + b"a" * 8192 + b"\r\n\r\n"], ["trailers"]),
-        ([CHUNKED, *[b"1\r\na\r\n"] * 4096], []),
-        ([CHUNKED, *[b"1\r\na\r\n"] * 4097], ["framing"]),
-        ([CHUNKED, *[b"f\r\n" + b"a" * 15 + b"\r\n"] * 4097], ["framing"]),
-        ([CHUNKED, *[b"10\r\n" + b"a" * 16 + b"\r\n"] * 4097], []),
-        ([CHUNKED, b"10000\r\n" + b"a" * 65_536 + b"\r\n", *[b"1\r\na\r\n"] * 4200], []),
+        ([CHUNKED, *[b"1\r\na\r\n"] * 1024], []),
+        ([CHUNKED, *[b"1\r\na\r\n"] * 1025], ["framing"]),
+        ([CHUNKED, *[b"ff\r\n" + b"a" * 255 + b"\r\n"] * 1025], ["framing"]),
+        ([CHUNKED, *[b"100\r\n" + b"a" * 256 + b"\r\n"] * 1025], []),
+        ([CHUNKED, b"10000\r\n" + b"a" * 65_536 + b"\r\n", *[b"1\r\na\r\n"] * 1025], ["framing"]),
+        ([HEAD + b"content-length: 2000\r\n\r\n", *[b"a"] * 1024], []),
+        ([HEAD + b"content-length: 2000\r\n\r\n", *[b"a"] * 1025], ["framing"]),
         ([CHUNKED, b"1;" + b"x" * 60_000 + b"\r\na\r\n"], []),
         ([CHUNKED, *[b"1;" + b"x" * 11_000 + b"\r\na\r\n"] * 6], ["framing"]),
         ([b"GET http://h/mcp HTTP/1.1\r\nHost: H\r\n\r\n"], []),
@@ -594,7 +613,7 @@ async def test_what_is_read_of_a_connection(sent: Iterable[bytes], refused: list
 @pytest.mark.parametrize(
     "message",
     [
-        [CHUNKED, b"1\r\na\r\n" * 4096, b"0\r\n\r\n"],
+        [CHUNKED, b"100\r\n" + b"a" * 256 + b"\r\n", b"0\r\n\r\n"],
         [CHUNKED, b"1;" + b"x" * 60_000 + b"\r\na\r\n", b"0\r\n\r\n"],
         [CHUNKED, b"1\r\na\r\n0\r\n" + fields(16), b"\r\n"],
         [HEAD + fields(99), b"\r\n"],
@@ -610,6 +629,50 @@ async def test_each_message_of_a_connection_is_counted_anew(message: list[bytes]
 
     assert connection.refusal is None
     assert len(connection.pipeline) == 2
+
+
+@pytest.mark.parametrize(("asked_before", "allowed"), [(127, True), (128, False)])
+async def test_a_preflight_looks_at_128_names(asked_before: int, allowed: bool) -> None:  # noqa: FBT001 - a column
+    """What stands behind them costs nothing, and is not allowed."""
+    names = {"access-control-request-headers": "x," * asked_before + "mcp-param-a" + ",x" * 20_000}
+    answer = await guard("https://h")(asked({"host": "h", "origin": "https://h"} | names, "OPTIONS"))
+
+    assert answer is not None
+    assert dict(answer.headers)[b"access-control-allow-headers"].endswith(b", mcp-param-a") is allowed
+
+
+@pytest.mark.parametrize(("answered", "refused"), [(False, ["framing"]), (True, [])])
+async def test_requests_that_wait_share_their_small_chunks(answered: bool, refused: list[str]) -> None:  # noqa: FBT001
+    """1024 chunks of less than 256 bytes, of one body and of those that wait behind it; with an answer it is anew."""
+    connection: Any = opened(Noting, Peer(), Timers())
+    for _ in range(2):
+        connection.data_received(CHUNKED + b"1\r\na\r\n" * 1024 + b"0\r\n\r\n")
+        connection.cycle.response_complete = answered
+
+    assert [one.kind for one in [connection.refusal] if one is not None] == refused
+
+
+def test_reading_goes_on_in_the_next_turn() -> None:
+    """After a long segment; not where a request waits for its answer, or a body to be taken."""
+    peer, timers = Peer(), Timers()
+    connection: Any = opened(Noting, peer, timers)
+    reading: list[bool] = []
+    connection.data_received(HEAD + b"content-length: 900000\r\n\r\n")
+    connection.cycle.response_complete = True
+    for waits, taken in ((False, 0), (True, 0), (False, 70_000)):
+        connection.cycle.body = bytearray(taken)
+        connection.pipeline.extend([None] * waits)
+        connection.data_received(b"a" * 131_072)
+        paused = peer.paused
+        timers.fire()
+        reading += [not paused, not peer.paused]
+        connection.pipeline.clear()
+        connection.flow.resume_reading()
+    connection.data_received(b"a" * 131_071)
+
+    assert reading == [False, True, False, False, False, False]
+    assert not peer.paused
+    assert timers.waiting == []
 
 
 async def test_after_a_refusal_bytes_are_dropped_up_to_a_bound() -> None:
@@ -703,6 +766,43 @@ async def test_a_stranger_who_does_not_read_counts_as_idle_whatever_it_sends() -
         idle.append(connection in connection.table._idle)  # noqa: SLF001 - what makes room
 
     assert idle == [False, True, True, False]
+    connection.connection_lost(None)
+
+
+LIVEZ = b"GET /livez HTTP/1.1\r\nhost: h\r\n\r\n"
+
+
+@pytest.mark.parametrize(("more", "refused"), [(65_536, []), (65_537, ["pipelined"])])
+async def test_what_is_sent_ahead_of_an_answer_is_bounded_in_bytes(more: int, refused: list[str]) -> None:
+    """64 KiB, heads and bodies, behind a request that is being answered; then none of them is kept."""
+    connection, peer, *_ = connected()
+    connection.data_received(LIVEZ)
+    connection.data_received(HEAD + b"content-length: 900000\r\n\r\n" + b"a" * (more - 29 - 26))
+
+    assert [one.kind for one in [connection.refusal] if one is not None] == refused
+    assert len(connection.pipeline) == 1 - len(refused)
+    assert peer.closing is bool(refused)
+    connection.connection_lost(None)
+
+
+async def test_who_sends_ahead_and_reads_nothing_is_cut() -> None:
+    """More than 64 KiB while answers wait to be taken; what was taken meanwhile counts no more."""
+    connection, peer, *_ = connected()
+    for _ in range(2):
+        connection.data_received(LIVEZ)
+        connection.cycle.response_complete = True
+        connection.pause_writing()
+        connection.data_received(HEAD + b"x: " + b"a" * 40_000)
+        connection.resume_writing()
+        connection.data_received(b"\r\n\r\n")
+        connection.cycle.response_complete = True
+    assert not peer.aborted
+    connection.pause_writing()
+    with capture_logs() as lines:
+        connection.data_received(HEAD + b"content-length: 900000\r\n\r\n" + b"a" * 70_000)
+
+    assert peer.aborted
+    assert [(line["limit"], line["status"]) for line in lines] == [("pipelined", 429)]
     connection.connection_lost(None)
 
 

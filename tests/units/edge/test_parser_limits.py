@@ -152,17 +152,38 @@ async def test_empty_lines_without_end_are_refused() -> None:
     assert refusal(answer)[:2] == (431, "head_too_big")
 
 
+SMALL = b"11\r\n%b\r\n" % (b" " * 17)
+
+
 @pytest.mark.parametrize(
-    "body", [b"1;%b\r\n{\r\n" % (b"a" * 400_000), b"1\r\n{\r\n" * 60_000], ids=["extensions", "tiny chunks"]
+    "body",
+    [b"1;%b\r\n{\r\n" % (b"a" * 400_000), b"1\r\n{\r\n" * 60_000, SMALL * 20_000],
+    ids=["extensions", "tiny chunks", "small chunks"],
 )
 async def test_the_framing_of_a_body_is_bounded(body: bytes) -> None:
-    """Chunk extensions, and chunks of one byte, end at 400; what they cost is bounded by bytes on the wire."""
+    """Chunk extensions, and more than 1024 chunks of less than 256 bytes, end at 400."""
     sent = chunked("modern")
     head = sent[: sent.index(b"\r\n\r\n") + 4]
     with live() as server:
         answer = await answers(server, head + body)
 
     assert refusal(answer) == (400, "framing", True)
+
+
+async def test_the_rest_of_a_refused_body_is_bounded_in_chunks() -> None:
+    """A stranger's body goes by behind its 401; with the 1025th small chunk the connection ends, unanswered."""
+    head = chunked("modern", key="").partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    with live() as server:
+        reader, writer = await connect(server)
+        writer.write(head + SMALL)
+        first = await asyncio.wait_for(reader.readuntil(b"}}}"), SECONDS)
+        with contextlib.suppress(ConnectionError):
+            writer.write(SMALL * 1024 + b"0\r\n\r\n" + LIVEZ)
+            second = await asyncio.wait_for(reader.read(1), SECONDS)
+            assert second == b""
+        writer.close()
+
+    assert first.startswith(b"HTTP/1.1 401 ")
 
 
 async def test_pipelined_requests_are_bounded() -> None:

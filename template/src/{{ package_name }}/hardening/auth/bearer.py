@@ -19,6 +19,9 @@ from .access_tokens import InvalidTokenError
 if TYPE_CHECKING:
     from ..exchange import Exchange, Principal
 
+# With more of them a query is not read: nobody is known yet.
+MOST_PARAMETERS = 100
+
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 # A credential in a URL ends up in the logs of every proxy on the way (RFC 6750, section 5.3).
 _NEVER_IN_QUERY = frozenset(
@@ -51,7 +54,7 @@ def take_credential(exchange: Exchange, max_bytes: int) -> str | None:
     presented = exchange.headers.pop(b"authorization", b"").decode("latin-1")
     exchange.scope["headers"] = [pair for pair in exchange.scope["headers"] if pair[0] != b"authorization"]
     exchange.sensitive |= {presented} - {""}
-    query = parse_qsl(exchange.query.decode("latin-1"), keep_blank_values=True)
+    query = _parameters(exchange.query)
     exposed = {value for name, value in query if name.lower().replace("-", "_") in _NEVER_IN_QUERY}
     exchange.sensitive |= exposed - {""}
     if exposed:
@@ -68,6 +71,13 @@ def take_credential(exchange: Exchange, max_bytes: int) -> str | None:
         raise InvalidTokenError("malformed_credential")
     exchange.sensitive.add(token)
     return token
+
+
+def _parameters(query: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MOST_PARAMETERS)
+    except ValueError:
+        raise InvalidTokenError("too_many_parameters") from None
 
 
 def bind_session(exchange: Exchange, principal: Principal) -> None:

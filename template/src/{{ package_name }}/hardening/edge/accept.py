@@ -21,6 +21,8 @@ STREAM = (b"*/*", b"text/*", b"text/event-stream")
 BOTH = b"application/json, text/event-stream"
 # Bytes; a longer header says nothing that a client of this protocol needs to say.
 LONGEST_REMEMBERED = 256
+# A header longer than this is not read: nobody is known yet.
+LONGEST_READ = 2048
 
 NOT_JSON = Response(406, "not_acceptable", "Accept application/json; better, text/event-stream as well.")
 NOT_STREAM = Response(406, "not_acceptable", "This answer is an event stream: accept text/event-stream as well.")
@@ -37,7 +39,7 @@ class Accept:
         if exchange.path != MCP_PATH or exchange.method not in {"GET", "POST"}:
             return None
         accept = exchange.headers.get(b"accept", b"")
-        json, stream = accepted(accept) if len(accept) <= LONGEST_REMEMBERED else accepted.__wrapped__(accept)
+        json, stream = _accepted(accept)
         if exchange.method == "GET":
             return None if stream else NOT_STREAM
         if not json:
@@ -56,6 +58,12 @@ class Accept:
         if exchange.era == "legacy":
             return self.stateful
         return exchange.header(b"mcp-method") == LISTEN
+
+
+def _accepted(accept: bytes) -> tuple[bool, bool]:
+    if len(accept) > LONGEST_READ:
+        return False, False
+    return (accepted if len(accept) <= LONGEST_REMEMBERED else accepted.__wrapped__)(accept)
 
 
 @lru_cache(maxsize=256)

@@ -24,6 +24,8 @@ IPV4_INSIDE = tuple(ipaddress.IPv6Network(prefix) for prefix in ("64:ff9b::/96",
 UNKNOWN = "unknown"
 # An address with port and zone; what is longer is none, and is not remembered.
 LONGEST = 100
+# Entries without an address that are passed over, from the right.
+MOST_EMPTY = 16
 # In brackets, or IPv4, each perhaps with a port; or IPv6, with one where it cannot be a part of the address.
 FORM = re.compile(
     r"""\[(?P<inside>[^\]]*)\](?::\d{1,5})?|(?P<ipv4>[\d.]+)(?::\d{1,5})?"""
@@ -42,10 +44,11 @@ class ClientIp:
         client = exchange.scope.get("client")
         exchange.address = fold(client[0]) if client else UNKNOWN
         if self.hops:
-            entries = [entry.strip() for entry in exchange.header(b"x-forwarded-for").split(",") if entry.strip()]
+            stated = exchange.header(b"x-forwarded-for").rsplit(",", self.hops + MOST_EMPTY)
+            entries = [entry.strip() for entry in stated if entry.strip()]
             if len(entries) >= self.hops:
-                stated = (fold(entry[:LONGEST]) for entry in entries[-self.hops :])
-                exchange.address = next((one for one in stated if one != UNKNOWN), exchange.address)
+                found = (fold(entry[:LONGEST]) for entry in entries[-self.hops :])
+                exchange.address = next((one for one in found if one != UNKNOWN), exchange.address)
 
 
 @lru_cache(maxsize=1024)

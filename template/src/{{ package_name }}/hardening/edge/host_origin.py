@@ -26,6 +26,8 @@ ALLOWED_HEADERS = (
 # An argument that a tool wants repeated in a header (2026-07-28, Transports): any name after the prefix.
 PARAM_HEADER = re.compile(rb"mcp-param-[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
 MOST_PARAM_HEADERS = 32
+# Names that are looked at; what stands behind them is not allowed.
+MOST_ASKED = 128
 EXPOSED_HEADERS = b"x-request-id, retry-after, www-authenticate, mcp-session-id"
 PREFLIGHT_SECONDS = b"600"
 
@@ -93,8 +95,8 @@ class HostOrigin:
 
 
 def _allowed_headers(exchange: Exchange) -> bytes:
-    asked = exchange.headers.get(b"access-control-request-headers", b"").lower().split(b",")
-    names = [name.strip() for name in asked if PARAM_HEADER.fullmatch(name.strip())]
+    asked = exchange.headers.get(b"access-control-request-headers", b"").lower().split(b",", MOST_ASKED)
+    names = [name.strip() for name in asked[:MOST_ASKED] if PARAM_HEADER.fullmatch(name.strip())]
     return b", ".join([ALLOWED_HEADERS, *names[:MOST_PARAM_HEADERS]])
 
 

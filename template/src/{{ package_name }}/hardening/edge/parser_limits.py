@@ -11,9 +11,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from httptools import HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..response import Response
+from .fair_reading import FairReading
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -21,32 +21,33 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 65_536
 # Browsers send about 20 fields, proxies add about 20.
 MAX_FIELDS = 100
+# RFC 9110, section 4.1, asks for 8000.
+MAX_TARGET_BYTES = 8192
 MAX_TRAILERS = 16
 MAX_TRAILER_BYTES = 8192
 # Requests that wait behind the one that is being answered.
 MAX_PIPELINED = 32
 # Chunk sizes and extensions, in bytes: as long as the content, and so much more.
 MAX_FRAMING_BYTES = 65_536
-# Chunks that may be of any size; with more of them, their mean size has to be at least this many bytes.
-FREE_CHUNKS = 4096
-MEAN_CHUNK_BYTES = 16
+# Chunks of less than so many bytes, of a body and of those that wait behind it: each costs as much as a long one.
+SMALL_CHUNK_BYTES = 256
+MAX_SMALL_CHUNKS = 1024
 FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
 
 CLOSE = ((b"connection", b"close"),)
 MALFORMED = Response(400, "malformed", "This is not a request of HTTP/1.1.", headers=CLOSE)
 TRAILERS = Response(400, "trailers", "Send at most 16 trailer fields, of 8192 bytes in all.", headers=CLOSE)
 FRAMING = Response(400, "framing", "Send the body in fewer and longer chunks, without extensions.", headers=CLOSE)
-HEAD_TOO_BIG = Response(431, "head_too_big", "Send at most 65536 bytes and 100 fields as the head.", headers=CLOSE)
-PIPELINED = Response(
-    429, "pipelined", "Send at most 32 requests ahead of their answers.", headers=CLOSE, retry_after=1.0
-)
+HEAD_TOO_BIG = Response(431, "head_too_big", "Send at most 65536 bytes, 8192 of URL, 100 fields.", headers=CLOSE)
+AHEAD = "Send at most 32 requests, 65536 bytes, ahead of answers."
+PIPELINED = Response(429, "pipelined", AHEAD, headers=CLOSE, retry_after=1.0)
 
 
 class _OverLimitError(Exception):
     """Stops the parser; the refusal is kept on the connection."""
 
 
-class LimitedParser(HttpToolsProtocol):
+class LimitedParser(FairReading):
     """Uvicorn's connection, whose parser stops at the limits of this module.
 
     Attributes:
@@ -55,12 +56,8 @@ class LimitedParser(HttpToolsProtocol):
 
     refusal: Response | None = None
     _in_body = False
-    _fields = 0
-    _field_bytes = 0
-    _head_bytes = 0
-    _wire_bytes = 0
-    _content_bytes = 0
-    _chunks = 0
+    _fields = _field_bytes = _head_bytes = 0
+    _wire_bytes = _content_bytes = _small_chunks = 0
     # What is being read, and the fields that say how long a body is that the parser leaves out.
     _data = b""
     _framing = b""
@@ -96,6 +93,12 @@ class LimitedParser(HttpToolsProtocol):
             self._stop(PIPELINED)
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        """Bound the request target, which is decoded before anybody is known."""
+        super().on_url(url)
+        if len(self.url) > MAX_TARGET_BYTES:
+            self._stop(HEAD_TOO_BIG)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count a field; one that comes after the head is dropped."""
         if self._in_body:
@@ -119,8 +122,9 @@ class LimitedParser(HttpToolsProtocol):
                 self._stop(HEAD_TOO_BIG)
         if not self.url.startswith(b"/") and self._is_foreign():
             self._stop(MALFORMED)
-        self._fields = self._field_bytes = self._head_bytes = 0
-        self._wire_bytes = self._content_bytes = self._chunks = 0
+        self._fields = self._field_bytes = self._head_bytes = self._wire_bytes = self._content_bytes = 0
+        if self.cycle is None or self.cycle.response_complete:
+            self._small_chunks = 0
         self._in_body = True
         super().on_headers_complete()
         if self.parser.should_upgrade():
@@ -137,10 +141,10 @@ class LimitedParser(HttpToolsProtocol):
         return self.url != b"*" and [authority] != [value.lower() for name, value in self.headers if name == b"host"]
 
     def on_body(self, body: bytes) -> None:
-        """Count the content, and the chunks that it comes in."""
-        self._chunks += 1
+        """Count the content, and the small chunks that it comes in."""
         self._content_bytes += len(body)
-        if self._chunks > FREE_CHUNKS and self._content_bytes < self._chunks * MEAN_CHUNK_BYTES:
+        self._small_chunks += len(body) < SMALL_CHUNK_BYTES
+        if self._small_chunks > MAX_SMALL_CHUNKS:
             self._stop(FRAMING)
         super().on_body(body)
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..settings import HardeningSettings
 
 JSON = "application/json"
+# Digits; with zeros in front it could be of any length.
+LONGEST_LENGTH = 20
 TOO_BIG = Response(413, "too_big", "The request is larger than MCP_MAX_BODY_BYTES.")
 
 
@@ -37,7 +39,7 @@ class RequestHead:
             allow = ((b"allow", ", ".join(sorted(methods)).encode()),)
             return Response(405, "method", "This method is not served here.", headers=allow)
         length = exchange.header(b"content-length")
-        if length and (not length.isdigit() or int(length) > self.max_body_bytes):
+        if length and (len(length) > LONGEST_LENGTH or not length.isdigit() or int(length) > self.max_body_bytes):
             return TOO_BIG
         if exchange.method == "POST":
             # A small compressed body can unpack to anything (a "zip bomb").

@@ -1,4 +1,4 @@
-"""Limit of unread answers: a client that takes less than 1024 bytes a second of a waiting answer is closed.
+"""Limit of unread answers: who takes less than 1024 bytes a second of a waiting one is closed, who sends ahead is 429.
 
 What a request took is given back when its client has taken the answer, not when the answer is in the buffer of the
 connection: what is kept for slow readers is bounded by slots.
@@ -10,7 +10,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
-from .parser_limits import LimitedParser
+from .parser_limits import PIPELINED, LimitedParser
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,6 +21,8 @@ SLOWEST_BYTES_PER_SECOND = 1024
 # What the system keeps of an answer that is not sent yet, for each connection. Left to itself it keeps megabytes, which
 # the container pays for and no limit here counts.
 UNSENT_BYTES = 131_072
+# What may be sent of further requests before an answer is made and taken.
+MAX_AHEAD_BYTES = 65_536
 # What a connection offers under this name in the scope of a request: see `UnreadAnswers.when_taken`.
 WHEN_TAKEN = "hardening.when_taken"
 
@@ -43,6 +45,7 @@ class UnreadAnswers(LimitedParser):
     seconds: ClassVar[float] = 10.0
 
     _sending: asyncio.TimerHandle | None = None
+    _ahead_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn has it
         """Begin with nothing written."""
@@ -54,6 +57,25 @@ class UnreadAnswers(LimitedParser):
         self._stop_watching()
         super().connection_lost(exc)
         self._run_when_taken()
+
+    def data_received(self, data: bytes) -> None:
+        """Keep little of what is sent ahead of answers, from strangers too."""
+        if not (self.pipeline or self.flow.write_paused):
+            self._ahead_bytes = 0
+        super().data_received(data)
+        if not (self.pipeline or self.flow.write_paused):
+            return
+        self._ahead_bytes += len(data)
+        if self._ahead_bytes <= MAX_AHEAD_BYTES or self.refusal is not None:
+            return
+        self.pipeline.clear()
+        if self.flow.write_paused:
+            # An answer would wait for whoever does not read.
+            self.refusal = PIPELINED
+            self._refuse(PIPELINED)
+            self.transport.abort()
+        else:
+            self._reject(PIPELINED)
 
     def when_taken(self, action: Callable[[], None]) -> None:
         """Do something once the client has taken all but a little of what is written, or has gone."""
