@@ -61,14 +61,13 @@ class Authentication:
                 raise ValueError("MCP_PROBE_KEY must differ from every key of MCP_API_KEYS")
             self._probe_key = ApiKey("probe", digest)
             self._keys = (*self._keys, self._probe_key)
-        issuer = settings.jwt_issuer if "jwt" in modes else ""
         self._verifier: TokenVerifier | None = None
         if "jwt" in modes:
-            keys = Keys(issuer, settings.jwt_jwks_url)
+            keys = Keys(settings.jwt_issuer, settings.jwt_jwks_url)
             audience = settings.jwt_audience or resource_of(settings.public_url)
             self._verifier = TokenVerifier(
                 keys,
-                issuer=issuer,
+                issuer=settings.jwt_issuer,
                 audience=audience,
                 client_ids=settings.jwt_client_ids,
                 readable=settings.jwt_claims,

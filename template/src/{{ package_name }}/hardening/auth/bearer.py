@@ -1,7 +1,7 @@
-"""Reads the credential from `Authorization: Bearer` and removes it from the request.
+"""Reads the credential from `Authorization: Bearer` and removes it from the request (401 anywhere else, or twice).
 
 No later guard, no tool and no log line can see a credential.
-`Authorization: Bearer`, once, is that place (RFC 6750, section 2.1).
+Source: RFC 6750, section 2.1.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def fits(request: object, answer: object) -> bool:
     return answer.content is not None and _checker(to_json(params.requested_schema))(answer.content)
 
 
-def no(answer: object) -> bool:
+def is_no(answer: object) -> bool:
     """Return whether a person has declined or dismissed a question."""
     return isinstance(answer, ElicitResult) and answer.action != "accept"
 
@@ -89,9 +89,11 @@ def answerable(request: object, capabilities: ClientCapabilities | None) -> bool
         return capabilities.sampling is not None and (not tools or capabilities.sampling.tools is not None)
     if isinstance(request, ListRootsRequest):
         return capabilities.roots is not None
+    if not isinstance(request, ElicitRequest):
+        return True
     asking = capabilities.elicitation
-    if not isinstance(request, ElicitRequest) or asking is None:
-        return not isinstance(request, ElicitRequest)
+    if asking is None:
+        return False
     # Without a mode, as clients wrote it before there were modes, it means forms.
     forms = asking.form is not None or asking.url is None
     return forms if isinstance(request.params, ElicitRequestFormParams) else asking.url is not None

@@ -20,7 +20,7 @@ from .. import errors
 from ..exchange import current
 from ..logs.redaction import collect
 from . import event_loop
-from .answers import UnfitAnswer, answerable, fits, no
+from .answers import UnfitAnswer, answerable, fits, is_no
 from .deadline import RESTARTING
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class AskingSession(ServerSession):
         _belongs(answer.model_dump(mode="json"))
         if not fits(request, answer):
             raise UnfitAnswer
-        self.said_no = self.said_no or no(answer)
+        self.said_no = self.said_no or is_no(answer)
         return answer
 
     async def _unless_leaving(self, work: Any) -> Any:

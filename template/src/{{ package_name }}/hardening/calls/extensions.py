@@ -18,7 +18,7 @@ from mcp.types import INTERNAL_ERROR
 
 from ..exchange import current
 from ..limits.refusals import tool_failure
-from ..logs.call_log import told
+from ..logs.call_log import mark_logged
 from .declaration import Declaration, InvalidDeclarationError
 from .failures import protocol_error
 
@@ -138,5 +138,5 @@ async def _call(server: GuardedPrimitives, method: str, work: Work) -> HandlerRe
     finally:
         duration_ms = round((time.monotonic() - started) * 1000, 1)
         log.info("extension call", rpc_method=method, duration_ms=duration_ms, outcome=outcome)
-        told(exchange)
+        mark_logged(exchange)
     return result

@@ -16,12 +16,12 @@ from mcp import MCPError
 from mcp.server.mcpserver import Context as SdkContext
 from mcp.server.mcpserver.exceptions import UnexpectedResourceError
 from mcp.types import INVALID_PARAMS
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 from typing_extensions import TypedDict
 
 from .. import errors
-from .arguments import refuse_parameter
+from .arguments import CLOSED, refuse_parameter
 from .declaration import InvalidDeclarationError, hints_of, kinds
 from .failures import invalid_arguments
 from .json_schema import CheckedSchema, why_none
@@ -39,7 +39,6 @@ request: ContextVar[SdkContext[Any, Any]] = ContextVar("request")
 # Whether a function of the author's runs; what it reads itself stands inside of the boundary already.
 in_call: ContextVar[bool] = ContextVar("in_call", default=False)
 
-CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 ASKING = (
     "Resolve(…) fills parameters of tools alone; return InputRequiredResult to ask the person, and look at"
     " ctx.sdk.input_responses when the answer is there"

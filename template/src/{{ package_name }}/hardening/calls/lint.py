@@ -1,7 +1,7 @@
 """Checks of declarations: names, descriptions, hidden characters, bounds of schemas (exit 78).
 
-A tool that would mislead a model is not served.
-Runs at start and in the tests; a tool that breaks a rule is not served.
+A tool that would mislead a model, or that clients cannot read, is not served.
+Runs at start, in `make check` and in the tests.
 """
 
 from __future__ import annotations

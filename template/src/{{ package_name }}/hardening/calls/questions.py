@@ -39,7 +39,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from .. import errors
-from .answers import UnfitAnswer, answerable, fits, needed, no
+from .answers import UnfitAnswer, answerable, fits, is_no, needed
 from .asking_session import AskingSession, UnansweredError
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _said_no(sdk: Sdk | InputRequiredResult) -> bool:
         return False
     answers = (sdk.input_responses or {}).values()
     session = sdk.session if sdk.protocol_version else None
-    return getattr(session, "said_no", False) or any(no(answer) for answer in answers)
+    return getattr(session, "said_no", False) or any(is_no(answer) for answer in answers)
 
 
 def _type_of_answer(request: InputRequest) -> type[Any]:

@@ -7,7 +7,7 @@ Resolvers may take other resolvers, arguments of the tool by name, and `Context`
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from mcp.server.elicitation import render_elicitation_schema
 from mcp.server.mcpserver import Elicit, ListRoots, Sample
@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from ..errors import CannotAsk
 from .answers import UnfitAnswer
 from .context import Context
-from .declaration import InvalidDeclarationError, kinds
+from .declaration import InvalidDeclarationError, hints_of, kinds
 from .sdk_words import refuse_words
 
 if TYPE_CHECKING:
@@ -46,11 +46,17 @@ class Resolvers:
         asks: Whether the person may be asked, by one of them or by the tool itself.
     """
 
-    def __init__(self, tool: str, function: Callable[..., Any], arguments: Mapping[str, inspect.Parameter]) -> None:
+    def __init__(
+        self,
+        tool: str,
+        function: Callable[..., Any],
+        arguments: Mapping[str, inspect.Parameter],
+        hints: Mapping[str, Any],
+    ) -> None:
         try:
             self._resolved = find_resolved_parameters(function)
             asking = [marker.fn for marker, _ in self._resolved.values()]
-            self._contexts = frozenset(name for one in _all(asking) for name in _contexts_of(one))
+            self._contexts = frozenset(name for one in _all(tool, asking) for name in _contexts_of(tool, one))
             given = set(arguments) - self._resolved.keys()
             self._plans = build_resolver_plans(self._resolved, given | self._contexts)
         except InvalidSignature as problem:
@@ -58,7 +64,6 @@ class Resolvers:
         if taken := self._contexts & given:
             raise InvalidDeclarationError(f"{tool}: rename {min(taken)}: a resolver calls its Context so")
         self.names = frozenset(self._resolved)
-        hints = _hints(function)
         for name in arguments:
             if name not in self.names and resolves(hints.get(name)):
                 raise InvalidDeclarationError(f"{tool}: {name}: {DIRECTLY}")
@@ -69,9 +74,9 @@ class Resolvers:
             name: one.default for name, one in arguments.items() if one.default is not inspect.Parameter.empty
         }
         self.asks = False
-        for one in _all(asking):
+        for one in _all(tool, asking):
             _refuse_places(tool, one)
-            for context in _contexts_of(one):
+            for context in _contexts_of(tool, one):
                 refuse_words(tool, one, context)
             self.asks = _asks(tool, one) or self.asks
         self.asks = self.asks or returns_input_required(function)
@@ -128,7 +133,7 @@ def _has_caller(context: Context[Any, Any]) -> bool:
     return True
 
 
-def _all(asking: list[Callable[..., Any]]) -> Iterator[Callable[..., Any]]:
+def _all(tool: str, asking: list[Callable[..., Any]]) -> Iterator[Callable[..., Any]]:
     """Walk resolvers and those that they take themselves."""
     seen: set[int] = set()
     pending = list(asking)
@@ -137,17 +142,11 @@ def _all(asking: list[Callable[..., Any]]) -> Iterator[Callable[..., Any]]:
         if id(one) not in seen:
             seen.add(id(one))
             yield one
-            pending += [marker.fn for marker in map(_marker, _hints(one).values()) if marker is not None]
+            pending += [marker.fn for marker in map(_marker, _hints(tool, one).values()) if marker is not None]
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    target = function if inspect.isroutine(function) else type(function).__call__
-    try:
-        return get_type_hints(target, include_extras=True)
-    except NameError as missing:
-        raise InvalidSignature(f"import {missing.name} outside TYPE_CHECKING, a resolver needs it") from None
-    except (AttributeError, SyntaxError, TypeError) as unreadable:
-        raise InvalidSignature(f"a type of a resolver cannot be read: {unreadable}") from None
+def _hints(tool: str, function: Callable[..., Any]) -> dict[str, Any]:
+    return hints_of(f"{tool}: a resolver", function if inspect.isroutine(function) else type(function).__call__)
 
 
 def _marker(hint: object) -> Marker | None:
@@ -155,8 +154,8 @@ def _marker(hint: object) -> Marker | None:
     return next((one for one in found if isinstance(one, Marker)), None)
 
 
-def _contexts_of(function: Callable[..., Any]) -> list[str]:
-    hints = _hints(function)
+def _contexts_of(tool: str, function: Callable[..., Any]) -> list[str]:
+    hints = _hints(tool, function)
     names = inspect.signature(function).parameters
     return [name for name in names if any((get_origin(one) or one) is Context for one in kinds(hints.get(name)))]
 
@@ -169,7 +168,7 @@ def _refuse_places(tool: str, function: Callable[..., Any]) -> None:
 
 def _asks(tool: str, function: Callable[..., Any]) -> bool:
     """Return whether a resolver may ask; refuse a question that no client can show, before anybody is asked it."""
-    returned = _hints(function).get("return", Elicit)
+    returned = _hints(tool, function).get("return", Elicit)
     arms = (returned, *get_args(returned))
     for arm in arms:
         if get_origin(arm) is Elicit:

@@ -50,7 +50,7 @@ class Tool:
         self.context_name, self.context_types = context_parameter(self.name, parameters, hints)
         refuse_words(self.name, function, self.context_name)
         parameters.pop(self.context_name or "", None)
-        self.resolvers = Resolvers(self.name, function, parameters)
+        self.resolvers = Resolvers(self.name, function, parameters, hints)
         for resolved in self.resolvers.names:
             del parameters[resolved]
         try:

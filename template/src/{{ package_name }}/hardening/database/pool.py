@@ -139,7 +139,8 @@ class Database(Availability):
             self.answered()
         except FAULTS as error:
             # Whoever waits with others for connections that are all in use has learnt nothing.
-            self.failed(error, counts=connection is not None or not self.full)
+            if connection is not None or not self.full:
+                self.failed(error)
             if connection is not None:
                 self.cut(connection)
         finally:
@@ -169,7 +170,8 @@ class Database(Availability):
         except FAULTS as error:
             # Where connections can still be opened, one was, and nothing answers.
             busy = wait.expired() and self.full
-            self.failed(error, counts=not busy)
+            if not busy:
+                self.failed(error)
             raise (PoolExhausted if busy else UpstreamUnavailable)(retry_after_seconds=RETRY_SECONDS) from error
         finally:
             self.waiting -= 1

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from ..logs.access_log import AccessLog
 from ..logs.throttle import RATE_LIMITED
-from ..response import Response
+from .body import TOO_SLOW
 from .client_ip import fold
 from .connection_table import ConnectionTable
-from .parser_limits import CLOSE
 from .unread_answers import WHEN_TAKEN, UnreadAnswers
 
 if TYPE_CHECKING:
     import asyncio
 
+    from ..response import Response
     from ..settings import HardeningSettings
 
-TOO_SLOW = Response(408, "too_slow", "The request did not arrive in time.", headers=CLOSE)
 PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 429: b"Too Many Requests"}
 PHRASES[431] = b"Request Header Fields Too Large"
 

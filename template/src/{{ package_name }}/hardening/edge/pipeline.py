@@ -164,10 +164,10 @@ async def _has_left(receive: Receive) -> bool:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    told = asyncio.ensure_future(disconnect())
+    leaving = asyncio.ensure_future(disconnect())
     await asyncio.sleep(0)
-    left = told.done()
-    told.cancel()
+    left = leaving.done()
+    leaving.cancel()
     return left
 
 

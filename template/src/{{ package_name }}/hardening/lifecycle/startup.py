@@ -69,23 +69,24 @@ def open_log(server: HardenedServer) -> logs.Logs:
 def run_to_the_end(work: Coroutine[Any, Any, int], output: logs.Logs, taken: StdioCapture) -> NoReturn:
     """Run a server, then end the process with what it returns; 75 and 78 when a part of it did not open."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code, refused = 0, None
         try:
             code = _run_whole(runner.get_loop(), work)
-        except (DatabaseUnavailableError, StateUnavailableError) as unavailable:
-            part = "state" if isinstance(unavailable, StateUnavailableError) else "database"
-            if part == "state":
-                log.exception("state did not open")
-            output.flush()
-            taken.release()
-            code = AWAY if unavailable.away else BAD_CONFIGURATION
-            with suppress(SystemExit):
-                refuse(part, [str(unavailable)], code)
-            sys.stderr.flush()
-            # A lifespan that ignores its cancellation must not keep the process either.
-            os._exit(code)
+        except StateUnavailableError as unavailable:
+            log.exception("state did not open")
+            refused = "state", unavailable
+        except DatabaseUnavailableError as unavailable:
+            refused = "database", unavailable
         taken.release()
         output.flush()
-        # A thread that never returns, or that reads standard input, must not keep the process.
+        if refused is not None:
+            part, error = refused
+            code = AWAY if error.away else BAD_CONFIGURATION
+            with suppress(SystemExit):
+                refuse(part, [str(error)], code)
+            sys.stderr.flush()
+        # Neither a thread that never returns, or that reads standard input, nor a lifespan that ignores its
+        # cancellation must keep the process.
         os._exit(code)
 
 

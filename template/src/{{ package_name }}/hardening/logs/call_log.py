@@ -39,7 +39,7 @@ def log_call(tool: str, outcome: str, seconds: float, exchange: Exchange | None,
         error_code=code,
         notifications_sent=sent,
     )
-    told(exchange)
+    mark_logged(exchange)
     if metrics is not None:
         asked = exchange is not None and exchange.meta.get("progressToken") is not None
         metrics.observe_call(tool, ended, code, seconds, sent, progress_requested=asked)
@@ -56,7 +56,7 @@ def log_other(kind: str, name: str, outcome: str, seconds: float) -> None:
     """
     ended = outcome if outcome in {OK, CANCELLED} else "error"
     code, took = None if outcome == OK else outcome, round(seconds * 1000, 1)
-    told(current.get())
+    mark_logged(current.get())
     if kind == "prompt":
         log.info("prompt call", prompt_name=name, duration_ms=took, outcome=ended, error_code=code)
     elif kind == "resource":
@@ -65,7 +65,7 @@ def log_other(kind: str, name: str, outcome: str, seconds: float) -> None:
         log.info("completion call", duration_ms=took, outcome=ended, error_code=code)
 
 
-def told(exchange: Exchange | None) -> None:
+def mark_logged(exchange: Exchange | None) -> None:
     """Note that a line has told how the request ended: the access log has none for it."""
     if exchange is not None:
         exchange.logged = True

@@ -1,6 +1,6 @@
 """Builds a log record: field allow-list, literal messages, redaction of the call's values.
 
-1. The fields of `log_fields.FIELDS` and no others; the text only if it is a literal of the code
+1. The fields of `fields.FIELDS` and no others; the text only if it is a literal of the code
    that logs.
 2. Exceptions as types and places.
 3. Whatever is left that could vary is compared with the strings of the current call, and replaced

@@ -1,8 +1,8 @@
 """Configures structlog, `logging` and `warnings` to write redacted JSON lines through one writer.
 
 structlog, the standard library's loggers at any level and `warnings` share one way out:
-`log_lines` makes the line, `log_writer` writes it without anybody waiting.
-StreamCounter output and uncaught exceptions are sent the same way by `takeover`.
+`record` makes the line, `writer` writes it without anybody waiting.
+Stray output and uncaught exceptions are sent the same way by `stdio`.
 No setting changes what may be written.
 """
 

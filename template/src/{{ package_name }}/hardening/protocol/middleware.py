@@ -20,7 +20,7 @@ from pydantic_core import to_json
 from ..calls.failures import failure_or_crash, protocol_error
 from ..errors import TooLarge
 from ..exchange import current, printable, trace_id
-from ..logs.call_log import told
+from ..logs.call_log import mark_logged
 from ..routes import DISCOVER, INITIALIZE, TOOLS_CALL, TOOLS_LIST
 from ..telemetry.tracing import annotate
 from .session_memory import shorten_opening
@@ -96,7 +96,7 @@ def protocol_middleware(
 def _log_opening(method: str, started: float, code: int | None) -> None:
     duration_ms = round((time.monotonic() - started) * 1000, 1)
     log.info("client initialized", rpc_method=method, duration_ms=duration_ms, error_code=code)
-    told(current.get())
+    mark_logged(current.get())
 
 
 async def error_boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:

@@ -18,12 +18,11 @@ from pydantic_core import to_json
 from ..exchange import current
 from ..response import Response
 from ..routes import SESSION_HEADER
-from .message import has_more_values
+from .message import INVALID_PARAMS, has_more_values
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-INVALID_PARAMS = -32602
 # Clients in use send less than 1 KiB and 40 values.
 MAX_CAPABILITY_BYTES = 4096
 MAX_CAPABILITY_VALUES = 128

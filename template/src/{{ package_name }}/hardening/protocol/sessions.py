@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..settings import HardeningSettings
 
 FULL = Response(503, "sessions", "You have too many open sessions; end one, or wait.", retry_after=30)
-BUSY = Response(503, "duplicate_id", "A request with the same id is being answered.", retry_after=1)
+DUPLICATE = Response(503, "duplicate_id", "A request with the same id is being answered.", retry_after=1)
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ class Sessions:
             async with asyncio.timeout(self.wait_seconds):
                 held = await turn.lock.acquire()
         except TimeoutError:
-            return BUSY
+            return DUPLICATE
         finally:
             if not held:
                 _leave(session, rpc_id, turn)
@@ -148,8 +148,8 @@ class Sessions:
     def _forget(self, name: str, at: float) -> None:
         session = self.open.pop(name, None)
         if session is not None:
-            for told in self.on_end:
-                told(at - session.began, session.version)
+            for act in self.on_end:
+                act(at - session.began, session.version)
 
     def _end(self, session: _Session) -> None:
         session.used = self.clock()

@@ -22,6 +22,7 @@ from ..logs.access_log import AccessLog
 from ..response import Response
 from ..routes import INITIALIZE
 from .message import INVALID_REQUEST, NOT_A_MESSAGE, MessageCheck
+from .sessions import DUPLICATE
 from .stdio_exchange import exchange_of
 from .stdio_framing import write_line
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 CANCELLED = "notifications/cancelled"
 TOO_LARGE = Response(413, "too_large", "The message is too large.", code=INVALID_REQUEST)
-DUPLICATE = Response(503, "duplicate_id", "A request with the same id is being answered.", retry_after=1)
 TOO_MANY = Response(503, "concurrency", "Too many of your requests are being answered.", retry_after=1)
 LEAVING = Response(503, "draining", "This server is shutting down.", retry_after=1)
 

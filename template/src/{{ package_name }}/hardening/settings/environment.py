@@ -36,9 +36,7 @@ AWAY = 75
 # What a client of this server reads, not the server; present where both run.
 # The probe's, and those of compose.yaml, whose one file the server is given whole.
 NOT_SETTINGS = frozenset(
-    {
-        *("MCP_PROBE_URL", "MCP_DOMAIN", "MCP_BIND", "MCP_HTTP_PORT", "MCP_HTTPS_PORT", "MCP_TRUSTED_PROXIES"),
-    }
+    {"MCP_PROBE_URL", "MCP_DOMAIN", "MCP_BIND", "MCP_HTTP_PORT", "MCP_HTTPS_PORT", "MCP_TRUSTED_PROXIES"}
 )
 
 

@@ -18,7 +18,7 @@ from uuid import UUID
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import MultiHostUrl, PydanticUndefined
 
-from .environment import InvalidSettingsError, load, unknown_names, variables
+from .environment import BAD_CONFIGURATION, InvalidSettingsError, load, unknown_names, variables
 from .urls import MASK, shown_url
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str], settings_type: type[HardeningSettings]) -> in
         settings = load(settings_type)
     except InvalidSettingsError as invalid:
         sys.stderr.write("".join(f"{problem}\n" for problem in invalid.problems))
-        return 78
+        return BAD_CONFIGURATION
     for row in rows(settings_type, settings):
         sys.stdout.write(f"{row.variable}={row.value}  # {row.origin}\n")
     return 0
