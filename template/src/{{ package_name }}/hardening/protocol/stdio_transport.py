@@ -18,6 +18,7 @@ from mcp.types import JSONRPCError, JSONRPCResponse, jsonrpc_message_adapter
 from pydantic import ValidationError
 
 from ..exchange import Exchange, current, printable
+from ..limits.concurrency import TOO_MANY
 from ..logs.access_log import AccessLog
 from ..response import Response
 from ..routes import INITIALIZE
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 CANCELLED = "notifications/cancelled"
 TOO_LARGE = Response(413, "too_large", "The message is too large.", code=INVALID_REQUEST)
-TOO_MANY = Response(503, "concurrency", "Too many of your requests are being answered.", retry_after=1)
 LEAVING = Response(503, "draining", "This server is shutting down.", retry_after=1)
 
 
