@@ -1,4 +1,4 @@
-"""Strict validation of a tool's arguments by its advertised schema.
+"""Strict validation of a tool's arguments by its advertised schema (kind `invalid_input`).
 
 What the schema refuses the validator refuses, and the reverse.
 Nothing is converted, nothing that the schema does not know gets in, and a failure names the rule, never the value.

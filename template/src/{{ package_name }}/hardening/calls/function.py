@@ -1,7 +1,7 @@
 """One function behind a prompt, a resource or completion: given its context, its arguments read, its connection ended.
 
-Arguments come as text, from a person's form or an address: they are read as the SDK reads them, and what no text
-can be, as JSON; a failure names the rule (-32602), never the value.
+Arguments come as text, from a person's form or an address: they are read as the SDK reads them, and as JSON where the
+text does not fit; a failure names the rule (-32602), never the value.
 Source: 2026-07-28 and 2025-11-25, Prompts and Resources.
 """
 

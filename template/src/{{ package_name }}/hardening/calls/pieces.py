@@ -1,6 +1,6 @@
 """Results that are made piece by piece: read once into a list that is bounded, or refused.
 
-None leaves empty because something has looked at it before, and none without an end keeps the process.
+No result is empty because an iterator in it was used up before, and none without an end holds the process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Refuses words of the SDK's context on `Context` of this package, which has them elsewhere (exit 78).
+"""Refuses attributes of the SDK's `Context` on that of this package, which has them elsewhere (exit 78).
 
 `ctx.info(…)` in the body of a function is found where the function is declared, not in its first call.
 Nothing else is refused: neither what a helper or a decorator does, nor a context that may be another object.

@@ -1,4 +1,4 @@
-"""Counts what is on asyncio's own threads (`asyncio.to_thread`); all callers share them.
+"""Default executor of the event loop (`asyncio.to_thread`): counts what is on its threads, which all callers share.
 
 A function that never returns there takes a thread from everybody until the process ends, and when all are taken no
 other function gets one. So `mcp_oldest_thread_seconds` and its alert cover them as those of `ctx.thread`.

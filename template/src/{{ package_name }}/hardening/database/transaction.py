@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import structlog
 
-from ..calls.context import CallOverError
 from ..database import DatabaseUnavailableError
 from ..errors import UpstreamUnavailable
 from .failures import FAULTS, UNKNOWN, lost
@@ -71,8 +70,7 @@ async def connection(ctx: Context[Any, Any]) -> AsyncGenerator[DatabaseConnectio
     try:
         taken = await database.take()
         try:
-            if ctx.over:
-                raise CallOverError("the call has been answered: await everything that it starts")
+            ctx.check()
             ctx.held = taken
             async with _transaction(database, ctx, taken):
                 yield taken

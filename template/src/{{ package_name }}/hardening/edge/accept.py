@@ -1,6 +1,6 @@
-"""Accept header: which media types the client takes (406); JSON is answered where JSON is what the answer is.
+"""Accept header guard: refuses a client that takes no media type which its answer can have (406).
 
-A client that takes JSON alone gets it without progress, and one that takes nothing that could be sent gets a reason.
+A client that takes JSON alone is answered with JSON, without progress.
 Sources: RFC 9110, section 12.5.1; 2026-07-28 and 2025-11-25, Transports, which have clients name both kinds.
 """
 

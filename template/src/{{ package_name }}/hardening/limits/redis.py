@@ -1,9 +1,8 @@
 """Rate limit back end in Redis: one ceiling for all replicas.
 
-While Redis is slow or away, each replica applies its share of the limit; limits never open.
 One script decides everything about a request in one round trip, on the clock of Redis.
-While Redis does not answer, each replica admits its share, at most half of a limit and at least one
-unit of it: replicas that are declared, or have met in Redis, admit no more in all than the limit.
+While Redis is slow or away, limits never open: each replica admits its share, at most half of a limit and at least one
+unit of it, so that replicas that are declared, or have met in Redis, admit no more in all than the limit.
 Each change between Redis and memory may admit one burst more, and replicas may notice it about a
 second apart. Nothing is ever let through uncounted.
 """
