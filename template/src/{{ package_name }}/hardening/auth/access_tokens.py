@@ -119,7 +119,7 @@ class TokenVerifier:
     def _believed(self, claims: dict[str, Any]) -> Principal:
         readable = {name: claims[name] for name in self._readable if name in claims}
         tenant = claims.get(self._tenant_claim) if self._tenant_claim else ""
-        # Nobody's rows are not everybody's: who has no tenant does not get in.
+        # Without a tenant it would be unclear whose rows a tool may read, so such a token is refused.
         good = isinstance(tenant, str) and len(tenant) <= LONGEST_NAME and tenant.isprintable()
         if not good or (self._tenant_claim and not tenant):
             raise InvalidTokenError("no_tenant")

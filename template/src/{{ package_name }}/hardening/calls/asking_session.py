@@ -47,7 +47,7 @@ class AskingSession(ServerSession):
     """
 
     def __init__(self, session: ServerSession, request_id: RequestId, leaving: asyncio.Event) -> None:
-        # Not a second session: all that the first one holds, under one method of ours.
+        # Not a second session: it shares everything with the first one, and replaces one method.
         self.__dict__.update(vars(session))
         self._request_id = request_id
         self._leaving = leaving

@@ -92,7 +92,7 @@ class Background:
             await self._deadlines.run(name, self.seconds, work)
             if not own.end():
                 log.error("background task kept its connection", tool_name=name)
-        except Exception as error:  # noqa: BLE001 - whatever it is, this line is all that is heard of it
+        except Exception as error:  # noqa: BLE001 - whatever it is, one log line reports it
             self._failed(name, error)
         finally:
             own.end()

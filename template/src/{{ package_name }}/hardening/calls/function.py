@@ -188,7 +188,7 @@ def enter(sdk: SdkContext[Any, Any]) -> None:
 
 
 async def inside(sdk: SdkContext[Any, Any], reading: Coroutine[Any, Any, Any]) -> Any:
-    """Return what a call reads itself, with a context of its own; a failure of ours is told as it is.
+    """Return what a call reads itself, with a context of its own; a failure of `errors` is raised as it is.
 
     Raises:
         ResourceError: As the SDK says it, so that the author can expect it.

@@ -150,7 +150,7 @@ def library_failure(error: BaseException) -> errors.ToolFailure | None:
 
 
 def _is_refused_by_row_security(error: BaseException) -> bool:
-    """Return whether a policy of a table refuses a row; a missing GRANT has the same code, and is nobody's argument."""
+    """Return whether a policy of a table refuses a row; a missing GRANT has the same code, and another cause."""
     function = getattr(error, "server_source_function", None)
     return getattr(error, "sqlstate", None) == "42501" and function == "ExecWithCheckOptions"
 

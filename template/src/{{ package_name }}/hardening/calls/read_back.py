@@ -29,7 +29,7 @@ def reader(schema: Any) -> SchemaValidator:
 
 
 def converts(schema: Any) -> bool:
-    """Return whether the author's functions make another value of what a tool returns; those of a model have run before."""
+    """Return whether the author's functions change what a tool returns; those of a model have run before."""
     if isinstance(schema, list | tuple):
         return any(converts(one) for one in cast("list[Any]", schema))
     if not isinstance(schema, dict):

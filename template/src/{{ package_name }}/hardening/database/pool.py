@@ -138,7 +138,7 @@ class Database(Availability):
                 await connection.fetchval("SELECT 1")
             self.answered()
         except FAULTS as error:
-            # Whoever waits with others for connections that are all in use has learnt nothing.
+            # A wait for connections that are all in use says nothing about the database.
             if connection is not None or not self.full:
                 self.failed(error)
             if connection is not None:
@@ -191,7 +191,7 @@ class Database(Availability):
         """Return a connection to the pool, or close it when the database does not let go of it in time."""
         if self._pool is not None:
             self._idle_check.given_back(connection)
-            # In a task of its own: when the call is cancelled meanwhile, somebody still sees how this ends.
+            # In a task of its own: when the call is cancelled meanwhile, the release is completed all the same.
             await asyncio.shield(asyncio.ensure_future(self._release(self._pool, connection)))
 
     async def _release(self, pool: asyncpg.Pool[asyncpg.Record], connection: DatabaseConnection) -> None:

@@ -1,7 +1,7 @@
 """Connection caps, in all and for each address: one too many is closed, or takes an idle one's place (429, 503).
 
-Nobody who has authenticated loses a connection to somebody who has not; one address cannot take all of them, and
-neither can one caller from many addresses.
+Connections of an authenticated caller, up to as many as one address may have, are not closed for a stranger; one
+address cannot take all connections, and neither can one caller from many addresses.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ConnectionTable:
             oldest = next(iter(self._idle_of.get(address, ())), None)
             if oldest is None:
                 return TOO_MANY_OF_ADDRESS
-            # Whoever shares an address with somebody who takes all of its connections gets in.
+            # So a client gets in although another one at its address has taken all connections.
             self.remove(oldest)
             oldest.turn_away(TOO_MANY_OF_ADDRESS)
         if len(self._address) >= self.most:

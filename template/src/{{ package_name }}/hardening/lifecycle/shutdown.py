@@ -93,7 +93,7 @@ class DrainingServer(uvicorn.Server):
         self.drain.unready = True
         # A thread, so that the deadline holds even when the event loop does not run.
         threading.Thread(target=self._watch, daemon=True, name="exit deadline").start()
-        # A signal interrupts somebody's call, and is no part of it.
+        # The handler runs in the context of the call that it interrupts, and is no part of it.
         self._loop.call_soon_threadsafe(self._begin, context=Context())
 
     def _begin(self) -> None:

@@ -1,6 +1,6 @@
 """Signal handlers, installed before anything is waited for: SIGTERM, SIGINT, SIGQUIT and SIGHUP begin the drain.
 
-SIGUSR1 and SIGUSR2, which tools for logs send to every process, end nobody's call.
+SIGUSR1 and SIGUSR2, which tools for logs send to every process, have no effect.
 Handlers that a tool or a library sets meanwhile are replaced within a tenth of a second.
 Child processes that a tool forks get the default handlers, and neither the port nor anybody's connection.
 As process 1 of a container nobody else collects children that have ended: those that are left over are reaped.
@@ -37,7 +37,7 @@ STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 WITHOUT_EFFECT = (signal.SIGUSR1, signal.SIGUSR2)
 # How long a handler that a tool has set can be in the place of the server's.
 KEEP_SECONDS = 0.1
-# A child that has ended and that nobody has asked about for so long is nobody's.
+# An ended child that nothing has waited for within so long is collected.
 REAP_SECONDS = 10.0
 
 

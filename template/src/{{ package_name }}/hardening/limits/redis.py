@@ -154,7 +154,7 @@ class RedisLimiter:
                 keys.append(f"{self._prefix}:{limit.name}:{digest}")
                 arguments += (limit.units, round(limit.seconds * 1e6), cost, group)
         self._asking += 1
-        # Whoever finds every connection in use opens one.
+        # A request that finds every connection in use opens a new one.
         seconds = self._timeout if self._asking <= self._connected else max(self._timeout, CONNECT_SECONDS)
         try:
             async with asyncio.timeout(seconds):

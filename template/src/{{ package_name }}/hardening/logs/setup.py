@@ -172,7 +172,7 @@ class _Handler(logging.Handler):
         level = next((name for floor, name in LEVELS if record.levelno >= floor), "debug")
         frame = caller(MACHINERY)
         fields = {"logger": record.name}
-        # What a library puts into its texts, addresses with keys in them for example, is nobody's decision here.
+        # A library may put anything into its texts, such as a URL with a key in it, so its arguments are left out.
         given = () if record.args is None or is_library(frame) else record.args
         arguments = given if isinstance(given, tuple) else (given,)
         line = self.logs.line(level, record.msg, fields, exception_of(record.exc_info), frame, arguments)

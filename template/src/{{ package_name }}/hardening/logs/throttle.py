@@ -40,9 +40,9 @@ class Throttle:
 
 
 class RateLimitedFilter(logging.Filter):
-    """Logging filter: at most five warnings a second with the same message, and none that a line of ours says better.
+    """Logging filter: at most five warnings a second with the same message, and none that the access log has.
 
-    Uvicorn warns about each request that is not HTTP, before any limit of ours; the access log has a line for it.
+    Uvicorn warns about each request that is not HTTP, before any limit here; the access log has a line for it.
 
     Args:
         clock: Seconds, monotonic.

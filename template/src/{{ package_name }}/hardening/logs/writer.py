@@ -158,7 +158,7 @@ class Writer:
         try:
             return os.write(self.descriptor, data)
         except BlockingIOError:
-            # Somebody else made the terminal or pipe non-blocking.
+            # Another process has made the terminal or pipe non-blocking.
             _, ready, _ = select.select([], [self.descriptor], [], WAIT_SECONDS)
             if not ready and self._closing.is_set():
                 raise

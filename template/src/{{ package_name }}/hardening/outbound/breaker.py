@@ -1,7 +1,7 @@
 """Circuit breaker for each host: after five failures in a row it is left alone for 30 s (`upstream_unavailable`).
 
 Then one request tries it; the others are refused until that one has succeeded.
-Failures that one caller alone has seen hold for that caller: an address of its choice can fail without the host.
+Failures that only one caller has seen hold for that caller only: it may have chosen a path that fails on a sound host.
 At most 1000 hosts are remembered, the last used ones.
 """
 

@@ -41,7 +41,7 @@ PATIENCE_SECONDS = 1.0
 RETRIED = frozenset({"GET", "HEAD"})
 # The host has said itself that it cannot.
 UNWELL = frozenset({502, 503, 504})
-# Nothing was sent: the address or a header is none, whoever has written it.
+# Nothing was sent: the address or a header is not valid.
 CANNOT_BE_SENT = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
 CONNECTION_FAILED = (httpx2.NetworkError, httpx2.RemoteProtocolError)
 ENCODED = "The other system has sent a compressed answer that nobody asked for."

@@ -64,7 +64,7 @@ class DirectCalls:
 
     Args:
         server: The SDK's low-level server: handler, middleware, name.
-        plain: Whether what a tool of this name returns is data of ours, read back from JSON; None for no such tool.
+        plain: Returns whether the result of a tool is data that was read back from JSON; None for an unknown name.
     """
 
     def __init__(self, server: Server[Any], plain: Callable[[str], bool | None]) -> None:

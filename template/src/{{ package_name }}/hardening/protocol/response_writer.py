@@ -41,7 +41,7 @@ class ResponseWriter:
 
     Args:
         exchange: The request.
-        receive: Where the end of the connection is heard of.
+        receive: Reports the end of the connection.
         send: Where the answer goes.
         ping_seconds: How long it may be silent.
     """
@@ -93,7 +93,7 @@ class ResponseWriter:
 
     @property
     def cancel_requested(self) -> anyio.Event:
-        """Set when the client has left; made when somebody asks, which costs more than it seems."""
+        """Set when the client has left; made on first use, because making it is expensive."""
         if self._cancel_requested is None:
             self._cancel_requested = anyio.Event()
         return self._cancel_requested

@@ -68,7 +68,7 @@ class RedisBus:
     async def publish(self, event: ServerEvent) -> None:
         """Tell this replica at once, and every other one through Redis."""
         await self._local.publish(event)
-        # Whatever breaks in or before Redis, whoever publishes goes on.
+        # Whatever fails in Redis or on the way to it, the call that publishes goes on.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(RETRY_SECONDS):
                 await self._send(encode(event, self._origin))

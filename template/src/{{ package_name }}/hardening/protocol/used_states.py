@@ -77,7 +77,7 @@ class UsedStates:
         from redis.exceptions import MovedError, ReadOnlyError
 
         if self._redis is None:
-            # What has become a replica has set nothing, and is left for whoever the address leads to now.
+            # A server that has become a replica has set nothing: the one that the address leads to now is asked.
             # What a lost connection has done nobody knows: asked again, it would call its own first use the second.
             once_more = Retry(NoBackoff(), 1, (ReadOnlyError,))
             self._redis = Redis.from_url(self._url, retry=once_more)  # pyright: ignore[reportUnknownMemberType] - its options have no types

@@ -96,7 +96,7 @@ def _resource(server: HardenedServer) -> Any:
 def _session(signal: str) -> requests.Session | None:
     from .otlp_answers import bounded_session
 
-    # Whoever brings an HTTP client with a credential of its own means that one.
+    # A credential provider brings an HTTP client of its own, which is used instead.
     own = os.environ.get("OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER") or os.environ.get(
         f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{signal.upper()}_CREDENTIAL_PROVIDER"
     )

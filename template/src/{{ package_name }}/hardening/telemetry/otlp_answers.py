@@ -80,7 +80,7 @@ def _run(exchange: Coroutine[Any, Any, requests.Response]) -> requests.Response:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(exchange)
-    # Whoever flushes on an event loop waits for it, as with the library's own adapter.
+    # A flush on an event loop blocks it, as with the library's own adapter.
     with ThreadPoolExecutor(1) as own:
         return own.submit(asyncio.run, exchange).result()
 
