@@ -117,7 +117,7 @@ class MessageCheck:
             return NOT_A_MESSAGE
         exchange.rpc_id = message.get("id")
         exchange.rpc_method = method
-        if method not in CARRIES_DATA and (too_much := _too_much(exchange.body or b"")):
+        if method not in CARRIES_DATA and (too_much := _too_much_without_arguments(exchange.body or b"")):
             return too_much
         exchange.params = message.get("params") or {}
         if not _traceable(exchange.params.get("_meta")):
@@ -141,7 +141,7 @@ def _extensions(meta: dict[str, Any]) -> list[Any]:
     return list(own.values())
 
 
-def _too_much(body: bytes) -> Response | None:
+def _too_much_without_arguments(body: bytes) -> Response | None:
     """Bound a message of a method that needs no arguments; what is small is not counted."""
     if len(body) > MAX_PLAIN_BYTES:
         return TOO_LONG
