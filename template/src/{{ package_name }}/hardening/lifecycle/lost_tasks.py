@@ -12,11 +12,9 @@ from typing import Any
 
 import structlog
 
-from ..logs.origin import is_library
+from ..logs.origin import OURS, is_library
 
 log = structlog.get_logger()
-
-OURS = __name__.rpartition(".")[0].rpartition(".")[0]
 
 
 def of_the_author() -> set[asyncio.Task[Any]]:

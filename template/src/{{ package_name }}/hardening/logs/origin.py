@@ -23,6 +23,8 @@ MOST_EXCEPTIONS = 6
 # Between the code that logs and the logger: a helper of the author's, what a tracer puts around loggers.
 MOST_WRAPPERS = 8
 STDLIB = sysconfig.get_path("stdlib")
+# This package; its rooms have a dot behind it, and nothing counts that only begins with the same letters.
+OURS = __name__.rpartition(".")[0].rpartition(".")[0]
 
 
 def caller(machinery: frozenset[str]) -> FrameType | None:

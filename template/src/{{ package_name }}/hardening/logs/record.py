@@ -21,7 +21,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from ..exchange import Exchange, current
 from .fields import RESERVED, admitted, cut
-from .origin import described, literal_frame, names_field, place
+from .origin import OURS, described, literal_frame, names_field, place
 from .redaction import leaks
 from .values import SCRUBBED, Source, bounded, clean, formatted
 
@@ -33,8 +33,6 @@ WITHHELD = "text withheld: not a literal"
 UNKNOWN = "unknown"
 # Fields that are told by name because no table has them.
 MOST_NAMED = 100
-# Every room of this package, and nothing that only begins with the same letters.
-OURS = __name__.rpartition(".")[0].rpartition(".")[0]
 
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
 

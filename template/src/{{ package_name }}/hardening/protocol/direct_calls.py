@@ -32,6 +32,7 @@ from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
+from ..logs.origin import OURS
 from ..routes import DISCOVER, TOOLS_CALL, TOOLS_LIST
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ PLAIN = {TOOLS_CALL: PLAIN_CALL, TOOLS_LIST: PLAIN_OTHER, DISCOVER: PLAIN_OTHER}
 # Members of `_meta` that differ from call to call; those of the trace were checked with the message.
 VARYING = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
 # Whose middleware is known to change no parameter of a first request.
-OWN = ("mcp.", f"{__name__.rpartition('.')[0].rpartition('.')[0]}.")
+OWN = ("mcp.", f"{OURS}.")
 # Bytes; what a client says of itself is short, and what is remembered is bounded.
 LONGEST_KEPT = 1024
 
