@@ -94,7 +94,7 @@ class AskingSession(ServerSession):
             raise UnfitAnswer from None
         except MCPError as refused:
             raise UnansweredError(refused.error.code, "The client did not answer") from None
-        _belongs(answer.model_dump(mode="json"))
+        _mark_sensitive(answer.model_dump(mode="json"))
         if not fits(request, answer):
             raise UnfitAnswer
         self.said_no = self.said_no or is_no(answer)
@@ -113,7 +113,8 @@ class AskingSession(ServerSession):
         raise errors.UpstreamUnavailable(RESTARTING)
 
 
-def _belongs(said: object) -> None:
+def _mark_sensitive(said: object) -> None:
+    """Let what the client has sent be scrubbed from log lines, as arguments of the call are."""
     exchange = current.get()
     if exchange is not None:
         collect(said, exchange.sensitive)
@@ -124,7 +125,7 @@ def _scrubbed(report: ProgressFnT | None) -> ProgressFnT | None:
         return None
 
     async def callback(progress: float, total: float | None, message: str | None) -> None:
-        _belongs(message)
+        _mark_sensitive(message)
         await report(progress, total, message)
 
     return callback

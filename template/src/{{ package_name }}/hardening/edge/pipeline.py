@@ -172,5 +172,5 @@ async def _has_left(receive: Receive) -> bool:
 
 
 async def _over(*_: object) -> Any:
-    """Stand where the connection was."""
+    """Take the place of the connection of a request that has been answered."""
     raise RuntimeError("this request has been answered")
