@@ -87,7 +87,7 @@ def findings(a: Schema, b: Schema) -> Iterator[Finding]:
         yield from _length(a, b)
         for keyword in EXACT:
             if keyword in b and a.get(keyword) != b[keyword]:
-                yield "", keyword, told(a, keyword), told(b, keyword)
+                yield "", keyword, stated(a, keyword), stated(b, keyword)
 
 
 def _listed(a: Schema, b: Schema) -> Iterator[Finding]:
@@ -135,7 +135,7 @@ def _multiple(a: Schema, b: Schema, *, whole: bool) -> Iterator[Finding]:
     steps = steps or [a.get("multipleOf", 1 if whole else None)]
     # Validators divide floating-point numbers inexactly: only whole steps prove anything.
     if type(theirs) is not int or any(type(step) is not int or step % theirs for step in steps):
-        yield "", "multipleOf", told(a, "multipleOf"), told(b, "multipleOf")
+        yield "", "multipleOf", stated(a, "multipleOf"), stated(b, "multipleOf")
 
 
 def _length(a: Schema, b: Schema) -> Iterator[Finding]:
@@ -147,10 +147,10 @@ def counted(a: Schema, b: Schema, unit: str, low: int = 0, high: int | None = No
     """Compare two counts of a unit; `low` and `high` are what else is known of A."""
     least, most = f"min{unit}", f"max{unit}"
     if max(low, number(a.get(least, 0))) < number(b.get(least, 0)):
-        yield "", least, told(a, least), told(b, least)
+        yield "", least, stated(a, least), stated(b, least)
     mine = min(math.inf if high is None else high, number(a.get(most, math.inf)))
     if mine > number(b.get(most, math.inf)):
-        yield "", most, told(a, most), told(b, most)
+        yield "", most, stated(a, most), stated(b, most)
 
 
 def number(value: object) -> float:
@@ -170,7 +170,7 @@ def show(value: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
-def told(schema: Schema, keyword: str) -> str:
+def stated(schema: Schema, keyword: str) -> str:
     """Return what a schema says under a keyword."""
     return show(schema[keyword]) if keyword in schema else "none"
 
@@ -187,8 +187,8 @@ def name_types(found: frozenset[str]) -> str:
 
 
 def _show_bound(schema: Schema, keyword: str) -> str:
-    shown = [told(schema, keyword)] if keyword in schema else []
+    shown = [stated(schema, keyword)] if keyword in schema else []
     exclusive = f"exclusive{keyword.capitalize()}"
     if exclusive in schema:
-        shown.append(f"{'above' if keyword == 'minimum' else 'below'} {told(schema, exclusive)}")
+        shown.append(f"{'above' if keyword == 'minimum' else 'below'} {stated(schema, exclusive)}")
     return " and ".join(shown) or "none"
