@@ -37,12 +37,18 @@ class Availability:
             self._lost = False
             log.info("database available", backend="postgres")
 
-    def failed(self, error: BaseException) -> None:
-        """Remember what was raised instead of an answer."""
-        if self.up:
-            self._lost = True
-            log.warning("database unavailable", backend="postgres", error_type=type_name(error))
-        self.up = False
+    def failed(self, error: BaseException, *, counts: bool) -> None:
+        """Remember what was raised instead of an answer.
+
+        Args:
+            error: What was raised.
+            counts: Whether it says something of the database, and not of the pool.
+        """
+        if counts:
+            if self.up:
+                self._lost = True
+                log.warning("database unavailable", backend="postgres", error_type=type_name(error))
+            self.up = False
 
     def impaired(self, error: BaseException) -> None:
         """Remember that a statement was refused because of the database's own state, such as a disk that is full."""

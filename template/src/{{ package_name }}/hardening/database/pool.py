@@ -139,8 +139,7 @@ class Database(Availability):
             self.answered()
         except FAULTS as error:
             # A wait for connections that are all in use says nothing about the database.
-            if connection is not None or not self.full:
-                self.failed(error)
+            self.failed(error, counts=connection is not None or not self.full)
             if connection is not None:
                 self.cut(connection)
         finally:
@@ -170,8 +169,7 @@ class Database(Availability):
         except FAULTS as error:
             # Where connections can still be opened, one was, and nothing answers.
             busy = wait.expired() and self.full
-            if not busy:
-                self.failed(error)
+            self.failed(error, counts=not busy)
             raise (PoolExhausted if busy else UpstreamUnavailable)(retry_after_seconds=RETRY_SECONDS) from error
         finally:
             self.waiting -= 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import structlog
 
+from ..calls.context import CallOverError
 from ..database import DatabaseUnavailableError
 from ..errors import UpstreamUnavailable
 from .failures import FAULTS, UNKNOWN, lost
@@ -70,7 +71,8 @@ async def connection(ctx: Context[Any, Any]) -> AsyncGenerator[DatabaseConnectio
     try:
         taken = await database.take()
         try:
-            ctx.check()
+            if ctx.over:
+                raise CallOverError("the call has been answered: await everything that it starts")
             ctx.held = taken
             async with _transaction(database, ctx, taken):
                 yield taken

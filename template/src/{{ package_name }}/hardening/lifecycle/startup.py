@@ -194,10 +194,9 @@ class Running:
 
     async def serve(self, listener: socket.socket) -> None:
         """Listen until a signal comes, or the author's state fails, and the drain is over."""
-        host, port = listener.getsockname()[:2]
-        settings = effective(self.server.hardening_settings)
-        version, schema = self.server.version, self.server.schema_sha256
-        log.info("started", host=host, port=port, version=version, schema=schema, settings=settings)
+        server, (host, port, *_) = self.server, listener.getsockname()
+        settings = effective(server.hardening_settings)
+        log.info("started", host=host, port=port, version=server.version, schema=server.schema_sha256, settings=settings)
         self.server.services.state.when_lost(self.http.state_lost)
         await self.http.serve([listener])
 
