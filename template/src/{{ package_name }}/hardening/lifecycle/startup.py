@@ -195,8 +195,8 @@ class Running:
     async def serve(self, listener: socket.socket) -> None:
         """Listen until a signal comes, or the author's state fails, and the drain is over."""
         server, (host, port, *_) = self.server, listener.getsockname()
-        settings = effective(server.hardening_settings)
-        log.info("started", host=host, port=port, version=server.version, schema=server.schema_sha256, settings=settings)
+        shown = effective(server.hardening_settings)
+        log.info("started", host=host, port=port, version=server.version, schema=server.schema_sha256, settings=shown)
         self.server.services.state.when_lost(self.http.state_lost)
         await self.http.serve([listener])
 
