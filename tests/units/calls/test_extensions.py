@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 import structlog
 from captured import captured
+from in_process import call
 from live import ENVIRONMENT, KEY, PROBE_KEY, Live, settings_from
 from mcp import Client, MCPError
 from mcp.server.apps import Apps, ResourceCsp
@@ -40,9 +42,10 @@ class Jobs(Extension):
         """Say how many."""
         return {"most": 3}
 
-    def methods(self) -> list[MethodBinding]:
+    def methods(self) -> Iterator[MethodBinding]:  # type: ignore[override] - the SDK takes a generator too
         """Add one that fails when it is told to."""
-        return [MethodBinding("jobs/run", JobParams, run_job), MethodBinding("jobs/ask", RequestParams, ask_person)]
+        yield RUN
+        yield MethodBinding("jobs/ask", RequestParams, ask_person)
 
 
 class JobParams(RequestParams):
@@ -57,6 +60,9 @@ async def run_job(_: Any, params: JobParams) -> dict[str, Any]:
     if params.name.startswith("crash"):
         raise RuntimeError(f"secret detail about {params.name}")
     return {"done": True}
+
+
+RUN = MethodBinding("jobs/run", JobParams, run_job)
 
 
 async def ask_person(context: Any, _: RequestParams) -> dict[str, Any]:
@@ -204,6 +210,42 @@ class Twice(Jobs):
     """The same extension again."""
 
 
+class Unnamed(Extension):
+    """An extension without a name."""
+
+
+class Misnamed(Extension):
+    """An extension whose name has no prefix."""
+
+    def __init__(self) -> None:
+        self.identifier = "jobs"
+
+
+class Other(Extension):
+    """An extension that gives what it is told to."""
+
+    identifier = "com.example/other"
+
+    def __init__(self, **given: Any) -> None:
+        self.given = given
+
+    def tools(self) -> Any:
+        """Return what was given."""
+        return self.given.get("tools", ())
+
+    def methods(self) -> Any:
+        """Return what was given."""
+        return self.given.get("methods", ())
+
+    def resources(self) -> Any:
+        """Return what was given."""
+        return self.given.get("resources", ())
+
+    def settings(self) -> Any:
+        """Return what was given."""
+        return self.given.get("settings", {})
+
+
 def lost() -> Apps:
     """Return a tool whose page is missing."""
     extension = Apps()
@@ -225,9 +267,37 @@ def lost() -> Apps:
         ((apps(description="Another text than the docstring."),), "clock: say description in @tool"),
         ((Jobs(), Twice()), "com.example/jobs: there are two"),
         ((lost(),), "io.modelcontextprotocol/ui: .*no such resource"),
+        ((Unnamed(),), "Unnamed: Unnamed.identifier must be a `vendor-prefix/name`"),
+        ((Misnamed(),), "jobs: Misnamed.identifier must be a `vendor-prefix/name`"),
+        ((Jobs(), Other(methods=[RUN])), "com.example/other: jobs/run: there are two methods of this name"),
+        ((Other(methods=[RUN, RUN]),), "com.example/other: jobs/run: there are two methods of this name"),
+        ((Other(tools=[needs]),), r"com.example/other: put function into a ToolBinding\(…\)"),
+        ((Other(resources=["text"]),), r"com.example/other: put str into a ResourceBinding\(…\)"),
+        ((Other(methods=[run_job]),), r"com.example/other: put function into a MethodBinding\(…\)"),
+        ((Other(settings={"of": object()}),), r"com.example/other: settings\(\) must give a dict that JSON can hold"),
+        ((Other(settings={"most": math.inf}),), r"com.example/other: settings\(\) must give a dict"),
+        ((Other(settings=["a"]),), r"com.example/other: settings\(\) must give a dict"),
     ],
 )
 def test_what_cannot_be_protected_is_refused_by_name(extensions: tuple[Extension, ...], cure: str) -> None:
-    """An interceptor, an undeclared tool, words in two places, a name twice and a missing page are refused."""
+    """An interceptor, an undeclared tool, words in two places, a name twice, a missing page and what is no binding."""
     with pytest.raises(InvalidDeclarationError, match=cure):
         build(settings_from(ENVIRONMENT), *extensions)
+
+
+@pytest.mark.parametrize("name", ["resource", "completion", "jobs.run"])
+async def test_a_tool_keeps_its_rate_whatever_its_name(name: str) -> None:
+    """Also when resources, completion or a method of an extension are counted under the same word."""
+
+    async def named() -> int:
+        """Return a number of no meaning."""
+        return 1
+
+    named.__name__ = name
+    declared = tool(read_only=True, rate_per_minute=1)(named)
+    extension = Other(methods=[MethodBinding("jobs.run", JobParams, run_job)])
+    server = harden(settings_from(ENVIRONMENT), tools=[declared], extensions=[extension])
+
+    assert not (await call(server, name, {})).is_error
+    refused = await call(server, name, {})
+    assert refused.meta["hardening/error"]["kind"] == "rate_limited"  # type: ignore[index]

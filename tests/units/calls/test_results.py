@@ -6,11 +6,13 @@ import enum
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from ipaddress import IPv4Address
-from typing import Annotated, Any, NamedTuple
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
 import pytest
@@ -49,6 +51,13 @@ class Part(BaseModel):
         return self.identifier * 2
 
 
+class Side(enum.Enum):
+    """Values that no JSON has."""
+
+    LEFT = (-1, 0)
+    HERE = 0
+
+
 @dataclass
 class Place:
     """A plain dataclass."""
@@ -81,6 +90,11 @@ EXAMPLES: list[tuple[Any, Any]] = [
     (None, None),
     (list[int], [1, 2]),
     (dict[str, float], {"a": 1.5}),
+    (dict[Side, int], {Side.LEFT: 1}),
+    (Mapping[str, int], MappingProxyType({"a": 1})),
+    (Side, Side.LEFT),
+    (Literal[b"a"], b"a"),
+    (frozenset[Corner], frozenset({Corner(1.5, 2.5)})),
     (tuple[int, str], (1, "a")),
     (set[int], {1, 2}),
     (Colour, Colour.RED),

@@ -173,6 +173,14 @@ class Node(BaseModel):
     nodes: Annotated[list[Node], Field(max_length=5)] = []
 
 
+class Stone(BaseModel):
+    """A model that does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: int
+
+
 class Cat(BaseModel):
     """One of two."""
 
@@ -431,6 +439,7 @@ ARGUMENTS: dict[str, tuple[Any, Any, Any]] = {
     "mapping by date": (Annotated[dict[date, int], Field(max_length=5)], {"2026-01-02": 1}, EMPTY),
     "mapping by words": (Annotated[dict[Literal["a", "b"], int], Field(max_length=5)], {"a": 1}, EMPTY),
     "mapping by an enum": (Annotated[dict[Colour, int], Field(max_length=5)], {"red": 1}, EMPTY),
+    "mapping by number of an enum": (Annotated[dict[Number, int], Field(max_length=5)], {"5": 1}, EMPTY),
     "mapping by number": (Annotated[dict[int, int], Field(max_length=5)], {"1": 1}, EMPTY),
     "tuple of one kind": (tuple[float, float], [1.5, 2.5], EMPTY),
     "tuple of several kinds": (tuple[int, Short], [1, "a"], EMPTY),
@@ -515,11 +524,15 @@ RESULTS: dict[str, tuple[Any, Any]] = {
     "list of models": (list[Place], [Place(name="hill"), Place(name="dale", height=1.5)]),
     "mapping": (dict[str, int], {"a": 1}),
     "mapping by number": (dict[int, str], {1: "a"}),
+    "mapping by pair": (dict[tuple[int, int], int], {(1, 2): 1}),
+    "mapping by word or none": (dict[str | None, int], {None: 1, "a": 2}),
+    "mapping by numbers of a literal": (dict[Literal[1, 2], int], {1: 1}),
     "mapping of lists": (dict[str, list[int]], {"a": [1]}),
     "tuple": (tuple[int, str], (1, "a")),
     "tuple of one kind": (tuple[float, float], (1.5, 2.5)),
     "tuple of any length": (tuple[int, ...], (1, 2)),
     "set": (set[int], {1}),
+    "set of models": (set[Stone], {Stone(weight=5)}),
     "iterable": (Iterable[int], [1, 2]),
     "sequence that changes": (MutableSequence[int], [1]),
     "words by number of each": (collections.Counter[str], collections.Counter("aab")),
@@ -649,6 +662,8 @@ WRITTEN: dict[str, tuple[Any, Any, Any]] = {
     "a hidden field": (Hidden, Hidden(name="a"), {"name": "a"}),
     "a model of a list": (Listing, Listing([1]), {"result": [1]}),
     "another name": (Renamed, Renamed(number=5), {"id": 5}),
+    "a mapping by number of an enum": (dict[Number, int], {Number.FIVE: 1}, {"5": 1}),
+    "a mapping by named pair": (dict[Seat, int], {Seat(1): 1}, {"1,1": 1}),
     "models in a mapping": (
         dict[str, Priced],
         {"a": Priced(amount=5)},
@@ -741,6 +756,25 @@ REFUSED: dict[str, tuple[Any, Any, Any, str]] = {
     "bytes that change": (int, EMPTY, bytearray, "take a model, a dataclass or a plain type"),
     "a type that is not there": ("datetime.nothing", EMPTY, int, "a type cannot be read, mend it: "),
     "a set": (Annotated[set[int], Field(max_length=3)], EMPTY, int, "take a list"),
+    "a mapping by pair": (
+        Annotated[dict[tuple[int, int], int], Field(max_length=5)],
+        EMPTY,
+        int,
+        "take text for the keys",
+    ),
+    "a mapping by model": (Annotated[dict[Stone, int], Field(max_length=5)], EMPTY, int, "take text for the keys"),
+    "a mapping by numbers of a literal": (
+        Annotated[dict[Literal[1], int], Field(max_length=5)],
+        EMPTY,
+        int,
+        "take text for the keys of a mapping, e.g. dict[str, int]",
+    ),
+    "left out without a default": (
+        NotRequired[int],
+        EMPTY,
+        int,
+        "give value a default after =, in place of NotRequired",
+    ),
     "anything": (Any, EMPTY, int, "give it a type"),
     "a type without a schema": (object, EMPTY, int, "give it a type"),
     "a function": (type(len), EMPTY, int, "a type has no JSON Schema"),
@@ -913,7 +947,7 @@ async def test_a_result_is_the_one_of_the_sdk(row: str) -> None:
         assert not (theirs.output_schema or {}).get("properties")
         text = expected.content[0].text  # type: ignore[union-attr]
         assert (text if isinstance(value, str) else json.loads(text)) == shown
-    elif row in {"mapping by number", "mapping in order", "words by number of each"}:
+    elif row.startswith("mapping by ") or row in {"mapping in order", "words by number of each"}:
         assert expected.structured_content == {"result": content}
     else:
         assert content == expected.structured_content

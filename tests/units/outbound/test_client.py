@@ -18,8 +18,9 @@ from wire import ERAS, Era, Wire
 
 from hardening import Context, Principal, harden, tool
 from hardening.calls.context import CallOverError
-from hardening.errors import PermissionDenied, Timeout, TooLarge, UpstreamUnavailable
+from hardening.errors import Busy, PermissionDenied, Timeout, TooLarge, UpstreamUnavailable
 from hardening.lifecycle.startup import opened
+from hardening.outbound import client as module
 from hardening.outbound.answers import Answer
 from hardening.outbound.breaker import Breaker
 from hardening.outbound.client import Outbound
@@ -496,3 +497,49 @@ async def test_an_answer_that_is_no_json_is_the_other_systems(upstream: Upstream
         Answer(200, content=b"s3cret").json()
     assert "s3cret" not in str(vars(raised.value))
     assert Answer(200, content=b"[1]").json() == [1]
+
+
+async def test_one_caller_holds_a_share_of_the_connections(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 of all 100: the next one is `busy`, another caller is served, and an answer that is closed makes room."""
+    monkeypatch.setattr(module, "POOL_SECONDS", 0.2)
+    held, served = asyncio.Event(), asyncio.Event()
+
+    @tool(read_only=True)
+    async def hold(url: Annotated[str, Field(max_length=300)], ctx: Context) -> str:
+        """Hold as many answers open as there may be, and ask for one more."""
+        http = ctx.http
+        answers = [await http.send(http.build_request("GET", url + "/stay"), stream=True) for _ in range(50)]
+        held.set()
+        await served.wait()
+        with pytest.raises(Busy):
+            await http.get(url)
+        await answers[0].aclose()
+        return (await http.get(url)).text
+
+    alice, bob = Principal("api_key", "alice"), Principal("api_key", "bob")
+    async with opened(server := harden(settings_from(ALLOWED), tools=(hold, fetch))), asyncio.timeout(SECONDS):
+        holding = asyncio.create_task(call(server, "hold", {"url": upstream.url}, alice))
+        await held.wait()
+        assert not (await call(server, "fetch", {"url": upstream.url}, bob)).is_error
+        assert (await call(server, "fetch", {"url": upstream.url}, alice)).meta["hardening/error"]["kind"] == "busy"
+        served.set()
+        assert (await holding).structured_content == {"result": "ok"}
+
+
+async def test_a_request_that_fails_gives_its_connection_back(upstream: Upstream) -> None:
+    """To the share of its caller, whether it is refused or cancelled, also while it waits for a connection."""
+    outbound = Outbound(settings_from(ALLOWED), lambda *_: None)
+    http = outbound.client(Patient())
+    async with asyncio.timeout(SECONDS), http.stream("GET", upstream.url + "/stay"):
+        for _ in range(50):
+            with pytest.raises(PermissionDenied):
+                await http.get("http://10.0.0.1/")
+        requests = [asyncio.ensure_future(http.get(upstream.url + "/slow")) for _ in range(60)]
+        while len(upstream.heads) < 50:
+            await asyncio.sleep(0.01)
+        for request in requests:
+            request.cancel()
+        await asyncio.wait(requests)
+        assert (await http.get(upstream.url + "/page")).status_code == 200
+    assert len(upstream.heads) == 51
+    await outbound.aclose()

@@ -60,7 +60,8 @@ class GuardedPrimitives(GuardedResources):
     def declare_primitives(self) -> None:
         """Give resources and completion their rates; each prompt gets one of its own."""
         for kind in ("resource", "completion"):
-            self.limits.declare(kind)
+            # Tools have names without a blank.
+            self.limits.declare(f"{kind} ")
 
     # As in the SDK, but that what cannot be served is refused, and that the function runs inside the boundary.
     def prompt(
@@ -179,7 +180,7 @@ class GuardedPrimitives(GuardedResources):
         """Run the function behind a prompt, a resource or a completion: rate, deadline, one log line."""
         exchange, started, outcome = current.get(), time.monotonic(), "cancelled"
         try:
-            if not (rate := await self.limits.tool(exchange, f"{kind} {name}".strip())).allowed:
+            if not (rate := await self.limits.tool(exchange, f"{kind} {name}")).allowed:
                 work.close()
                 raise protocol_error(tool_failure(rate), exchange, INTERNAL_ERROR)
             result = await self.bounded(kind, work)

@@ -103,7 +103,7 @@ class HardenedServer(GuardedPrimitives):
         self.services = Services(settings, lifespan, self.metrics.acquired, answered, on_connection)
         self.database, self.background = self.services.database, self.services.background
         for name in (name for one in extensions for name in one.method_names):
-            self.limits.declare(name)
+            self.limits.declare(f"method {name}")
 
     def words(self) -> set[str]:
         """Return the names that the server makes known; log lines may have them."""

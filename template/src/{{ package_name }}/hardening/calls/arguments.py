@@ -8,7 +8,7 @@ Only `format` is looser than in the schema: dates and times are read as Pydantic
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, NotRequired, cast
+from typing import TYPE_CHECKING, Any, NotRequired, cast, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -70,11 +70,14 @@ def refuse_parameter(owner: str, parameter: inspect.Parameter, hint: Any) -> Non
     """Refuse a parameter that nobody can give by its name, or of which `Field(…)` says what would not count.
 
     Raises:
-        InvalidDeclarationError: It has no name on the wire; or `Field(…)` is the default, or holds one or another name.
+        InvalidDeclarationError: It has no name on the wire, or may be left out without a default; or `Field(…)` is the
+            default, or holds one or another name.
     """
     name = parameter.name
     if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY} or name.startswith("_"):
         raise InvalidDeclarationError(f"{owner}: {name} must be a parameter that can be given by name")
+    if get_origin(hint) is NotRequired:
+        raise InvalidDeclarationError(f"{owner}: give {name} a default after =, in place of NotRequired[…]")
     if isinstance(parameter.default, FieldInfo):
         # As a default it would bound nothing.
         raise InvalidDeclarationError(f"{owner}: write {name}: Annotated[…, Field(…)] in place of = Field(…)")

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from mcp import MCPError
-from mcp.server.extension import Extension
+from mcp.server.extension import (
+    Extension,
+    MethodBinding,
+    ResourceBinding,
+    ToolBinding,
+    validate_extension_identifier,
+)
 from mcp.types import INTERNAL_ERROR
+from pydantic_core import from_json, to_json
 
 from ..exchange import current
 from ..limits.refusals import tool_failure
@@ -23,14 +30,15 @@ from .declaration import Declaration, InvalidDeclarationError
 from .failures import protocol_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from mcp.server.context import HandlerResult, ServerRequestContext
-    from mcp.server.extension import MethodBinding, ResourceBinding, ToolBinding
 
     from ..primitives import GuardedPrimitives
 
     Work = Callable[[], Coroutine[Any, Any, HandlerResult]]
+
+Binding = TypeVar("Binding")
 
 log = structlog.get_logger()
 
@@ -50,10 +58,11 @@ class Contribution:
     def __init__(self, extension: Extension) -> None:
         self.identifier: str = getattr(extension, "identifier", type(extension).__name__)
         try:
-            self.tool_bindings = extension.tools()
-            self._methods = extension.methods()
-            self._resources = extension.resources()
-            self._settings = extension.settings()
+            validate_extension_identifier(self.identifier, owner=type(extension).__name__)
+            self.tool_bindings = _bindings(extension.tools(), ToolBinding)
+            self._methods = _bindings(extension.methods(), MethodBinding)
+            self._resources = _bindings(extension.resources(), ResourceBinding)
+            self._settings = _shown(extension.settings())
         except (TypeError, ValueError) as problem:
             raise InvalidDeclarationError(f"{self.identifier}: {problem}") from None
         self.method_names = [binding.method for binding in self._methods]
@@ -102,8 +111,34 @@ def contributions(extensions: Sequence[Extension]) -> tuple[list[Contribution], 
             continue
         if one.identifier in {other.identifier for other in found}:
             problems.append(f"{one.identifier}: there are two extensions of this name")
+        taken = [method for other in found for method in other.method_names] + one.method_names
+        problems += [
+            f"{one.identifier}: {method}: there are two methods of this name"
+            for method in dict.fromkeys(one.method_names)
+            if taken.count(method) > 1
+        ]
         found.append(one)
     return found, problems
+
+
+def _bindings(given: Iterable[Any], kind: type[Binding]) -> list[Binding]:
+    """Return what one method of an extension gives, which may be a generator."""
+    found = list(given)
+    for one in found:
+        if not isinstance(one, kind):
+            raise TypeError(f"put {type(one).__name__} into a {kind.__name__}(…)")
+    return found
+
+
+def _shown(settings: Any) -> dict[str, Any]:
+    """Return what every client is shown of an extension; without a JSON form no client could connect."""
+    try:
+        written = from_json(to_json(settings, inf_nan_mode="constants"), allow_inf_nan=False)
+    except ValueError:
+        written = None
+    if not isinstance(written, dict):
+        raise TypeError("settings() must give a dict that JSON can hold")
+    return settings
 
 
 def _problem(binding: ToolBinding) -> str:
@@ -128,7 +163,7 @@ async def _call(server: GuardedPrimitives, method: str, work: Work) -> HandlerRe
     """Call a method of an extension inside the boundary, at the rate of a tool; one log line says how it ended."""
     exchange, started, outcome = current.get(), time.monotonic(), "cancelled"
     try:
-        if not (rate := await server.limits.tool(exchange, method)).allowed:
+        if not (rate := await server.limits.tool(exchange, f"method {method}")).allowed:
             raise protocol_error(tool_failure(rate), exchange, INTERNAL_ERROR)
         result = await server.bounded(method, work())
         outcome = "ok"

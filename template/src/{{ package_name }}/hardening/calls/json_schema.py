@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Not so, by the checks of clients: a time without its zone, a duration with parts of a second, an address in UTF-8.
 KEPT_IN_RESULTS = frozenset({"date", "uuid", "ipv4", "binary"})
 AWARE = "x-aware"
+NO_KEYS = frozenset({"tuple", "call", "model", "dataclass", "set", "frozenset", "list", "dict", "none"})
 
 
 def why_none(unknown: Exception) -> str:
@@ -50,6 +51,14 @@ class PlainSchema(CheckedSchema):
         if self.mode == "validation":
             raise PydanticInvalidForJsonSchema("take a float, or an int of the smallest unit, for a Decimal")
         return super().decimal_schema(schema)
+
+    def dict_schema(self, schema: Any) -> dict[str, Any]:
+        """Refuse keys that no name in JSON can be: each call would fail, but for an empty mapping."""
+        keys = schema.get("keys_schema", {})
+        words = all(isinstance(getattr(one, "value", one), str) for one in keys.get("expected", ()))
+        if self.mode == "validation" and (keys.get("type") in NO_KEYS or not words):
+            raise PydanticUserError("take text for the keys of a mapping, e.g. dict[str, int]", code=None)
+        return super().dict_schema(schema)
 
     def enum_schema(self, schema: Any) -> dict[str, Any]:
         """Describe the values of a Flag, which are more than its members."""
@@ -86,7 +95,15 @@ def portable(schema: dict[str, Any], *, result: bool = False) -> dict[str, Any]:
         aware = node.pop(AWARE, False)
         if result and not aware and node.get("format") not in KEPT_IN_RESULTS:
             node.pop("format", None)
+        if not are_texts(node.get("propertyNames", {}), schema):
+            del node["propertyNames"]
     return schema
+
+
+def are_texts(names: dict[str, Any], schema: dict[str, Any]) -> bool:
+    """Return whether the names of a mapping are described as texts, which all names are in JSON."""
+    meant = schema.get("$defs", {}).get(str(names.get("$ref", "")).removeprefix("#/$defs/"), names)
+    return meant.get("type", "string") == "string" and all(isinstance(one, str) for one in meant.get("enum", ()))
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from pydantic_core import SchemaValidator
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+SCALAR = str | int | float | None
 AROUND = frozenset({"function-before", "function-after", "function-wrap"})
 OF_LIBRARIES = ("pydantic", "annotated_types")
 # Code that runs when a model or a dataclass is made, and what is no schema.
@@ -21,6 +22,11 @@ LEFT_OUT = frozenset({"post_init", "custom_init", "metadata", "serialization"})
 AS_THEY_ARE = frozenset({"cls", "config", "default", "expected", "members", "missing"})
 NAMED = frozenset({"fields", "choices"})
 CHANGED = ("strip_whitespace", "to_lower", "to_upper")
+# Keys of a mapping that JSON reads back as what they were. All others are texts there, e.g. a pair is "1,2".
+READ_KEYS = frozenset(
+    {"str", "literal", "enum", "int", "float", "bool", "decimal", "uuid", "url", "bytes", "any", "definition-ref"}
+    | {"date", "datetime", "time", "timedelta"}
+)
 
 
 def reader(schema: Any) -> SchemaValidator:
@@ -54,9 +60,29 @@ def _plain(schema: Any) -> Any:
     inside = _inside(here)
     if inside is not None:
         return {**_plain(inside), **({"ref": here["ref"]} if "ref" in here else {})}
+    values = _values(here)
+    if not all(isinstance(one, SCALAR) for one in values):
+        return {"type": "any", **({"ref": here["ref"]} if "ref" in here else {})}
+    plain = {word: _part(word, part) for word, part in here.items() if word not in LEFT_OUT}
     if here.get("type") == "literal":
-        return here | {"expected": [one.value if isinstance(one, Enum) else one for one in here["expected"]]}
-    return {word: _part(word, part) for word, part in here.items() if word not in LEFT_OUT}
+        plain["expected"] = values
+    elif here.get("type") in {"set", "frozenset"}:
+        # What is read of a model is a mapping, which no set can hold.
+        plain["type"] = "list"
+    if "keys_schema" in plain and not _is_key(plain["keys_schema"]):
+        plain["keys_schema"] = {"type": "str"}
+    return plain
+
+
+def _values(here: dict[str, Any]) -> list[Any]:
+    """Return what an enum or a literal may be."""
+    if here.get("type") not in {"enum", "literal"}:
+        return []
+    return [one.value if isinstance(one, Enum) else one for one in here.get("expected", here.get("members", ()))]
+
+
+def _is_key(key: dict[str, Any]) -> bool:
+    return key.get("type") in READ_KEYS and all(isinstance(one, str) for one in _values(key))
 
 
 def _part(word: str, part: Any) -> Any:

@@ -6,7 +6,7 @@ Sources: 2026-07-28 and 2025-11-25, Tools.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property, reduce
 from types import UnionType
 from typing import Annotated, Any, Union, cast, get_args, get_origin
@@ -88,6 +88,8 @@ class ResultSchema:
             return self._finish_built(returned, max_bytes)
         if isinstance(returned, IN_PIECES):
             returned = listed(cast("Iterable[Any]", returned), max_bytes)
+        elif not isinstance(returned, dict) and isinstance(returned, Mapping):
+            returned = dict(cast("Mapping[Any, Any]", returned))
         if self._adapter is None:
             return self._finish_built(CallToolResult(content=blocks_of(returned, max_bytes)), max_bytes)
         dumped = self._dumped(self._adapter, returned, max_bytes)

@@ -22,6 +22,7 @@ from .addresses import GuardedBackend
 from .answers import Answer
 from .breaker import Breaker
 from .redirects import leave_at_origin
+from .shares import ConnectionShares
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -74,9 +75,14 @@ class Outbound(BoundedTransport):
             keepalive_expiry=KEPT_SECONDS,
         )
         self.breaker = Breaker()
+        self.shares = ConnectionShares()
         self.on_answer = on_answer
         self.closed = False
         self.closing: set[asyncio.Task[None]] = set()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Return the answer as soon as its head is there; its connection is one of its caller's share."""
+        return await self.shares.send(request, current_caller(), super().handle_async_request)
 
     async def aclose(self) -> None:
         """Close every connection; clients of calls that are over reach nothing any more."""
@@ -108,7 +114,7 @@ class _CallTransport(httpx2.AsyncBaseTransport):
             Timeout: The deadline of the call has passed.
             CallOverError: The call has been answered.
             UpstreamUnavailable: The host does not answer, or has failed lately.
-            Busy: Every connection is in use.
+            Busy: Every connection is in use, or this caller's share of them.
             InsideAddressError: The host is on the inside.
             InvalidURL: It names no host, or a port that there is not.
             OtherLoopError: The client is used in another event loop than its call's.
