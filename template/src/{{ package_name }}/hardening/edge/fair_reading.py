@@ -24,5 +24,5 @@ class FairReading(HttpToolsProtocol):
 
     def _read_on(self) -> None:
         # Where requests wait for their answers, or a body to be taken, uvicorn reads on when they do no more.
-        if not self.pipeline and (self.cycle is None or len(self.cycle.body) <= HIGH_WATER_LIMIT):
+        if not self.pipeline and (not self.cycle or len(self.cycle.body) <= HIGH_WATER_LIMIT):
             self.flow.resume_reading()

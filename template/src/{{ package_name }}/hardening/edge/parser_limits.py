@@ -123,7 +123,7 @@ class LimitedParser(FairReading):
         if not self.url.startswith(b"/") and self._is_foreign():
             self._stop(MALFORMED)
         self._fields = self._field_bytes = self._head_bytes = self._wire_bytes = self._content_bytes = 0
-        if self.cycle is None or self.cycle.response_complete:
+        if not self.cycle or self.cycle.response_complete:
             self._small_chunks = 0
         self._in_body = True
         super().on_headers_complete()
