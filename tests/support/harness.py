@@ -109,7 +109,8 @@ class Template:
     def repository(self) -> Path:
         """The tagged repository; made once."""
         clone = self.folder / "template"
-        run("git", "clone", "--quiet", ROOT, clone, cwd=self.folder)
+        # As one pack: a working repository has thousands of loose objects, and Copier clones this one at each step.
+        run("git", "clone", "--quiet", "--no-local", ROOT, clone, cwd=self.folder)
         run("git", "--git-dir", clone / ".git", "--work-tree", ROOT, "add", "--all", cwd=ROOT)
         git("commit", "--quiet", "--allow-empty", "--message", "The working tree", cwd=clone)
         git("reset", "--quiet", "--hard", cwd=clone)
