@@ -19,7 +19,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import copier
 import old_metadata
@@ -28,21 +28,33 @@ import old_servers
 import pathspec
 import yaml
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).parents[1]
-LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause")
-# As metadata names them, and as their texts begin: a word in capitals such as LIMITED names none.
-NAMED = (
-    r"(The )?(Expat|MIT)( License)?",
-    r"Apache([ -]Software)?([ -]License)?,?[ -](Version )?2(\.0)?",
-    r"BSD[ -]3-Clause( License)?",
-)
-TEXTS = (
-    r"Permission is hereby granted, free of charge, to any person|\A\W*(The )?MIT License",
-    r"\A\W*Apache License\s+Version 2\.0",
-    r"Neither the name of|\A\W*BSD 3-Clause",
-)
+# The answer, as metadata names it, and as its text begins: a word in capitals such as LIMITED names none.
+LICENSES = {
+    "MIT": (
+        r"(The )?(Expat|MIT)( License)?",
+        r"Permission is hereby granted, free of charge, to any person|\A\W*(The )?MIT License",
+    ),
+    "Apache-2.0": (
+        r"Apache([ -]Software)?([ -]License)?,?[ -](Version )?2(\.0)?",
+        r"\A\W*Apache License\s+Version 2\.0",
+    ),
+    "BSD-3-Clause": (r"BSD[ -]3-Clause( License)?", r"Neither the name of|\A\W*BSD 3-Clause"),
+}
 # What is taken over of the metadata, beside tables of other tools.
 CARRIED = {"name", "version", "description", "authors", "license", "license-files", "dependencies", "readme", "dynamic"}
+# Tables of build backends: what stands in them is carried over, or is what uv_build does by itself.
+BUILDING = {"build", "version", "metadata", "packages", "package-dir", "package-data", "dynamic", "distribution"}
+HANDLED = {
+    "uv": {"sources", "index", "dev-dependencies"},
+    "pdm": BUILDING | {"dev-dependencies"},
+    "hatch": BUILDING,
+    "flit": BUILDING,
+    "setuptools": BUILDING | {"include-package-data"},
+}
 LINE = "# Your own dependencies go below this line."
 DEV_LINE = "# Your own development tools go below this line."
 # Of yours by name, and useless to the template as they are: it needs what stands in them.
@@ -119,14 +131,14 @@ def license_of(project: Path, metadata: dict[str, Any]) -> str:
     """Return the license that the project has; adopting a template gives nobody a right that was not given before."""
     said = metadata.get("license", "")
     named = str(said.get("text", "") if isinstance(said, dict) else said).strip()
-    for one, sign in zip(LICENSES, NAMED, strict=True):
-        if re.fullmatch(sign, named, re.IGNORECASE):
+    for one, (name, _) in LICENSES.items():
+        if re.fullmatch(name, named, re.IGNORECASE):
             return one
     if license_expression(metadata):
         return "Proprietary"
     texts = [named] if "\n" in named else [file.read_text("utf-8", "replace") for file in license_files(project)]
     known = {
-        next((one for one, sign in zip(LICENSES, TEXTS, strict=True) if re.search(sign, text[:3000])), "Proprietary")
+        next((one for one, (_, sign) in LICENSES.items() if re.search(sign, text[:3000])), "Proprietary")
         for text in texts
     }
     # Several texts, of which each may hold: no single answer is right.
@@ -182,11 +194,12 @@ def plan(project: Path, render: Path) -> Plan:
     found.blocked = list(old_places.in_the_way(project, comes))
     found.todo += [f"before the files can come: {what}" for what in found.blocked]
     found.todo += old_places.instead(project)
-    if prefix := git(project, "rev-parse", "--show-prefix").strip():
-        found.todo.append(
-            f".github/: read at the root of a repository only, and this project is in {prefix}: move the workflows"
-            " there, with working-directory, or let your own call make; docs/elsewhere.md says what"
-        )
+    top = Path(git(project, "rev-parse", "--show-toplevel").removesuffix("\n"))
+    found.todo += old_places.around(project, top)
+    if not found.blocked:
+        shown = {line[1:] for line in (render / ".gitignore").read_text("utf-8").splitlines() if line.startswith("!")}
+        arriving = [name for name in (*found.new, *found.replaced) if name not in shown]
+        found.todo += old_places.not_seen(project, top, arriving)
     found.todo += [
         f"{name}: the template has a file of this name, yours would be {name}.before"
         + (f"; {ADVICE[name]}" if name in ADVICE else "")
@@ -198,6 +211,7 @@ def plan(project: Path, render: Path) -> Plan:
         for path in sources(project)
         for rule in tool_rules(path, path.relative_to(project).as_posix(), found.package)
     ]
+    code += taken_from_replaced(project, found)
     if not any("under @tool" in rule for rule in code):
         code.append(
             "no function under @….tool was found: is this the folder of the project, and are its tools declared?"
@@ -221,6 +235,19 @@ def other_packages(project: Path, package: str) -> list[str]:
     names = [name for name in python_files(project) if name.endswith("/__init__.py")]
     folders = {str(Path(name).parent) for name in names if re.fullmatch(r"(src/)?[^/]+/__init__\.py", name)}
     return sorted(folders - {f"src/{package}", "src", "tests", "test", "docs", "scripts"})
+
+
+def taken_from_replaced(project: Path, found: Plan) -> Iterator[str]:
+    """Yield each import, tests included, from a module of yours whose place the template's takes."""
+    gone = {
+        re.sub(r"^src/|(/__init__)?\.py$", "", name).replace("/", ".") for name in found.replaced if name[-3:] == ".py"
+    }
+    for name in python_files(project) if gone else ():
+        if name in found.replaced:
+            continue
+        for line, module in old_servers.imported(project / name, name):
+            if module in gone:
+                yield f"{name}:{line} {module}: the template's takes its place: import what you move from where it goes"
 
 
 def metadata_rules(project: Path) -> list[str]:
@@ -250,7 +277,8 @@ def metadata_rules(project: Path) -> list[str]:
         f"project.optional-dependencies.{name}" for name in metadata.get("optional-dependencies", {}) if name != "dev"
     }
     left |= {f"dependency-groups.{name}" for name in document.get("dependency-groups", {}) if name != "dev"}
-    left |= {"tool.uv"} & {f"tool.{name}" for name in tables}
+    for name, handled in HANDLED.items():
+        left |= {f"tool.{name}.{key}" for key in document.get("tool", {}).get(name, {}).keys() - handled}
     if metadata.get("requires-python") == ">=3.11":
         left.discard("project.requires-python")
     if left:
@@ -296,10 +324,14 @@ def tool_rules(path: Path, name: str, package: str) -> list[str]:
                 for client in ("aiohttp", "httpx", "requests")
                 if client in {module.partition(".")[0] for module in modules}
             ]
+            found += [
+                f"{name}:{node.lineno} {parser}: what the command line said becomes a field of Settings, in"
+                f" src/{package}/settings.py: the command is the template's"
+                for parser in ("argparse", "click", "typer")
+                if parser in {module.partition(".")[0] for module in modules}
+            ]
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
             found.append(f"{name}:{node.lineno} print: use log of the hardening; what is printed is counted, not shown")
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"mcp.run", "server.run", "app.run"}:
-            found.append(f"{name}:{node.lineno} {ast.unparse(node.func)}: goes; the command of the server is serve")
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}:
             found.append(
                 f"{name}:{node.lineno} os.{node.attr}: becomes a field of Settings, in src/{package}/settings.py"
@@ -435,7 +467,7 @@ def merge_metadata(document: dict[str, Any], theirs: str, ours: str) -> str:
     if version := project.get("version"):
         text = text.replace('version = "0.1.0"', f'version = "{version}"', 1)
     tables = re.findall(
-        r"^\[+tool\.(?!ruff|pytest|pyright|hatch|setuptools|poetry|uv\b)[^\n]*\n(?:(?!\[)[^\n]*\n?)*",
+        r"^\[+tool\.(?!ruff|pytest|pyright|hatch|setuptools|poetry|pdm|flit|uv\b(?!\.(?:sources|index)\b))[^\n]*\n(?:(?!\[)[^\n]*\n?)*",
         theirs,
         re.MULTILINE,
     )
@@ -521,7 +553,7 @@ def main() -> None:
             found.todo += refused
             if chosen.write:
                 write(project, render, found)
-    except OSError as problem:
+    except (OSError, ValueError) as problem:
         back = "; to take back what has come: git restore --source=HEAD --staged --worktree . && git clean --force -d ."
         sys.exit(f"Stopped: {problem}{back if chosen.write else ''}")
     sys.stdout.write(shown(found, written=chosen.write))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 CONSTRUCTORS = {"FastMCP", "MCPServer", "Server"}
 # What is given to a constructor, and where it goes.
@@ -32,6 +34,11 @@ CALLED = {
     "mount": "name the tools of the other server in TOOLS: a project serves one",
     "import_server": "name the tools of the other server in TOOLS: a project serves one",
 }
+# What carries the protocol, and what starts it: on a server, or by itself.
+SERVED = "goes; the command of the server is serve, and stdio for a client on its machine"
+STARTED = ("run", "run_async", "run_stdio_async", "run_sse_async", "run_streamable_http_async", "run_http_async")
+STARTED += ("http_app", "sse_app", "streamable_http_app")
+CARRIERS = {"stdio_server", "SseServerTransport", "StreamableHTTPSessionManager"}
 # Handlers of the low-level server, as decorators or as `on_…`.
 HANDLERS = {
     "list_tools": "goes; each tool is a function under @tool(read_only=…), named in TOOLS",
@@ -58,12 +65,38 @@ def declared_by_call(tree: ast.AST) -> set[str]:
 
 
 def described(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield line and name of each tool that a low-level server describes."""
+    """Yield line and name of each tool that a low-level server describes; the name may be a constant, or of an enum."""
+    constants: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            constants |= {_name(target): str(node.value.value) for target in node.targets}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _name(node.func) == "Tool":
             said = {keyword.arg: keyword.value for keyword in node.keywords}
-            if isinstance(name := said.get("name"), ast.Constant) and "description" in said:
-                yield node.lineno, str(name.value)
+            name = said.get("name")
+            if name is None or "description" not in said:
+                continue
+            shown = ast.unparse(name)
+            member = shown.removesuffix(".value").rpartition(".")[2]
+            yield node.lineno, str(name.value) if isinstance(name, ast.Constant) else constants.get(member, shown)
+
+
+def imported(file: Path, name: str) -> Iterator[tuple[int, str]]:
+    """Yield line and full name of each module that a file of Python imports, or imports from."""
+    package = re.sub(r"^src/|/?[^/]*$", "", name).split("/")
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        # Said where the rules of tools are looked for.
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, one.name) for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield node.lineno, module
+            yield from ((node.lineno, f"{module}.{one.name}") for one in node.names)
 
 
 def rules(tree: ast.AST, package: str) -> Iterator[str]:
@@ -73,18 +106,30 @@ def rules(tree: ast.AST, package: str) -> Iterator[str]:
             f"{line} {name}: write it as a function in src/{package}/tools/{name}.py, under @tool(read_only=…), and"
             " name it in TOOLS; its inputSchema becomes typed arguments with bounds"
         )
+    servers = {"mcp", "server", "app"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _name(node.value.func) in CONSTRUCTORS:
+            servers |= {_name(target) for target in node.targets}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            found: list[tuple[str, str]] = []
-            if _name(node.func) in CONSTRUCTORS:
-                found += [(f"{one.arg}=", GIVEN[one.arg]) for one in node.keywords if one.arg in GIVEN]
-                handlers = [(one.arg or "").removeprefix("on_") for one in node.keywords]
-                found += [(f"on_{name}=", HANDLERS[name]) for name in handlers if name in HANDLERS]
-            elif isinstance(node.func, ast.Attribute) and node.func.attr in CALLED:
-                found.append((ast.unparse(node.func), CALLED[node.func.attr]))
-            yield from (f"{node.lineno} {what}: {rule.format(package=package)}" for what, rule in found)
+            yield from (f"{node.lineno} {what}: {rule.format(package=package)}" for what, rule in _call(node, servers))
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             for decorator in node.decorator_list:
                 name = _name(decorator.func) if isinstance(decorator, ast.Call) else ""
                 if name in HANDLERS:
                     yield f"{node.lineno} {node.name}: {HANDLERS[name].format(package=package)}"
+
+
+def _call(node: ast.Call, servers: set[str]) -> Iterator[tuple[str, str]]:
+    name, shown = _name(node.func), ast.unparse(node.func)
+    if name in CONSTRUCTORS:
+        yield from ((f"{one.arg}=", GIVEN[one.arg]) for one in node.keywords if one.arg in GIVEN)
+        handlers = [(one.arg or "").removeprefix("on_") for one in node.keywords]
+        yield from ((f"on_{handler}=", HANDLERS[handler]) for handler in handlers if handler in HANDLERS)
+    elif name in CARRIERS or shown == "uvicorn.run":
+        yield shown, SERVED
+    elif isinstance(node.func, ast.Attribute):
+        if name in CALLED:
+            yield shown, CALLED[name]
+        elif name in STARTED and _name(node.func.value) in servers:
+            yield shown, SERVED

@@ -131,10 +131,10 @@ def committed(project: Path, files: dict[str, str]) -> Path:
     return project
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A project with three tools, and its own metadata, Makefile, Dockerfile, tests and CI."""
-    library, server = SERVERS[request.param]
+    """A project with three tools, and its own metadata, Makefile, Dockerfile, tests and CI; on FastMCP, if not said."""
+    library, server = SERVERS[getattr(request, "param", "FastMCP")]
     files = {**OWN, "pyproject.toml": METADATA.format(library=library), "src/city_weather/server.py": server}
     return committed(tmp_path / "city-weather", files)
 
@@ -145,6 +145,7 @@ def adopt(project: Path, template: Template, *options: str) -> str:
     return run(sys.executable, script, project, "--template", template.repository, *options, cwd=ROOT).stdout
 
 
+@pytest.mark.parametrize("old", SERVERS, indirect=True)
 def test_everything_is_said_at_once_and_nothing_changed(old: Path, template: Template) -> None:
     """File by file and rule by rule, with the line of each; the project stays as it is."""
     said = adopt(old, template)
@@ -203,21 +204,26 @@ def test_a_person_gets_to_a_served_project(old: Path, template: Template, tmp_pa
     (old / "tests/tools/test_countdown.py").unlink()
     for name, text in MOVED.items():
         (old / name).write_text(text, "utf-8")
-    environment = pretend(old, tmp_path / "scratch")
-    run("make", "RUN=", "settings", "schema", cwd=old, env=environment)
     tests = ("tests/test_old.py", "tests/hardening/project/test_project.py", "tests/hardening/project/test_answers.py")
-    run(sys.executable, "-m", "pytest", "-q", *tests, cwd=old, env=environment)
+    is_served(old, "city_weather", tmp_path / "scratch", *tests)
+    commit(old, "Adopt the template")
+
+
+def is_served(project: Path, package: str, scratch: Path, *tests: str) -> None:
+    """What is generated is written, these tests pass, and the server answers both eras with its contract."""
+    environment = pretend(project, scratch)
+    run("make", "RUN=", "settings", "schema", cwd=project, env=environment)
+    run(sys.executable, "-m", "pytest", "-q", *tests, cwd=project, env=environment)
     port = str(free_port())
     environment |= {"MCP_AUTH": "api_key", "MCP_API_KEYS": f"test:{KEY}", "MCP_PROBE_KEY": PROBE_KEY, "PORT": port}
-    command = (sys.executable, "-m", "city_weather")
-    with subprocess.Popen([*command, "serve"], cwd=old, env={**os.environ, **environment}) as server:
+    command = (sys.executable, "-m", package)
+    with subprocess.Popen([*command, "serve"], cwd=project, env={**os.environ, **environment}) as server:
         try:
             url = f"http://127.0.0.1:{port}/mcp"
-            run(*command, "probe", url, "--wait", "60", "--schema", "schema/tools.json", cwd=old, env=environment)
+            run(*command, "probe", url, "--wait", "60", "--schema", "schema/tools.json", cwd=project, env=environment)
         finally:
             server.terminate()
             server.wait(60)
-    commit(old, "Adopt the template")
 
 
 def test_what_is_not_committed_is_read_too(old: Path, template: Template) -> None:
@@ -333,6 +339,135 @@ def test_a_low_level_server_with_poetry_in_a_flat_layout(template: Template, tmp
     assert (project / "pyproject.toml.before").read_text("utf-8") == POETRY
 
 
+HATCH = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "clock-mcp"
+dynamic = ["version"]
+description = "The time at a place."
+requires-python = ">=3.11"
+dependencies = ["mcp>=1.9", "shared", "tzlocal>=5"]
+
+[project.scripts]
+clock-mcp = "clock_mcp:main"
+
+[tool.hatch.version]
+path = "src/clock_mcp/__about__.py"
+
+[tool.hatch.envs.default]
+dependencies = ["freezegun", "common @ {root:uri}/../common"]
+
+[tool.uv.sources]
+shared = { workspace = true }
+"""
+CLOCK = """\
+import argparse
+import asyncio
+from enum import Enum
+
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+from mcp.types import TextContent, Tool
+
+
+class Names(str, Enum):
+    NOW = "now"
+
+
+async def serve():
+    clock = Server("clock")
+
+    @clock.list_tools()
+    async def list_tools():
+        return [Tool(name=Names.NOW.value, description="Say what time it is.", inputSchema={})]
+
+    @clock.call_tool()
+    async def call_tool(name, arguments):
+        return [TextContent(type="text", text="noon")]
+
+    async with stdio_server() as (read, write):
+        await clock.run(read, write, clock.create_initialization_options())
+
+
+def main():
+    argparse.ArgumentParser().parse_args()
+    asyncio.run(serve())
+"""
+NOW = """\
+\"\"\"Tells the time.\"\"\"
+
+from ..hardening import tool
+
+
+@tool(read_only=True)
+async def now() -> str:
+    \"\"\"Say what time it is at this place.\"\"\"
+    return "noon"
+"""
+GRANT = "MIT License\n\nCopyright 2020 Ada\n\nPermission is hereby granted, free of charge, to any person …\n"
+
+
+def test_a_low_level_server_with_hatch_in_a_monorepo(template: Template, tmp_path: Path) -> None:
+    """From start to served, in a folder of a workspace whose rules of git hide files: what would stop is named first.
+
+    The version is in a module, the names of the tools in an enum, and two files import what is replaced.
+    """
+    files = {
+        "pyproject.toml": '[tool.uv.workspace]\nmembers = ["services/*", "shared"]\n',
+        ".gitignore": ".env.*\ndeploy/\n",
+        "services/clock/pyproject.toml": HATCH,
+        "services/clock/pdm.lock": "",
+        "services/clock/LICENSE": GRANT,
+        "services/clock/src/clock_mcp/__init__.py": "from .server import main\n",
+        "services/clock/src/clock_mcp/__about__.py": '__version__ = "3.2.1"\n',
+        "services/clock/src/clock_mcp/server.py": CLOCK,
+        "services/clock/tests/test_clock.py": "from clock_mcp import server\n",
+    }
+    top = committed(tmp_path / "all", files)
+    project = top / "services/clock"
+
+    said = adopt(project, template, "--write")
+
+    for words in (
+        "The package is src/clock_mcp.",
+        "pyproject.toml: its uv workspace has this project, so uv.lock would be there",
+        'add "services/clock" to exclude in [tool.uv.workspace]',
+        "read at the root of a repository only, and this project is in services/clock/",
+        ".gitignore:2 deploy/: git would not see deploy/caddy/Caddyfile, ",
+        "pdm.lock: uv.lock takes its place",
+        "src/clock_mcp/__about__.py: its version 3.2.1 is in pyproject.toml now",
+        "shared is not taken over, because the image is built from this folder alone",
+        "common @ {root:uri}/../common is not taken over",
+        "not taken over, copy what you need of it from pyproject.toml.before: tool.hatch.envs",
+        "src/clock_mcp/__init__.py:1 clock_mcp.server: the template's takes its place",
+        "tests/test_clock.py:1 clock_mcp.server: the template's takes its place",
+        "src/clock_mcp/server.py:1 argparse: what the command line said becomes a field of Settings",
+        "src/clock_mcp/server.py:19 now: write it as a function in src/clock_mcp/tools/now.py",
+        "src/clock_mcp/server.py:25 stdio_server: goes; the command of the server is serve, and stdio for",
+        "src/clock_mcp/server.py:26 clock.run: goes",
+    ):
+        assert words in said, said
+    assert ".env.*" not in said
+    metadata = (project / "pyproject.toml").read_text("utf-8")
+    assert 'version = "3.2.1"' in metadata
+    assert 'go below this line.\n    "tzlocal>=5",\n]' in metadata
+    assert 'tools go below this line.\n    "freezegun",\n]' in metadata
+    assert yaml.safe_load((project / ".copier-answers.yml").read_text("utf-8"))["license"] == "MIT"
+    assert (project / "LICENSE").read_text("utf-8") == GRANT
+
+    package = project / "src/clock_mcp"
+    for path in (package / "tools/countdown.py", project / "tests/tools/test_countdown.py"):
+        path.unlink()
+    (package / "__init__.py").write_text('"""Tells the time."""\n', "utf-8")
+    (package / "tools/now.py").write_text(NOW, "utf-8")
+    (package / "tools/__init__.py").write_text('"""The tools."""\n\nfrom .now import now\n\nTOOLS = (now,)\n', "utf-8")
+    (project / "tests/test_clock.py").unlink()
+    is_served(project, "clock_mcp", tmp_path / "scratch", "tests/hardening/project/test_project.py")
+
+
 SETUP_CFG = """\
 [metadata]
 name = orders-mcp
@@ -408,25 +543,6 @@ def test_a_fastmcp_server_with_setup_cfg(template: Template, tmp_path: Path) -> 
     assert 'tools go below this line.\n    "freezegun",\n]' in metadata
     assert yaml.safe_load((project / ".copier-answers.yml").read_text("utf-8"))["license"] == "MIT"
     assert git("status", "--porcelain", "setup.cfg", "setup.py", "requirements.txt", "src/orders", cwd=project) == ""
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "license"),
-    [
-        ("LICENSE", "MIT License\n\nCopyright …\n", "MIT"),
-        ("LICENSE.txt", "Apache License\nVersion 2.0\n", "Apache-2.0"),
-        ("LICENSE", "For our customers alone.\n", "Proprietary"),
-    ],
-)
-def test_the_license_is_that_of_the_project(old: Path, template: Template, name: str, text: str, license: str) -> None:  # noqa: A002 - its name
-    """A file says it where the metadata does not; it stays as it is."""
-    (old / name).write_text(text, "utf-8")
-    commit(old, "License")
-
-    adopt(old, template, "--write")
-
-    assert (old / name).read_text("utf-8") == text
-    assert yaml.safe_load((old / ".copier-answers.yml").read_text("utf-8"))["license"] == license
 
 
 def test_metadata_that_the_template_refuses_stops_nothing(old: Path, template: Template) -> None:

@@ -142,7 +142,7 @@ def test_what_cannot_be_read_or_written_is_said(template: Template, tmp_path: Pa
     code, said = called(template, project, PYTHONIOENCODING="ascii")
     assert code == 0
     assert "a\\xf1adir: make it async" in said
-    assert ".github/: read at the root of a repository only, and this project is in services/one/" in said
+    assert "renovate.json: read at the root of a repository only, and this project is in services/one/" in said
 
     script = (sys.executable, ROOT / "scripts/adopt.py", project)
     address = run(*script, "--template", "https://127.0.0.1:9/x", cwd=ROOT, check=False)
