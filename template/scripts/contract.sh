@@ -31,6 +31,11 @@ if [ -z "$base" ]; then
   base=$(git -c versionsort.suffix=- -c versionsort.suffix=a -c versionsort.suffix=b -c versionsort.suffix=rc for-each-ref \
     --count=1 --sort=-version:refname --merged=HEAD --no-contains=HEAD --format='%(refname:short)' 'refs/tags/v[0-9]*')
   if [ -z "$base" ]; then
+    # Below the root of a repository, tags may have a name before their number: weather/v1.2.3, weather-1.2.3.
+    named=$(git for-each-ref --merged=HEAD~1 --sort=-creatordate --format='%(refname:short)' refs/tags 2> /dev/null |
+      grep -E -m 1 '[-/@_]v?[0-9]+[.][0-9]' || true)
+    [ -z "$(git rev-parse --show-prefix)" ] || [ -z "$named" ] ||
+      fail "no tag v… here, and others that may be releases of this project: name the newest one, make contract BASE=$named"
     echo "::notice::Gate 2, contract: no tag v… before this commit, so nothing that was released can break"
     exit 0
   fi

@@ -26,8 +26,9 @@ mkdir "$scratch/now" "$scratch/next"
 git ls-files -z --cached --others --exclude-standard > "$scratch/files"
 while IFS= read -r -d '' file; do
   [ -f "$file" ] || continue
-  mkdir -p "$scratch/now/$(dirname "$file")"
-  cp "$file" "$scratch/now/$file"
+  to=$scratch/now/$file
+  [ -d "${to%/*}" ] || mkdir -p "${to%/*}"
+  cp "$file" "$to"
 done < "$scratch/files"
 cp .copier-answers.yml "$scratch/next/"
 

@@ -33,6 +33,11 @@ update() {
 uncommitted=$(git status --porcelain .) ||
   fail "git cannot read this folder, so nothing could be taken back: git init -b main && git add -A && git commit -m Start"
 [ -z "$uncommitted" ] || fail "Commit everything first, new files too: git keeps what an update changes, and takes it back"
+# Nothing is shown of a file that git was told not to look at, so an edit of it would be overwritten.
+unseen=$(git ls-files -v . | sed -n 's/^[a-zS] /  /p')
+[ -z "$unseen" ] || fail "Git was told not to look at these files, so an update would overwrite them unseen. To let it look:
+git update-index --no-skip-worktree --no-assume-unchanged FILE, or git sparse-checkout disable
+$unseen"
 before=$(git rev-parse --verify --quiet HEAD) || fail "There is no commit yet: git add -A && git commit -m Start"
 stopped() {
   if [ "$(git rev-parse HEAD)" != "$before" ] || [ -n "$(git status --porcelain .)" ]; then

@@ -133,6 +133,17 @@ def test_a_target_ends_with_the_first_failure(project: Path, tmp_path: Path, tar
         assert (code, calls) == (2, expected[:number])
 
 
+def test_targets_run_one_after_the_other(project: Path, tmp_path: Path) -> None:
+    """With `-j` as well: what comes after `make schema` begins when it has ended, and not when it fails."""
+    targets = ("setup", "schema", "check")
+
+    ended = make(project, tmp_path / "one", f"-j8 {' '.join(targets)}")
+    failed = make(project, tmp_path / "two", f"-j8 {' '.join(targets)}", fails=2)
+
+    assert ended == (0, [call for target in targets for call in TARGETS[target]])
+    assert failed == (2, TARGETS["setup"] + TARGETS["schema"])
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_nothing_runs_without_uv(project: Path, tmp_path: Path, target: str) -> None:
     """Each target asks for it first, so that the first sentence is the one that helps."""

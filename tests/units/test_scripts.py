@@ -219,6 +219,23 @@ def test_gate_2_knows_a_release_by_its_number(place: Place, published: Path) -> 
     assert "compared with v0.1.0; reviewed" in gate_2(place, published)[1]
 
 
+def test_gate_2_asks_for_the_release_of_a_folder(place: Place, published: Path) -> None:
+    """Below the root of a repository a release may be called weather/v1.2.3: who does not know it cannot look."""
+    below = place.folder / "all/services/weather"
+    shutil.copytree(published, below, ignore=shutil.ignore_patterns(".git"))
+    place.git("init", "--quiet", "all", cwd=place.folder)
+    place.commit(below, "Start")
+    assert gate_2(place, below)[0] == 0
+    place.git("tag", "weather/v1.2.3", cwd=below)
+    place.commit(below, "Another")
+
+    code, said = gate_2(place, below)
+
+    assert code == 1
+    assert said.endswith("name the newest one, make contract BASE=weather/v1.2.3\n")
+    assert gate_2(place, below, BASE="weather/v1.2.3")[0] == 0
+
+
 # --- Edits in files of the template -------------------------------------------------------------------
 
 
@@ -437,6 +454,20 @@ def test_an_update_sees_files_that_git_was_told_not_to_show(place: Place, projec
 
     assert code != 0, said
     assert (project / "moved/ours.txt").read_text("utf-8") == "never committed\n"
+    assert version(project) == "v1.0.0"
+
+
+@pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
+def test_an_update_overwrites_nothing_that_git_does_not_look_at(place: Place, project: Path, flag: str) -> None:
+    """An edit in such a file is in no status, so it is named before anything begins."""
+    place.git("update-index", flag, "also.txt", cwd=project)
+    add(project / "also.txt")
+
+    code, said = script(place, project, "update")
+
+    assert code == 1
+    assert said.endswith("or git sparse-checkout disable\n  also.txt\n")
+    assert (project / "also.txt").read_text("utf-8").endswith("mine\n")
     assert version(project) == "v1.0.0"
 
 
