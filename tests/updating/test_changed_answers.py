@@ -105,11 +105,12 @@ def test_a_package_that_was_renamed(project: Project, tmp_path: Path) -> None:
 
 
 DELETED = {
-    "GitHub is not used": [".github"],
-    "another proxy": ["deploy/caddy", "deploy/nginx"],
+    "GitHub is not used, and another proxy": [".github", "deploy/caddy", "deploy/nginx"],
     "nothing is deployed": ["deploy", "fly.toml", "railway.json", "compose.yaml", ".github/workflows/deploy-fly.yml"],
-    "no container": ["Dockerfile", ".dockerignore", "compose.yaml"],
-    "no registry, no bot, no pages": [
+    "no container, no registry, no bot, no pages": [
+        "Dockerfile",
+        ".dockerignore",
+        "compose.yaml",
         "server.json",
         "renovate.json",
         "docs",

@@ -36,11 +36,11 @@ def later(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone
 
 
-@pytest.fixture
-def edited(later: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def original(later: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of the release before, with an edit at the end of four files of the template, and two deleted ones."""
-    project = tmp_path / "project"
-    run(tool("copier"), "copy", "--quiet", "--defaults", "--vcs-ref", NEXT_RELEASE, later, project, cwd=tmp_path)
+    project = tmp_path_factory.mktemp("original") / "project"
+    run(tool("copier"), "copy", "--quiet", "--defaults", "--vcs-ref", NEXT_RELEASE, later, project, cwd=later)
     git("init", "--quiet", cwd=project)
     commit(project, "Start")
     for name in MOVED:
@@ -52,6 +52,12 @@ def edited(later: Path, tmp_path: Path) -> Path:
         file.write("\n[tool.mine]\n")
     commit(project, "Edit")
     return project
+
+
+@pytest.fixture
+def edited(original: Path, tmp_path: Path) -> Path:
+    """A copy of it, for one test."""
+    return shutil.copytree(original, tmp_path / "project")
 
 
 def append(path: Path) -> None:
