@@ -178,10 +178,10 @@ def does_what_the_changelog_says(lived: Path, environment: dict[str, str]) -> No
     assert checked.returncode == BAD_CONFIGURATION, checked.stdout
     assert "trip: length: Resolve(…) fills parameters of tools alone; return InputRequiredResult" in checked.stdout
 
-    url = {"MCP_AUTH": "none", "REDIS_URL": "redis://:hard@guess@127.0.0.1:6379/0"}
+    url = {"MCP_AUTH": "none", "DATABASE_URL": "postgresql://ada:hard@guess@127.0.0.1/weather"}
     started = run(*command, "serve", cwd=lived, env=environment | url, check=False)
     assert started.returncode == BAD_CONFIGURATION, started.stdout
-    assert re.search(r"REDIS_URL: .*@ is %40", started.stdout), started.stdout
+    assert re.search(r"DATABASE_URL: .*@ is %40", started.stdout), started.stdout
     assert "guess" not in started.stdout
 
     server = lived / "src/weather_server/server.py"
