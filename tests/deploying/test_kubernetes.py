@@ -496,7 +496,15 @@ def test_two_servers_share_a_namespace(folder: Path, project: Path, tmp_path: Pa
     kubectl = find("kubectl")
     page = (project / "docs/operations.md").read_text("utf-8")
     block = snippet(page, "Several servers in one namespace")
-    components = ("gateway", "from-envoy-gateway", "gke-gateway", "dns-nodelocal", "monitoring", "migrations")
+    components = (
+        "gateway",
+        "from-envoy-gateway",
+        "gke-gateway",
+        "dns-nodelocal",
+        "monitoring",
+        "migrations",
+        "openshift",
+    )
     sides = []
     for name in ("weather", "tides"):
         copied = shutil.copytree(folder, tmp_path / name)
@@ -518,6 +526,7 @@ def test_two_servers_share_a_namespace(folder: Path, project: Path, tmp_path: Pa
         service, secret = of_kind(sides[mine], "Service")["metadata"]["name"], secrets_of(sides[mine])
         assert text.count(f'"name": "{service}"') >= 5
         assert {m["spec"]["targetRef"]["name"] for m in sides[mine] if "targetRef" in m.get("spec", {})} == {service}
+        assert {m["spec"]["to"]["name"] for m in sides[mine] if m["kind"] == "Route"} == {service}
         assert len(secret) == 1
         assert secret != secrets_of(sides[other])
 

@@ -311,7 +311,14 @@ def test_what_is_not_configured_is_named_at_once(tmp_path: Path, target: str) ->
     assert done.steps["Roll back"].outcome == "skipped"
 
 
-@pytest.mark.parametrize("image", ["ghcr.io/example/weather-server:1.0.0", f"x;id@sha256:{'a' * 64}"])
+@pytest.mark.parametrize(
+    "image",
+    [
+        "ghcr.io/example/weather-server:1.0.0",
+        f"ghcr.io/example/weather-server@sha256:{'a' * 63}",
+        f"x;id@sha256:{'a' * 64}",
+    ],
+)
 @pytest.mark.usefixtures("work")
 def test_an_image_is_named_by_its_digest(prepared: Path, tmp_path: Path, image: str) -> None:
     """A tag can move, and an input can hold anything: neither reaches the cluster."""
