@@ -131,6 +131,11 @@ NUMBERS: list[tuple[str, str, list[tuple[str, str]]]] = [
             (FLY, r'^timeout = "#s"$'),
         ],
     ),
+    (
+        "grace of nginx, s",
+        "45",
+        [(PAGE, r"`worker_shutdown_timeout #s;`"), (PAGE, r"^\| nginx \| `worker_shutdown_timeout`.*\| # s \|$")],
+    ),
     ("grace of Caddy, s", "40", [(CADDY, r"^\s+grace_period #s$"), (PAGE, r"^\| Caddy \| `grace_period`.*\| # s \|$")]),
     (
         "longest tool, s",

@@ -282,3 +282,11 @@ def test_values_are_counted_exactly(message: Any) -> None:
     exact = count(message)
     assert not has_more_values(body, exact)
     assert exact == 0 or has_more_values(body, exact - 1)
+
+
+def test_more_quotes_than_so_many_values_can_have_are_too_many() -> None:
+    """A text that is nothing but quotes is not taken apart: 35 ms for 1 MB."""
+    text = b'["' + b"," * 11 + b'"%b]'
+
+    assert not has_more_values(text % (b'""' * 20), 10)
+    assert has_more_values(text % (b'""' * 21), 10)
