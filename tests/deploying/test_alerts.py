@@ -580,6 +580,11 @@ def test_each_alert_says_what_to_do(project: Path, rules: list[dict[str, Any]]) 
     for rule in rules:
         assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
         assert rule["labels"]["severity"] in {"critical", "warning"}
+        # Another name would be an empty place in the sentence that wakes somebody.
+        known = {"job", "namespace", "instance", "region"} | set(
+            re.findall(r"\w+", str(re.findall(r"\bby \(([^)]*)", rule["expr"])))
+        )
+        assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) <= known
         assert "\nMeaning: " in sections[rule["alert"]]
         assert "\nAction: " in sections[rule["alert"]]
 
