@@ -15,6 +15,9 @@ from wire import ERAS, Era, Wire
 
 from hardening import Context, Principal, harden, tool
 from hardening.calls.shared_threads import SharedThreads
+from hardening.calls.shares import Shares
+from hardening.calls.threads import Threads
+from hardening.errors import Busy
 from hardening.exchange import current
 from hardening.lifecycle.startup import opened
 
@@ -264,3 +267,19 @@ async def test_what_hangs_on_the_shared_threads_is_seen() -> None:
         while shared.busy():
             await asyncio.sleep(0.01)
     assert shared.oldest_seconds() == 0
+
+
+async def test_a_container_without_a_thread_is_busy_and_keeps_no_slot() -> None:
+    """Where no thread can be started the caller is told to try again, and the next one gets it."""
+    pool = Threads(Shares(1, 1), 0.1)
+    # More than there is room for: the system refuses.
+    before = threading.stack_size(1 << 46)
+    try:
+        with pytest.raises(Busy):
+            await pool.run("alice", int)
+    finally:
+        threading.stack_size(before)
+    try:
+        assert await pool.run("bob", int) == 0
+    finally:
+        pool.close()

@@ -287,8 +287,7 @@ async def test_the_pool_is_made_of_the_settings(
 async def test_addresses_are_tried_in_turn(monkeypatch: pytest.MonkeyPatch, query: str, several: bool) -> None:  # noqa: FBT001 - the row
     """Each has its own URL and its share of the time; the one that was there is the first of the next connection."""
     urls = [f"postgresql://someone:a-password@{host}/name{query}" for host in ("[::1]:1", "two", "three:3")]
-    settings = settings_for(URL)
-    connect = connecting.in_turn(f"postgresql://someone:a-password@[::1]:1,two,three:3/name{query}", settings)
+    connect = connecting.in_turn(f"postgresql://someone:a-password@[::1]:1,two,three:3/name{query}", 5)
     assert (connect is not None) is several
     tried: list[str] = []
     there = {"two", "three"}
@@ -308,7 +307,7 @@ async def test_addresses_are_tried_in_turn(monkeypatch: pytest.MonkeyPatch, quer
         with pytest.raises(ConnectionRefusedError):
             await connect("", timeout=30)
         assert tried[3:] == [urls[1], urls[0], urls[2]]
-    assert connecting.in_turn(f"{URL}{query}", settings) is None
+    assert connecting.in_turn(f"{URL}{query}", 5) is None
 
 
 async def test_without_an_address_nothing_is_opened() -> None:

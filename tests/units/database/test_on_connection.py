@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
 from captured import captured
 from in_process import call
-from live import ENVIRONMENT, settings_from
+from live import ENVIRONMENT, KEY, PROBE_KEY, Live, settings_from
+from queries import settings_for
+from support.relay import Relay
+from wire import ERAS, Wire
 
 from hardening import Context, connection, harden, tool
+from hardening.calls.failures import ERROR_META_KEY
 from hardening.database import DatabaseUnavailableError
+from hardening.database.pool import Database
+from hardening.errors import UpstreamUnavailable
 from hardening.lifecycle.startup import opened
 
 if TYPE_CHECKING:
@@ -64,3 +71,74 @@ async def test_what_it_raises_is_told_from_a_database_that_is_away(
     assert not refused.value.away
     assert "prepare" in line["exception"][0]["frames"][-1]
     assert "secret" not in logged + str(refused.value)
+
+
+async def test_what_it_raises_later_is_told_and_heals(database_url: str, tmp_path: Path) -> None:
+    """Calls that need a new connection are told to try again, one line says where, and the metric says it too.
+
+    Connections that are there go on, none is leaked, and nothing has to be restarted.
+    """
+    broken = False
+
+    async def prepare(db: Any) -> None:
+        if broken:
+            raise KeyError("secret")
+        await db.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+
+    async def many(wire: Wire) -> list[str]:
+        replies = await asyncio.gather(*(wire.call(era, "document") for era in ERAS * 4))
+        failures = [reply.result.get("_meta", {}).get(ERROR_META_KEY) for reply in replies]
+        assert all(failure is None or failure["retryable"] for failure in failures)
+        return [failure["kind"] if failure else "ok" for failure in failures]
+
+    settings, bearer = settings_for(database_url), {"authorization": f"Bearer {PROBE_KEY}"}
+    with captured(tmp_path / "log") as log:
+        built = Live(settings, lambda given: harden(given, tools=(document,), on_connection=prepare))
+        with built as live:
+            async with Wire(live.url, KEY) as wire, Wire(live.url, PROBE_KEY) as probe:
+                broken = True
+                failed = await many(wire)
+                # As after a failover: no connection of before is used again.
+                assert live.server.database is not None
+                live.do(lambda: asyncio.ensure_future(live.server.database.renew()))
+                down = (await probe.get("/metrics", **bearer)).body
+                broken = False
+                healed = await many(wire)
+                up = (await probe.get("/metrics", **bearer)).body
+        logged = log.text()
+    lines = [line for line in map(json.loads, logged.splitlines()) if line["msg"] == "on_connection failed"]
+    assert set(failed) == {"ok", "upstream_unavailable"}
+    assert healed == ["ok"] * 8
+    assert (b"mcp_database_up 0.0" in down, b"mcp_database_up 1.0" in up) == (True, True)
+    assert len(lines) == 1
+    assert "prepare" in lines[0]["exception"][0]["frames"][-1]
+    assert "secret" not in logged
+    assert "unhandled exception" not in logged
+
+
+async def test_a_server_that_goes_silent_meanwhile_costs_the_time_for_a_connection(database_url: str) -> None:
+    """A call waits no longer: its connection is cut, and nobody waits for a goodbye of a server that says nothing."""
+    (folder,) = parse_qs(urlsplit(database_url).query)["host"]
+    opened: list[Any] = []
+
+    async def prepare(db: Any) -> None:
+        opened.append(db)
+        if len(opened) > 1:
+            relay.partition()
+        await db.execute("SELECT 1")
+
+    bounds = {"MCP_POOL_MAX_SIZE": "2", "MCP_POOL_ACQUIRE_TIMEOUT_SECONDS": "0.3"}
+    async with Relay(lambda: asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432")) as relay:
+        url = f"postgresql://postgres@127.0.0.1:{relay.port}/postgres?sslmode=disable"
+        database = Database(settings_for(url, **bounds), on_connection=prepare)
+        await database.open()
+        try:
+            taken = await database.take()
+            async with asyncio.timeout(20):
+                with pytest.raises(UpstreamUnavailable):
+                    await database.take()
+            assert opened[-1].is_closed()
+            relay.heal()
+            await database.give_back(taken)
+        finally:
+            await database.close()

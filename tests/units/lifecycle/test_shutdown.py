@@ -344,3 +344,30 @@ async def test_an_answer_that_is_being_read_is_in_flight(era: Era, *, reads: boo
 
     assert refusing["in_flight"] == 1
     assert code == 0
+
+
+WITHOUT_THREADS = """
+import threading
+import sample
+from hardening import HardeningSettings
+from hardening.lifecycle import startup
+
+before = startup.tidy
+# From the moment when it serves, no thread can be started any more: there is no room for its stack.
+startup.tidy = lambda: (before(), threading.stack_size(1 << 46))
+raise SystemExit(startup.serve(HardeningSettings, sample.build))
+"""
+
+
+async def test_a_container_without_a_thread_drains() -> None:
+    """The signal begins the drain all the same, and a call in flight is answered."""
+    with Process("-c", WITHOUT_THREADS) as process:
+        async with Wire(process.url, KEY) as wire:
+            call = asyncio.create_task(wire.call("modern", "wait", {"seconds": 0.5}))
+            await a_call_runs(wire)
+            process.child.send_signal(signal.SIGTERM)
+            reply = await call
+        code = await asyncio.to_thread(process.wait)
+    assert not reply.result["isError"]
+    assert code == 0
+    assert process.line("drain: complete")["in_flight"] == 0

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import live
@@ -24,6 +25,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from redis import Redis
 from structlog.testing import capture_logs
+from support import faults
+from support.pgbouncer import certificates
 from support.relay import Relay
 
 from hardening.limits import redis as redis_limits
@@ -114,7 +117,7 @@ async def limiter() -> AsyncIterator[Replica]:
     """Return what makes a replica; each one without a namespace is a deployment of its own."""
     replicas: list[RedisLimiter] = []
 
-    def make(server: Server, namespace: str | None = None, **options: Any) -> RedisLimiter:
+    def make(server: Any, namespace: str | None = None, **options: Any) -> RedisLimiter:
         clock: Callable[[], float] = options.setdefault("clock", time.monotonic)
         # Long, so that a busy machine does not make a test of something else count locally.
         options.setdefault("timeout_seconds", 5)
@@ -390,6 +393,29 @@ async def test_a_busy_process_does_not_blame_redis(shared: Server, limiter: Repl
     assert replica.redis_errors == 1
     assert not replica.degraded
     assert await burst([replica], Claim(CALLER, "a")) == 17
+
+
+async def test_connections_share_their_authorities_and_read_them_again(tmp_path: Path, limiter: Replica) -> None:
+    """Many connections at once read the authorities of the machine once; a file that was replaced needs no restart."""
+    port, trusted, now = free_port(), tmp_path / "trusted.crt", Clock()
+    certificates(tmp_path)
+    shutil.copy(tmp_path / "other.crt", trusted)
+    files = ("--tls-cert-file", f"{tmp_path}/server.crt", "--tls-key-file", f"{tmp_path}/server.key")
+    trust = ("--tls-ca-cert-file", f"{tmp_path}/server.crt", "--tls-auth-clients", "no")
+    with faults.redis(tmp_path, port, "--port", "0", "--tls-port", str(port), *files, *trust):
+        server = SimpleNamespace(url=f"rediss://127.0.0.1:{port}?ssl_ca_certs={trusted}")
+        replica = limiter(server, clock=now)
+        await replica.take([Claim(CALLER, "a")])
+        assert replica.degraded
+        shutil.copy(tmp_path / "server.crt", trusted)
+        now.now += RETRY_SECONDS
+        await replica.take([Claim(CALLER, "a")])
+        assert not replica.degraded
+        pool = replica._client.connection_pool  # noqa: SLF001 - nothing outside shows it
+        held = [pool.make_connection() for _ in range(3)]
+        await asyncio.gather(*(replica.take([Claim(CALLER, "a")]) for _ in range(10)))
+        assert replica.redis_errors == 1
+    assert len({id(one.ssl_context) for one in held}) == 1
 
 
 async def test_connections_are_bounded_and_closed(shared: Server, limiter: Replica) -> None:

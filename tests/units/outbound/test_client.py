@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import ssl
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +13,9 @@ import httpx2
 import pytest
 from captured import captured
 from in_process import call
-from live import ENVIRONMENT, KEY, Live, settings_from
+from live import ENVIRONMENT, KEY, Live, free_port, settings_from
 from pydantic import Field
+from support.pgbouncer import certificates
 from wire import ERAS, Era, Wire
 
 from hardening import Context, Principal, harden, tool
@@ -283,6 +285,23 @@ async def test_a_host_that_fails_is_left_alone(upstream: Upstream) -> None:
         result = await call(server, "fetch", {"url": upstream.url})
         assert 25 < result.meta["hardening/error"]["retryAfterSeconds"] <= 30
         assert await kind_of(server, upstream.url.replace("127.0.0.1", "127.0.0.2") + "/x") != "ok"
+
+
+async def test_why_a_host_is_left_alone_is_one_line(tmp_path: Path) -> None:
+    """A certificate that is not good, or has expired, is told from a host that is away; the line names no host."""
+    certificates(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=tls) as there:
+        port = there.sockets[0].getsockname()[1]
+        with captured(tmp_path / "log") as log:
+            async with opened(server := build(settings_from(ALLOWED))):
+                kinds = {await kind_of(server, f"https://127.0.0.1:{port}/") for _ in range(7)}
+                refused = {await kind_of(server, f"http://127.0.0.1:{free_port()}/")}
+            lines = [line for line in log.lines() if line["msg"] == "host left alone"]
+    assert kinds | refused == {"upstream_unavailable"}
+    assert [line["error_type"] for line in lines] == ["ssl.SSLCertVerificationError"]
+    assert str(port) not in str(lines)
 
 
 def test_one_request_tries_whether_the_host_is_back() -> None:

@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import ssl
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 import structlog
 
+from ..logs.origin import system_error
 from .issuer_metadata import (
     MAX_FETCH_BYTES,
     NO_KEY_ID,
@@ -31,7 +33,6 @@ from .issuer_metadata import (
 )
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncGenerator, Callable
 
     import jwt
@@ -165,12 +166,15 @@ class Keys:
                 keys = await self._fetch()
         except Exception as error:  # noqa: BLE001 - whatever an issuer does, callers get an answer
             if not self._failed:
-                code = error.code if isinstance(error, FetchError) else type(error).__name__
+                code = error.code if isinstance(error, FetchError) else type(system_error(error)).__name__
                 log.warning("issuer keys unavailable", error_code=code, setting="MCP_JWT_ISSUER")
             self._failed = True
             self._pause_until = self._clock() + COOLDOWN_SECONDS
             # The issuer may have moved its keys: ask for their address again.
             self._url = self._configured_url
+            if isinstance(system_error(error), ssl.SSLError):
+                # The file of authorities may be another one by now.
+                self._tls = None
             return
         if self._failed:
             log.info("issuer keys available")

@@ -70,14 +70,19 @@ class Threads:
         """Return what the function returns, or raise what it raises.
 
         Raises:
-            Busy: No thread was free in time, or the share of this caller is in use.
+            Busy: No thread was free in time, or can be started, or the share of this caller is in use.
         """
         await self._take(caller)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Result] = loop.create_future()
         began = object()
         context = contextvars.copy_context()
-        worker = self._idle.pop() if self._idle else _start(self._name)
+        try:
+            worker = self._idle.pop() if self._idle else _start(self._name)
+        except RuntimeError:
+            # The container has no thread left.
+            self._give_back(caller)
+            raise Busy from None
 
         def ended(result: Any, error: BaseException | None) -> None:
             del self._began[began]

@@ -15,7 +15,7 @@ import structlog
 
 from ..database import DatabaseUnavailableError
 from ..logs.origin import type_name
-from .failures import AWAY, FAULTS, is_wrong, what_is_wrong
+from .failures import AWAY, FAULTS, OnConnectionError, is_wrong, what_is_wrong
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,20 +30,32 @@ START_AGAIN_SECONDS = 0.5
 Connected = TypeVar("Connected")
 
 
-class OnConnectionError(Exception):
-    """The author's `on_connection` has raised its cause, which is nothing that the URL is to blame for."""
+def of_the_author(prepare: OnConnection, settings: HardeningSettings) -> OnConnection:
+    """Return `on_connection` as the pool calls it: what it raises is told from a database that cannot be reached.
 
+    One line says where it has failed, and no more follow until it has worked again.
 
-def of_the_author(prepare: OnConnection) -> OnConnection:
-    """Return `on_connection` as the pool calls it: what it raises is told from a database that cannot be reached."""
+    Args:
+        prepare: The author's.
+        settings: How long it may take, as long as a start waits for the database.
+    """
+    failed = False
 
     async def prepared(connection: Any) -> None:
+        nonlocal failed
         try:
-            await prepare(connection)
-        except AWAY:
-            # The connection went away meanwhile.
-            raise
-        except Exception as error:
+            async with asyncio.timeout(settings.database_start_timeout_seconds):
+                await prepare(connection)
+            failed = False
+        except BaseException as error:
+            # The pool would say goodbye, and wait for a server that may not answer any more.
+            connection.terminate()
+            # Otherwise the connection went away meanwhile, or the call that wanted it has ended.
+            if not isinstance(error, Exception) or isinstance(error, AWAY):
+                raise
+            if not failed:
+                failed = True
+                log.error("on_connection failed", exc_info=error)  # noqa: TRY400 - once
             raise OnConnectionError from error
 
     return prepared
@@ -66,9 +78,7 @@ async def connect_in_time(connect: Callable[[], Awaitable[Connected]], seconds: 
                 try:
                     return await connect()
                 except OnConnectionError as error:
-                    cause = error.__cause__ or error
-                    log.error("on_connection failed", exc_info=cause)  # noqa: TRY400 - of the cause
-                    sentence = f"on_connection: it raised {type_name(cause)}; the log says where"
+                    sentence = f"on_connection: it raised {type_name(error.__cause__ or error)}; the log says where"
                     raise DatabaseUnavailableError(sentence) from None
                 except (*FAULTS, ValueError) as error:
                     if is_wrong(error):
@@ -82,7 +92,7 @@ async def connect_in_time(connect: Callable[[], Awaitable[Connected]], seconds: 
         raise DatabaseUnavailableError(f"DATABASE_URL: no answer within {seconds:g} s{reason}", away=True) from None
 
 
-def in_turn(dsn: str, settings: HardeningSettings) -> Any:
+def in_turn(dsn: str, seconds: float) -> Any:
     """Return what connects to the first address of a URL that is there, beginning with the one that was there last.
 
     The driver would wait for an address that says nothing until no time is left for the next one.
@@ -90,14 +100,13 @@ def in_turn(dsn: str, settings: HardeningSettings) -> Any:
 
     Args:
         dsn: The URL.
-        settings: How long a call waits for a connection, and a start for the database; each address gets its share.
+        seconds: For all addresses together; each gets its share.
     """
     parts = urlsplit(dsn)
     user, at, where = parts.netloc.rpartition("@")
     order = [parts._replace(netloc=f"{user}{at}{address}").geturl() for address in where.split(",")]
     if len(order) == 1 or "prefer-standby" in parts.query:
         return None
-    seconds = min(settings.database_start_timeout_seconds, settings.pool_acquire_timeout_seconds)
     share = seconds / (len(order) + 1)
 
     async def connect(_: str, **options: Any) -> Any:

@@ -13,9 +13,15 @@ import asyncpg
 if TYPE_CHECKING:
     from .pool import DatabaseConnection
 
+
+class OnConnectionError(Exception):
+    """The author's `on_connection` has raised its cause, which is nothing that the URL is to blame for."""
+
+
 # What says that the database is away, slow or unwilling, as opposed to a fault of this code.
-# The last is what the library says of itself when the server ends a connection between two statements.
-FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+# The last of the driver is what it says of itself when the server ends a connection between two statements.
+# A connection that cannot be prepared is no connection: calls come to the same, and it heals in the same way.
+FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OnConnectionError)
 
 # What waiting may mend; whatever else is said of a connection at start is wrong, and is not tried again.
 AWAY = (

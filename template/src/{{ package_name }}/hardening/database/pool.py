@@ -57,12 +57,11 @@ class Database(Availability):
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.waiting = 0
         self._on_acquired = on_acquired
         # The types of the driver want a function, not whatever can be awaited.
-        self._on_connection: Any = on_connection and of_the_author(on_connection)
+        self._on_connection: Any = on_connection and of_the_author(on_connection, settings)
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self.pooled = False
+        self.pooled, self.waiting = False, 0
         self._target: dict[str, Any] = {}
         self._idle_check = IdleCheck(4 * settings.pool_max_size)
 
@@ -81,11 +80,13 @@ class Database(Availability):
 
     def _connect(self, url: str) -> asyncpg.Pool[asyncpg.Record]:
         settings = self.settings
+        # A call waits no longer for a connection, nor a start for the database.
+        seconds = min(settings.pool_acquire_timeout_seconds, settings.database_start_timeout_seconds)
         target = database_target(url)
         self.pooled = self.pooled or settings.database_pgbouncer or target.pooled
         self._target = connect_arguments(target, pooled=self.pooled, seconds=settings.database_start_timeout_seconds)
         return asyncpg.create_pool(
-            connect=in_turn(target.dsn, settings),
+            connect=in_turn(target.dsn, seconds),
             min_size=max(1, settings.pool_min_size),
             max_size=settings.pool_max_size,
             init=self._on_connection,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
 
@@ -91,8 +91,10 @@ class DrainingServer(uvicorn.Server):
         if self.drain.unready:
             return
         self.drain.unready = True
-        # A thread, so that the deadline holds even when the event loop does not run.
-        threading.Thread(target=self._watch, daemon=True, name="exit deadline").start()
+        # A thread, so that the deadline holds even when the event loop does not run; the drain does without where the
+        # container has no thread left.
+        with suppress(RuntimeError):
+            threading.Thread(target=self._watch, daemon=True, name="exit deadline").start()
         # The handler runs in the context of the call that it interrupts, and is no part of it.
         self._loop.call_soon_threadsafe(self._begin, context=Context())
 

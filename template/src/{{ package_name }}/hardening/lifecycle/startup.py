@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import structlog
 import uvicorn
-import uvloop
 
 from ..app import App
 from ..calls.declaration import built_or_exit
@@ -27,6 +26,7 @@ from ..settings.reference import effective, secrets_of
 from ..telemetry import otlp
 from . import lost_tasks
 from .descriptors import most_connections
+from .event_loop import EventLoop
 from .shutdown import CLOSING_SECONDS, DrainingServer
 from .signals import Signals, release_in_children
 
@@ -68,7 +68,7 @@ def open_log(server: HardenedServer) -> logs.Logs:
 
 def run_to_the_end(work: Coroutine[Any, Any, int], output: logs.Logs, taken: StdioCapture) -> NoReturn:
     """Run a server, then end the process with what it returns; 75 and 78 when a part of it did not open."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
         code, refused = 0, None
         try:
             code = _run_whole(runner.get_loop(), work)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, TypeVar
 
@@ -118,7 +119,9 @@ async def _end(server: HardenedServer, transport: StdioTransport, listening: Lis
     # A thread, so that the deadline holds even when the event loop does not run.
     watchdog = threading.Timer(grace + CLOSING_SECONDS, _stuck, (server,))
     watchdog.daemon = True
-    watchdog.start()
+    with suppress(RuntimeError):
+        # No thread is left: it ends without.
+        watchdog.start()
     server.questions.leaving.set()
     if listening is not None:
         listening.end()

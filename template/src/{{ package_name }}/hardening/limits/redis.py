@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import MovedError, NoScriptError, ReadOnlyError
 
+from ..logs.origin import system_error
 from .model import ALLOWED, Claim, Decision
+from .redis_tls import SharedTlsPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,9 +90,9 @@ class RedisLimiter:
         self._owed: deque[Claim] = deque(maxlen=MAX_OWED)
         # A connection that Redis has closed since is opened again, and one to what has become a replica.
         again = {"retry": Retry(NoBackoff(), 1), "retry_on_error": [ReadOnlyError]}
-        pools = cast("Any", BlockingConnectionPool)
-        pool = pools.from_url(url, max_connections=MAX_CONNECTIONS, timeout=None, socket_timeout=None, **again)
-        self._client: Any = Redis.from_pool(pool)
+        pools = cast("Any", SharedTlsPool)
+        self._pool = pools.from_url(url, max_connections=MAX_CONNECTIONS, timeout=None, socket_timeout=None, **again)
+        self._client: Any = Redis.from_pool(self._pool)
         self._clients = [self._client]
         self._asking = self._connected = 0
         self.degraded = False
@@ -163,7 +165,8 @@ class RedisLimiter:
         except Exception as error:  # noqa: BLE001 - whatever breaks in or before Redis, limits hold
             # A timer that fires late says that this process was busy, not that Redis is slow.
             stalled = isinstance(error, TimeoutError) and self._clock() - now > 2 * seconds
-            self._lost(type(error).__name__, stalled=stalled)
+            self._pool.failed(error)
+            self._lost(type(system_error(error)).__name__, stalled=stalled)
             return None
         finally:
             self._asking -= 1

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Enough to find the fault; an exception that recurses has thousands of frames.
 MOST_FRAMES = 20
 MOST_EXCEPTIONS = 6
+# Of exceptions that were raised from each other.
+LONGEST_CHAIN = 16
 # Between the code that logs and the logger: a helper of the author's, what a tracer puts around loggers.
 MOST_WRAPPERS = 8
 STDLIB = sysconfig.get_path("stdlib")
@@ -160,3 +162,13 @@ def type_name(error: BaseException) -> str:
     else:
         kind = Exception
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def system_error(error: BaseException) -> BaseException:
+    """Return what the system has said below an exception of a library, such as a refused certificate; or itself."""
+    cause: BaseException | None = error
+    for _ in range(LONGEST_CHAIN):
+        if cause is None or isinstance(cause, OSError):
+            break
+        cause = cause.__cause__ or cause.__context__
+    return cause if isinstance(cause, OSError) else error

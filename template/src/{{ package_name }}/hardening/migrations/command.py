@@ -70,10 +70,12 @@ def run(settings: Any) -> int:
     """
     # Only now: the drivers are for those who have a database.
     from ..database import DatabaseUnavailableError
+    from ..lifecycle.event_loop import EventLoop
     from .connecting import connected
 
     try:
-        before, after = asyncio.run(connected(settings, _upgrade))
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            before, after = runner.run(connected(settings, _upgrade))
     except DatabaseUnavailableError as unavailable:
         refuse("database", [str(unavailable)], AWAY if unavailable.away else BAD_CONFIGURATION)
     except Exception as error:  # noqa: BLE001 - whatever a migration raises; the database is as it was

@@ -12,7 +12,7 @@ import asyncpg
 from sqlalchemy import NullPool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from ..database.connecting import connect_arguments, connect_in_time
+from ..database.connecting import connect_arguments, connect_in_time, in_turn
 from ..settings.urls import database_target
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ async def connected(settings: Any, work: Callable[[Any], Result]) -> Result:
     seconds = settings.database_start_timeout_seconds
     target = database_target(settings.database_url.get_secret_value(), pgbouncer=settings.database_pgbouncer)
     given = connect_arguments(target, pooled=settings.database_pgbouncer or target.pooled, seconds=seconds)
+    dsn = given.pop("dsn")
     # Waits for a database that starts at the same time.
-    opened: Any = await connect_in_time(lambda: asyncpg.connect(**given), seconds)
+    connect_to = in_turn(target.dsn, seconds) or asyncpg.connect
+    opened: Any = await connect_in_time(lambda: connect_to(dsn, **given), seconds)
 
     async def given_out() -> Any:
         return opened

@@ -12,10 +12,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from ..errors import UpstreamUnavailable
+from ..logs.origin import system_error, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = structlog.get_logger()
 
 FAILURES = 5
 OPEN_SECONDS = 30.0
@@ -60,8 +65,12 @@ class Breaker:
         """Note that a host has answered."""
         self._circuits.pop(host, None)
 
-    def failed(self, host: str, caller: str = "") -> None:
-        """Note that a host has not answered, or has said that it cannot."""
+    def failed(self, host: str, caller: str = "", error: BaseException | None = None) -> None:
+        """Note that a host has not answered, or has said that it cannot.
+
+        Once it is left alone, a line says why, such as a certificate that has expired. It does not name the host, which
+        may be an argument of the call: the metrics do.
+        """
         circuit = self._circuits.setdefault(host, _Circuit(caller))
         self._circuits.move_to_end(host)
         circuit.shared = circuit.shared or circuit.caller != caller
@@ -70,3 +79,5 @@ class Breaker:
             circuit.closed_at = self._clock() + OPEN_SECONDS
         while len(self._circuits) > MOST_HOSTS:
             self._circuits.popitem(last=False)
+        if circuit.failures == FAILURES:
+            log.warning("host left alone", error_type=error and type_name(system_error(error)))

@@ -142,13 +142,13 @@ class _CallTransport(httpx2.AsyncBaseTransport):
             # Other hosts have all connections, which says nothing about this one.
             outcome = "refused"
             raise errors.Busy from None
-        except TimeoutError:
+        except TimeoutError as error:
             # A call that had hardly any time left says nothing about the host.
             if time.monotonic() - began >= PATIENCE_SECONDS:
-                outbound.breaker.failed(host, caller)
+                outbound.breaker.failed(host, caller, error)
             raise errors.Timeout from None
-        except httpx2.TransportError:
-            outbound.breaker.failed(host, caller)
+        except httpx2.TransportError as error:
+            outbound.breaker.failed(host, caller, error)
             raise
         finally:
             outbound.on_answer(request.url.host, outcome, request.method, status, time.monotonic() - began)

@@ -26,7 +26,7 @@ from mcp.server.subscriptions import (
 )
 from pydantic_core import from_json, to_json
 
-from ..logs.origin import type_name
+from ..logs.origin import system_error, type_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -110,7 +110,7 @@ class RedisBus:
                     await self._pass_on(channel)
             except Exception as error:  # noqa: BLE001 - whatever breaks in or before Redis, it listens again
                 if not away:
-                    log.warning("subscription bus away", backend="redis", error_type=type_name(error))
+                    log.warning("subscription bus away", backend="redis", error_type=type_name(system_error(error)))
                     away = True
             await asyncio.sleep(RETRY_SECONDS)
 
