@@ -81,6 +81,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    ImportString,
     PastDate,
     PlainSerializer,
     PositiveInt,
@@ -673,6 +674,13 @@ WRITTEN: dict[str, tuple[Any, Any, Any]] = {
 
 REFUSED: dict[str, tuple[Any, Any, Any, str]] = {
     "words that are joined": (Rights, EMPTY, int, "take a list of words for a Flag, whose members can be joined"),
+    "a module that a caller names": (
+        Annotated[ImportString[Any], Field(max_length=99)],
+        EMPTY,
+        int,
+        "take a Literal of names for an ImportString, which loads any module",
+    ),
+    "a module in a mapping": (dict[str, ImportString[Any]], EMPTY, int, "take a Literal of names for an ImportString"),
     "a length of what has none": (
         Annotated[Path, Field(max_length=9)],
         EMPTY,

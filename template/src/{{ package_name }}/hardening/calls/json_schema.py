@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Not so, by the checks of clients: a time without its zone, a duration with parts of a second, an address in UTF-8.
 KEPT_IN_RESULTS = frozenset({"date", "uuid", "ipv4", "binary"})
 AWARE = "x-aware"
+# Pydantic's function behind an `ImportString`.
+LOADS = "import_string"
 NO_KEYS = frozenset({"tuple", "call", "model", "dataclass", "set", "frozenset", "list", "dict", "none"})
 
 
@@ -28,8 +30,25 @@ def why_none(unknown: Exception) -> str:
     return f"{reason}; take a model, a dataclass or a plain type" if reason.startswith("Unable") else reason
 
 
+def _loads_modules(schema: Any) -> bool:
+    # What a length is written around describes itself, and not what it holds.
+    while isinstance(schema, dict):
+        node = cast("dict[str, Any]", schema)
+        function = node.get("function")
+        if isinstance(function, dict) and getattr(cast("Any", function).get("function"), "__name__", "") == LOADS:
+            return True
+        schema = node.get("schema")
+    return False
+
+
 class CheckedSchema(GenerateJsonSchema):
     """Schemas of what is checked whole before the author's function runs."""
+
+    def generate_inner(self, schema: Any) -> dict[str, Any]:
+        """Refuse `ImportString`: reading one loads whatever module a caller names."""
+        if self.mode == "validation" and _loads_modules(schema):
+            raise PydanticUserError("take a Literal of names for an ImportString, which loads any module", code=None)
+        return super().generate_inner(schema)
 
     def generator_schema(self, schema: Any) -> dict[str, Any]:
         """Refuse what Pydantic checks only while it is read: neither its length nor its items would be bounded."""
