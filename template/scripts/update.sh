@@ -8,7 +8,9 @@ set -euo pipefail
 # Files that git was told not to show would be taken for none, and be overwritten or deleted.
 # A hook that refuses one of three commits would leave the project half-way: checks come with what a person commits.
 number=${GIT_CONFIG_COUNT:-0}
-for setting in status.showUntrackedFiles=all core.safecrlf=false core.hooksPath=/dev/null merge.renames=true; do
+# A blank at the end of a line would make git refuse all edits at once, and Copier go on without them.
+for setting in status.showUntrackedFiles=all core.safecrlf=false core.hooksPath=/dev/null merge.renames=true \
+  apply.whitespace=nowarn; do
   export "GIT_CONFIG_KEY_$number=${setting%%=*}" "GIT_CONFIG_VALUE_$number=${setting#*=}"
   number=$((number + 1))
 done

@@ -471,6 +471,21 @@ def test_an_update_overwrites_nothing_that_git_does_not_look_at(place: Place, pr
     assert version(project) == "v1.0.0"
 
 
+def test_an_update_keeps_edits_with_blanks_at_the_end(place: Place, project: Path) -> None:
+    """With git's `apply.whitespace=error` every edit was lost, and the update ended well."""
+    with (place.home / "gitconfig").open("a", encoding="utf-8") as file:
+        file.write("[apply]\nwhitespace = error\n")
+    with (project / "also.txt").open("a", encoding="utf-8") as file:
+        file.write("mine  \n")
+    place.commit(project, "Edit")
+
+    code, said = script(place, project, "update")
+
+    assert code == 0, said
+    assert (project / "also.txt").read_text("utf-8") == "zero\none\ntwo\nthree\nmine  \n"
+    assert version(project) == "v2.0.0"
+
+
 def test_an_update_with_conflicts_does_not_end_well(place: Place, project: Path) -> None:
     """Copier ends with 0; the script names the files and does not."""
     change_on_both_sides(place, project)
