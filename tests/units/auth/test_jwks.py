@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import ssl
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -139,6 +140,28 @@ async def test_keys_are_found_by_discovery(issuer: Issuer) -> None:
     """Without an address of the keys, the metadata of RFC 8414 lead there."""
     assert await has(issuer.keys(path=""), "a")
     assert issuer.asked == {"/.well-known/oauth-authorization-server": 1, "/keys": 1}
+
+
+async def test_authorities_are_read_once(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of this machine, which takes a while on the event loop; every fetch has them, and checks certificates."""
+    given: list[Any] = []
+
+    def opened(url: str, tls: Any, budget: Budget, *, outside: bool) -> Any:
+        given.append(tls)
+        return open_client(url, tls, budget, outside=outside)
+
+    monkeypatch.setattr(jwks, "open_client", opened)
+    clock = Clock()
+    keys = issuer.keys(clock, path="")
+    assert await has(keys, "a")
+    clock.now += MAX_AGE_SECONDS
+    assert await has(keys, "a")
+    await until_idle()
+
+    assert len(given) == 3
+    assert {id(tls) for tls in given} == {id(given[0])}
+    assert isinstance(given[0], ssl.SSLContext)
+    assert (given[0].verify_mode, given[0].check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
 @pytest.mark.parametrize(

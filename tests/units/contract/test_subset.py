@@ -92,6 +92,7 @@ NARROW_AND_WIDE: list[tuple[Schema, Schema, object]] = [
     ({"type": "array", "maxItems": 1}, {"type": "array", "uniqueItems": True}, [1, 2]),
     ({"type": "array", "prefixItems": [INTEGER], "items": STRING}, {"type": "array", "prefixItems": [NUMBER]}, [0.5]),
     ({"type": "array", "prefixItems": [INTEGER], "items": False}, {"type": "array", "items": INTEGER}, [1, 1]),
+    ({"type": "array", "items": INTEGER}, {"type": "array", "prefixItems": [NUMBER], "items": INTEGER}, [0.5]),
     # Objects.
     (an_object(("a",), a=STRING), an_object(a=STRING), {}),
     (an_object(a=STRING), an_object(a=STRING, b=STRING), {"b": ""}),
@@ -298,6 +299,8 @@ def test_a_foreign_keyword_that_stays_does_not_hide_a_proof() -> None:
         ({"enum": ["a", "b"]}, {"enum": ["a"]}, ("", 'value "b"', "accepted", "refused")),
         ({"anyOf": [STRING, NULL]}, STRING, ("", "null", "accepted", "refused")),
         (STRING, INTEGER, ("", "type", "string", "integer")),
+        ({}, STRING, ("", "type", "any", "string")),
+        ({}, {"type": ["string", "number"]}, ("", "type", "any", "number or string")),
         (an_object(a={"type": "array", "items": NUMBER}), an_object(a={"type": "array", "items": INTEGER}),
          (".a[]", "type", "number", "integer")),
         (an_object(a={"anyOf": [{"type": "string", "maxLength": 9}, NULL]}),

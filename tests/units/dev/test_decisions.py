@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,7 @@ from hardening.dev.issuer import LocalIssuer
 from hardening.dev.snippets import snippets, stdio_snippets
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,90 @@ def test_a_server_does_not_start_after_migrations_that_failed(
         command._migrate(run, environment | {"FILE": str(tmp_path / "two"), "CODE": "3"})  # noqa: SLF001 - see above
     assert ended.value.code == f"The migrations ended with 3: {run}"
     assert capsys.readouterr().out == f"Running {run}\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "auth", "reload", "migrations"),
+    [
+        ([], "api_key", True, []),
+        (["--jwt"], "jwt", True, []),
+        (["--no-reload"], "api_key", False, []),
+        (["--migrate", "make tables"], "api_key", True, ["make tables"]),
+    ],
+)
+def test_what_is_run_on_a_laptop(  # noqa: PLR0913 - the row
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    arguments: list[str],
+    auth: str,
+    reload: bool,
+    migrations: list[str],
+) -> None:
+    """The server, which begins again when a file changes unless that is not wanted; migrations only if asked for.
+
+    A database that is named is the one that is used: none is started, and a client's snippet has it too.
+    """
+    supervised: list[tuple[str, str, str, bool]] = []
+    migrated: list[tuple[str, str]] = []
+    said: list[str] = []
+
+    def supervise(package: str, environment: Mapping[str, str], *, reload: bool) -> int:
+        supervised.append((package, environment["DATABASE_URL"], environment["MCP_AUTH"], reload))
+        return 7
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "__name__", "forecasts.hardening.dev.command")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://db.test/a")
+    monkeypatch.setattr(command, "_supervise", supervise)
+    monkeypatch.setattr(
+        command, "_migrate", lambda given, environment: migrated.append((given, environment["DATABASE_URL"]))
+    )
+    monkeypatch.setattr(command, "_say", said.append)
+    monkeypatch.setattr(command, "_scopes", lambda package: {package})
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        assert command.main(arguments, "one") == 7
+        assert signal.getsignal(signal.SIGTERM) is command._interrupt  # noqa: SLF001 - what ends it
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+    assert supervised == [("forecasts", "postgresql://db.test/a", auth, reload)]
+    assert migrated == [(given, "postgresql://db.test/a") for given in migrations]
+    assert len(said) == 2
+    assert Path(".dev") == command.DATA
+    assert "postgresql://db.test/a" in said[1]
+
+
+def test_a_server_that_has_ended_starts_again_when_a_file_changes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And says so; without reload its end is the end, with its code."""
+    said: list[str] = []
+    looks = iter(range(1000))
+
+    def stamp(_: Path) -> int:
+        # A file changes as soon as that is waited for.
+        if len(said) > 1 or next(looks) > 500:
+            raise LookupError
+        return len(said)
+
+    monkeypatch.setattr(command, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(command, "_stamp", stamp)
+    monkeypatch.setattr(command, "_say", said.append)
+    (tmp_path / "short_lived.py").write_text(
+        "import os, sys; sys.exit(int(os.environ['CODE']) if sys.argv[1:] == ['serve'] else 1)", "utf-8"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "CODE": "7"}
+    code = command._supervise("short_lived", environment, reload=False)  # noqa: SLF001 - without the rest
+    with pytest.raises(LookupError):
+        command._supervise("short_lived", environment, reload=True)  # noqa: SLF001 - see above
+
+    assert said == [
+        "The server has ended; it starts again when a file changes.\n",
+        "A file has changed; starting again.\n",
+    ]
+    assert code == 7
 
 
 def test_a_server_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -609,7 +609,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
 
 
 async def test_all_keys_of_a_request_share_a_slot_of_a_cluster(cluster: list[Server], limiter: Replica) -> None:
-    """The limiter finds the node that has its slot, whichever node it was given."""
+    """The limiter finds the node that has its slot, whichever node it was given; no connection to any is left."""
     replicas = [limiter(server, "cluster", timeout_seconds=5) for server in cluster]
     assert await burst(replicas, Claim(CALLER, "a")) == 20
     await replicas[0].take([Claim(ADDRESS, "b"), Claim(CALLER, "c")], [Claim(CALLER, "tool")])
@@ -618,6 +618,12 @@ async def test_all_keys_of_a_request_share_a_slot_of_a_cluster(cluster: list[Ser
     keys: list[Any] = [key for node in nodes for key in node.scan_iter()]
     assert len(keys) == 5
     assert len({nodes[0].execute_command("CLUSTER KEYSLOT", key) for key in keys}) == 1
+    for replica in replicas:
+        await replica.aclose()
+    async with asyncio.timeout(10):
+        # What is left are the tests' own.
+        while any(len(node.client_list()) > 1 for node in nodes):
+            await asyncio.sleep(0.01)
     for node in nodes:
         node.close()
 

@@ -75,10 +75,10 @@ def test_a_task_that_has_outlived_its_call_is_nobodys(*, answered: bool) -> None
 
 def test_a_value_of_another_call_is_scrubbed_in_a_line_of_this_one() -> None:
     """What one call has started may serve another: every line is compared with what all of them have sent."""
-    sent = "job of bob".upper()
-    with calling(sent), calling("job of alice".upper()):
-        line = make(reference=sent.title())
-    assert (line["reference"], line["principal"]) == (SCRUBBED, "alice")
+    sent, four = "job of bob".upper(), "qzxv".upper()
+    with calling(sent), calling(four), calling("job of alice".upper()):
+        line = make(reference=sent.title(), kind=four.title())
+    assert (line["reference"], line["kind"], line["principal"]) == (SCRUBBED, SCRUBBED, "alice")
 
 
 def test_short_values_are_scrubbed_when_they_are_all() -> None:

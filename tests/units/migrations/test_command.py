@@ -12,9 +12,10 @@ import pytest
 from pydantic import ValidationError
 from support.pgbouncer import PGBOUNCER, pgbouncer
 
-from hardening.migrations import command
+from hardening.migrations import command, connecting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FIRST = """\
@@ -196,7 +197,8 @@ def test_a_project_without_migrations_is_told_how_to_begin(
     for arguments in (["run"], ["list"]):
         with pytest.raises(SystemExit):
             command.main(arguments, "weather-server")
-        assert 'there are no migrations; begin one with: migrate new "what it does"' in capsys.readouterr().err
+        sentence = 'there are no migrations; begin one with: migrate new "what it does"'
+        assert capsys.readouterr().err == f"Cannot start: 1 problem(s) in the project.\n  {sentence}\n"
     for text in ("add users", "add notes"):
         assert command.main(["new", text], "weather-server") == 0
     assert sorted(path.name for path in command.FOLDER.glob("*.py")) == ["0001_add_users.py", "0002_add_notes.py"]
@@ -216,3 +218,34 @@ def test_a_database_has_ten_seconds_to_answer() -> None:
         command.MigrationSettings.model_validate(
             {"DATABASE_URL": "postgresql://h/d", "database_start_timeout_seconds": 0}
         )
+
+
+@pytest.mark.parametrize(
+    ("url", "pgbouncer", "kept"),
+    [
+        ("postgresql://h/d", False, 100),
+        ("postgresql://h/d", True, 0),
+        ("postgresql://h/d?pgbouncer=true", False, 0),
+        ("postgresql://h/d?pgbouncer=true", True, 0),
+    ],
+)
+async def test_nothing_is_kept_prepared_behind_pgbouncer(
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    pgbouncer: bool,  # noqa: FBT001 - the row
+    kept: int,
+) -> None:
+    """Whether the setting or the URL says that it is there."""
+    sizes: list[int] = []
+
+    async def open_one(connect: Callable[[], None], seconds: float) -> None:
+        connect()
+        raise LookupError(seconds)
+
+    monkeypatch.setattr(connecting.asyncpg, "connect", lambda **given: sizes.append(given["statement_cache_size"]))
+    monkeypatch.setattr(connecting, "connect_in_time", open_one)
+    settings = command.MigrationSettings.model_validate({"DATABASE_URL": url, "database_pgbouncer": pgbouncer})
+    with pytest.raises(LookupError, match=r"10\.0"):
+        await connecting.connected(settings, lambda connection: connection)
+
+    assert sizes == [kept]

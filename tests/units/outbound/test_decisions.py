@@ -367,7 +367,11 @@ async def test_a_silent_address_leaves_time_for_the_others(monkeypatch: pytest.M
 
 
 async def test_a_name_server_that_never_answers_holds_its_caller_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight lookups of one caller wait; its next one is `busy`, another caller and the event loop look up as before."""
+    """Eight lookups of one caller wait; its next one is `busy`, another caller and the event loop look up as before.
+
+    No thread is left when the server ends.
+    """
+    before = set(threading.enumerate())
     answer, asked = threading.Event(), threading.Semaphore(0)
     real = socket.getaddrinfo
 
@@ -394,6 +398,10 @@ async def test_a_name_server_that_never_answers_holds_its_caller_alone(monkeypat
         assert await asyncio.get_running_loop().getaddrinfo("fast.test", port)
         answer.set()
         refused = await asyncio.gather(*waiting, return_exceptions=True)
+    looking = [thread for thread in set(threading.enumerate()) - before if thread.name == "lookup"]
     backend.close()
+    for thread in looking:
+        await asyncio.to_thread(thread.join, 10)
 
     assert {type(error) for error in refused} == {httpcore2.ConnectError}
+    assert (len(looking), [thread for thread in looking if thread.is_alive()]) == (9, [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
@@ -18,7 +18,7 @@ from support.exported_spans import exported
 from wire import ERAS, Era, Wire
 
 from hardening.exchange import current, open_exchange
-from hardening.telemetry.tracing import Names, carry, leave_out, request_ids, scrubbed
+from hardening.telemetry.tracing import Names, annotate, carry, leave_out, request_ids, scrubbed
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -156,3 +156,45 @@ def test_a_trace_begins_with_the_id_of_the_log() -> None:
 
     assert trace.format_trace_id(within) == exchange.trace_id
     assert ids.generate_trace_id() != within
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_the_trace_of_the_request_is_the_current_one_where_a_message_brings_none(*, sent: bool) -> None:
+    """While the message is answered; without a `traceparent` whatever is current stays, and afterwards it is back."""
+    parent = b"00-0000000000000000000000000000000a-000000000000000b-01"
+    headers = [(b"traceparent", parent)] if sent else []
+    exchange = open_exchange({"headers": headers, "method": "POST", "path": "/mcp"}, Mock(), Mock())
+    seen: list[tuple[int, int]] = []
+
+    async def answer(_: object) -> Any:
+        context = trace.get_current_span().get_span_context()
+        seen.append((context.trace_id, context.span_id))
+        return "answer"
+
+    token = current.set(exchange)
+    with TracerProvider().get_tracer("test").start_as_current_span("around") as around:
+        outer = around.get_span_context()
+        answered = await carry(Mock(), answer)
+        assert trace.get_current_span() is around
+    current.reset(token)
+
+    assert (answered, seen) == ("answer", [(10, 11) if sent else (outer.trace_id, outer.span_id)])
+
+
+def test_a_line_has_the_trace_of_its_span() -> None:
+    """Where there is no span, the id stays; a span of no request is left as it is."""
+    exchange = open_exchange({"headers": [], "method": "POST", "path": "/mcp"}, Mock(), Mock())
+    own = exchange.trace_id
+    tracer = TracerProvider().get_tracer("test")
+    token = current.set(exchange)
+    annotate()
+    assert exchange.trace_id == own
+    with tracer.start_as_current_span("a") as span:
+        annotate()
+    current.reset(token)
+
+    assert exchange.trace_id == trace.format_trace_id(span.get_span_context().trace_id) != own
+    with tracer.start_as_current_span("b") as alone:
+        annotate()
+    assert isinstance(alone, ReadableSpan)
+    assert dict(alone.attributes or {}) == {}

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from alembic.config import Config
 
-PACKAGE = __name__.partition(".")[0]
 FOLDER = Path(__file__).parents[2] / "migrations"
 FAILED = 1
 MISSING = "Alembic is not installed: add the extra migrations (uv sync --extra migrations; EXTRAS of the image)"
