@@ -86,7 +86,8 @@ def build(settings: HardeningSettings) -> HardenedServer:
 
     @server.completion()
     async def complete(ref: Any, argument: Any, context: Any, ctx: Context) -> Completion:
-        return Completion(values=[f"{argument.value} {ctx.principal.name} {type(ref).__name__} {context}"])
+        said = f"{argument.value} {ctx.principal.name} {type(ref).__name__} {context}"
+        return Completion(values=[said, *server.deadlines.names()])
 
     _ = (sum_up, of_the_sdk, keeps, everything, one, said, complete)
     return server
@@ -205,11 +206,11 @@ async def test_the_sdks_failure_of_a_resource_is_told(wire: Wire, era: Era) -> N
 
 @both_eras
 async def test_completion_knows_its_caller(wire: Wire, era: Era) -> None:
-    """The handler takes `Context` beside what the SDK gives it."""
+    """The handler takes `Context` beside what the SDK gives it; whoever ends the server reads by its name that it runs."""
     params = {"ref": {"type": "ref/prompt", "name": "sum_up"}, "argument": {"name": "tone", "value": "d"}}
     answer = await wire.ask(era, "completion/complete", params)
 
-    assert answer.result["completion"]["values"] == ["d alice PromptReference None"]
+    assert answer.result["completion"]["values"] == ["d alice PromptReference None", "completion"]
 
 
 @both_eras

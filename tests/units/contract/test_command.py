@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mcp.types import Tool
 from wire import ERAS, Era, Wire
 
 from hardening import probe
 from hardening.calls.canonical import canonical, tool_hashes, tools_sha256
 from hardening.contract import revision as revisions
-from hardening.contract.command import dump, run
+from hardening.contract.command import _ui_of, dump, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +69,20 @@ def test_the_form_is_readable_and_holds_only_what_is_agreed() -> None:
     assert "resource" not in contract()
     # A null inside a schema is a value of the contract.
     assert contract()["tools"][1]["inputSchema"]["properties"]["n"]["default"] is None
+
+
+@pytest.mark.parametrize(
+    ("meta", "shown"),
+    [
+        ({"ui": {"resourceUri": "ui://one"}, "com.example/build": "17"}, {"resourceUri": "ui://one"}),
+        ({"ui": None}, {}),
+        ({"com.example/build": "17"}, {}),
+        (None, {}),
+    ],
+)
+def test_what_a_tool_shows_in_a_window(meta: Json | None, shown: Json) -> None:
+    """Only that is read of what it says beside its schema; most tools show nothing."""
+    assert _ui_of(Tool.model_validate({"name": "one", "inputSchema": {}, "_meta": meta})) == shown
 
 
 def test_the_resource_is_part_of_it_where_there_is_one() -> None:
