@@ -206,7 +206,7 @@ async def test_the_sdks_failure_of_a_resource_is_told(wire: Wire, era: Era) -> N
 
 @both_eras
 async def test_completion_knows_its_caller(wire: Wire, era: Era) -> None:
-    """The handler takes `Context` beside what the SDK gives it; whoever ends the server reads by its name that it runs."""
+    """The handler takes `Context` beside what the SDK gives it; whoever ends the server reads that it runs."""
     params = {"ref": {"type": "ref/prompt", "name": "sum_up"}, "argument": {"name": "tone", "value": "d"}}
     answer = await wire.ask(era, "completion/complete", params)
 
