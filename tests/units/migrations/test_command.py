@@ -15,8 +15,9 @@ from support.pgbouncer import PGBOUNCER, pgbouncer
 from hardening.migrations import command, connecting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
+
+    from hardening.settings.urls import DatabaseTarget
 
 FIRST = """\
 from alembic import op
@@ -238,12 +239,13 @@ async def test_nothing_is_kept_prepared_behind_pgbouncer(
     """Whether the setting or the URL says that it is there."""
     sizes: list[int] = []
 
-    async def open_one(connect: Callable[[], None], seconds: float) -> None:
-        connect()
+    real = connecting.connect_arguments
+
+    def connect_with(target: DatabaseTarget, *, pooled: bool, seconds: float) -> None:
+        sizes.append(real(target, pooled=pooled, seconds=seconds)["statement_cache_size"])
         raise LookupError(seconds)
 
-    monkeypatch.setattr(connecting.asyncpg, "connect", lambda **given: sizes.append(given["statement_cache_size"]))
-    monkeypatch.setattr(connecting, "connect_in_time", open_one)
+    monkeypatch.setattr(connecting, "connect_arguments", connect_with)
     settings = command.MigrationSettings.model_validate({"DATABASE_URL": url, "database_pgbouncer": pgbouncer})
     with pytest.raises(LookupError, match=r"10\.0"):
         await connecting.connected(settings, lambda connection: connection)
