@@ -77,8 +77,9 @@ def test_a_value_of_another_call_is_scrubbed_in_a_line_of_this_one() -> None:
     """What one call has started may serve another: every line is compared with what all of them have sent."""
     sent, four = "job of bob".upper(), "qzxv".upper()
     with calling(sent), calling(four), calling("job of alice".upper()):
-        line = make(reference=sent.title(), kind=four.title())
-    assert (line["reference"], line["kind"], line["principal"]) == (SCRUBBED, SCRUBBED, "alice")
+        # A line for each: values of one line are compared together too.
+        line, other = make(reference=sent.title()), make(kind=four.title())
+    assert (line["reference"], other["kind"], line["principal"]) == (SCRUBBED, SCRUBBED, "alice")
 
 
 def test_short_values_are_scrubbed_when_they_are_all() -> None:
