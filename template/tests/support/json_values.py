@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from functools import lru_cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -35,7 +37,7 @@ def near(schema: dict[str, Any], root: dict[str, Any]) -> st.SearchStrategy[Any]
 
 def _aimed(schema: dict[str, Any], root: dict[str, Any]) -> st.SearchStrategy[Any]:
     if "$ref" in schema:
-        return st.deferred(lambda: near(root["$defs"][schema["$ref"].rpartition("/")[2]], root))
+        return _referenced(schema["$ref"].rpartition("/")[2], json.dumps(root))
     for keyword in ("anyOf", "oneOf"):
         if keyword in schema:
             return st.one_of([near(inner, root) for inner in schema[keyword]])
@@ -51,6 +53,13 @@ def _aimed(schema: dict[str, Any], root: dict[str, Any]) -> st.SearchStrategy[An
         "null": lambda *_: st.none(),
     }
     return kinds[schema["type"]](schema, root) if "type" in schema else ANYTHING
+
+
+@lru_cache(maxsize=256)
+def _referenced(name: str, document: str) -> st.SearchStrategy[Any]:
+    # One for each name: a schema that names itself would be another one at each step, without an end.
+    root = json.loads(document)
+    return st.deferred(lambda: near(root["$defs"][name], root))
 
 
 def _number(schema: dict[str, Any], _: dict[str, Any]) -> st.SearchStrategy[Any]:
