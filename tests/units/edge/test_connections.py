@@ -327,11 +327,14 @@ async def test_who_leaves_before_all_of_its_answers_is_no_fault_of_the_server() 
             await asyncio.wait_for(reader.readuntil(b"hello"), SECONDS)
             writer.transport.abort()
         assert await asyncio.to_thread(server.stop) == 0
-        lines = [json.loads(line)["msg"] for line in server.lines]
+        lines = [json.loads(line) for line in server.lines]
 
+    said = [line["msg"] for line in lines]
     usual = {"started", "tool call", "drain: unready", "drain: refusing new work", "drain: complete", "stopped"}
-    assert set(lines) <= usual
-    assert 3 <= lines.count("tool call") < calls
+    assert set(said) <= usual | {"refused"}
+    # The body of one that has just begun is not read any more.
+    assert {(line["layer"], line["status"]) for line in lines if line["msg"] == "refused"} <= {("body", 400)}
+    assert 3 <= said.count("tool call") < calls
 
 
 async def test_the_rest_of_a_refused_body_goes_by() -> None:
